@@ -1,0 +1,1 @@
+"""Data set converters: one table-driven converter, one spec per edition."""

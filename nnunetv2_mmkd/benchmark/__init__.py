@@ -1,0 +1,1 @@
+"""Cost of a trainer against stock nnU-Net in the same run."""

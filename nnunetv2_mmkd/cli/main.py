@@ -1,0 +1,71 @@
+"""Entry point of ``mmkd``: finds the verb's module and turns exceptions into exit codes.
+
+A verb is a module of this package with ``HELP`` (one line) and ``main(argv) -> int``. It is imported only when it is
+asked for, so that ``mmkd -h`` and ``mmkd env`` need neither torch nor nnU-Net.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from nnunetv2_mmkd import __version__
+from nnunetv2_mmkd.errors import InputError
+
+VERBS: dict[str, str] = {
+    "demo": "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce",
+    "env": "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers",
+    "phantom": "write a data set of digital brain-tumour phantoms in BraTS 2018 layout",
+    "convert": "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome",
+    "train": "nnUNetv2_train with its own flags, our trainers found",
+    "predict": "nnUNetv2_predict with its own flags, and --missing / --available",
+    "submit": "turn predictions into a challenge's submission files",
+    "benchmark": "cost of a trainer against the stock trainer on the same plan",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 done, 1 bad input, 2 wrong usage, 130 interrupted)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        sys.stdout.write(f"mmkd {__version__}\n")
+        return 0
+    verb = args[0]
+    if verb not in VERBS:
+        sys.stderr.write(f"mmkd: unknown verb {verb!r}\n\n{usage()}")
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return int(importlib.import_module(f"nnunetv2_mmkd.cli.{verb}").main(args[1:]) or 0)
+    except InputError as error:
+        sys.stderr.write(f"mmkd {verb}: error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"mmkd {verb}: interrupted\n")
+        return 130
+
+
+def usage() -> str:
+    """The text of ``mmkd -h``."""
+    width = max(map(len, VERBS))
+    lines = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return f"usage: mmkd VERB [options]      (mmkd VERB -h for a verb's own options)\n\n{lines}\n"
+
+
+def train_alias() -> int:
+    """``nnUNetv2_train_mmkd``: the same as ``mmkd train``."""
+    return main(["train", *sys.argv[1:]])
+
+
+def predict_alias() -> int:
+    """``nnUNetv2_predict_mmkd``: the same as ``mmkd predict``."""
+    return main(["predict", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

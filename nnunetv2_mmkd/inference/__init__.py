@@ -1,0 +1,1 @@
+"""Prediction for any subset of the modalities."""

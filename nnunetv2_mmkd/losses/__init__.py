@@ -1,0 +1,1 @@
+"""Distillation terms as pure functions of tensors."""

@@ -1,0 +1,1 @@
+"""Multi-stream networks built from nnU-Net plans."""

@@ -1,0 +1,1 @@
+"""The digital brain-tumour phantom, the embedded data set."""

@@ -1,0 +1,1 @@
+"""The base trainer: nnUNetTrainerMMKD and what it needs."""
