@@ -1,0 +1,71 @@
+"""Smooth random fields, and what a scanner adds to an image: bias field, Rician noise, arbitrary units.
+
+Pure functions of arrays and a random generator, without anatomy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Shape = tuple[int, int, int]
+Array = NDArray[np.float64]
+
+
+def smooth_field(shape: Shape, cells: float, rng: np.random.Generator) -> Array:
+    """Smooth random field, zero mean and unit standard deviation over the grid.
+
+    Gaussian noise on a coarse grid over the field of view, interpolated with cubic splines. The draw depends on
+    ``cells`` only, so that the same seed gives the same field at every resolution.
+
+    Args:
+        shape: voxels per axis.
+        cells: coarse cells per axis, i.e. about how many independent bumps fit along the field of view.
+        rng: random generator.
+    """
+    nodes = int(np.ceil(cells)) + 3  # one node beyond each border, for the spline
+    coarse = rng.standard_normal((nodes, nodes, nodes))
+    field = ndimage.spline_filter(coarse, order=3)
+    for axis, length in enumerate(shape):  # separable: one axis after the other
+        at = 1.0 + (np.arange(length) + 0.5) / length * cells
+        field = _resample(field, at, axis)
+    return (field - field.mean()) / field.std()
+
+
+def _resample(coefficients: Array, at: Array, axis: int) -> Array:
+    """Cubic B-spline values at positions ``at`` along one axis of an array of spline coefficients."""
+    base = np.floor(at).astype(int)
+    t = at - base
+    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    matrix = np.zeros((len(at), coefficients.shape[axis]))
+    for offset, weight in enumerate(weights):
+        node = np.clip(base + offset - 1, 0, coefficients.shape[axis] - 1)
+        np.add.at(matrix, (np.arange(len(at)), node), weight)
+    return np.moveaxis(np.tensordot(matrix, coefficients, axes=(1, axis)), 0, axis)
+
+
+def bias_field(shape: Shape, strength: float, rng: np.random.Generator) -> Array:
+    """Multiplicative receive-coil inhomogeneity, ``1 ± strength`` over the field of view.
+
+    A strength of 0.2 is what BrainWeb calls 40 % intensity non-uniformity (Kwan et al., IEEE TMI 18 (1999) 1085).
+    """
+    field = smooth_field(shape, 2, rng)
+    return 1.0 + strength * field / np.abs(field).max()
+
+
+def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+    """Magnitude of a signed signal with complex Gaussian noise: ``sqrt((S + n1)^2 + n2^2)``, n of deviation sigma.
+
+    Source: Gudbjartsson and Patz, MRM 34 (1995) 910. The noise is drawn also for ``sigma = 0``, so that the noise
+    level does not change what is drawn afterwards.
+    """
+    real = signal + sigma * rng.standard_normal(signal.shape)
+    return np.hypot(real, sigma * rng.standard_normal(signal.shape))
+
+
+def blur_inside(signal: Array, mask: NDArray[np.bool_], sigma: float) -> Array:
+    """Point-spread function: Gaussian blur (sigma in voxels) of the signal within a mask, nothing leaking across."""
+    weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
+    blurred = ndimage.gaussian_filter(np.where(mask, signal, 0.0), sigma)
+    return np.where(mask, blurred / np.maximum(weight, 1e-12), 0.0)
