@@ -1,0 +1,134 @@
+"""What an edition of a challenge is, as data: the one thing to write to add an edition.
+
+Nothing here reads a file. The converter (:mod:`.convert`) and the submission writer
+(:mod:`nnunetv2_mmkd.submission`) take everything edition-specific from an :class:`EditionSpec`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nnunetv2_mmkd.errors import InputError
+
+LABEL_STYLES = ("regions", "classes")
+"""How ``dataset.json`` declares the labels: overlapping regions (BraTS) or exclusive classes."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One modality of an edition.
+
+    Attributes:
+        name: canonical name (:func:`nnunetv2_mmkd.modalities.canonical`), e.g. ``"t1ce"``.
+        display: name in ``dataset.json["channel_names"]``, e.g. ``"T1ce"``. nnU-Net chooses the normalisation by it.
+        suffixes: what follows ``<case>_`` or ``<case>-`` in file names, any case.
+    """
+
+    name: str
+    display: str
+    suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EditionSpec:
+    """One edition of a challenge.
+
+    Attributes:
+        name: what the user types, e.g. ``"brats2018"``.
+        title: what the user reads, e.g. ``"BraTS 2018"``.
+        dataset_id: default number of the nnU-Net data set.
+        dataset_name: default name, without ``DatasetXXX_``.
+        case_pattern: regular expression that a case's directory name matches as a whole.
+        channels: modalities in channel order.
+        label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
+        regions: region name -> nnU-Net values it contains, large regions first.
+        regions_class_order: nnU-Net value that each region paints, in the order of ``regions``.
+        classes: class name -> nnU-Net value, without background.
+        submission_name: file name in a submission; ``{case}`` is the case's name.
+        submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
+        submission_dtype: voxel type in a submission.
+        reference: where the data come from.
+        licence: terms of use.
+        citation: what to cite.
+
+    Raises:
+        InputError: the spec contradicts itself.
+    """
+
+    name: str
+    title: str
+    dataset_id: int
+    dataset_name: str
+    case_pattern: str
+    channels: tuple[Channel, ...]
+    label_map: Mapping[int, int]
+    regions: Mapping[str, tuple[int, ...]]
+    regions_class_order: tuple[int, ...]
+    classes: Mapping[str, int]
+    submission_name: str = "{case}.nii.gz"
+    submission_labels: Mapping[int, int] | None = None
+    submission_dtype: str = "uint8"
+    reference: str = ""
+    licence: str = ""
+    citation: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, what: str) -> None:
+            if not condition:
+                raise InputError(f"edition {self.name!r}: {what}")
+
+        values = sorted(set(self.label_map.values()))
+        foreground = values[1:]
+        suffixes = [suffix.lower() for channel in self.channels for suffix in channel.suffixes]
+        require(self.label_map.get(0) == 0, "label_map must map background 0 to 0")
+        require(values == list(range(len(values))), f"label_map must lead to consecutive values, not {values}")
+        require(len(set(suffixes)) == len(suffixes), "a file suffix belongs to two channels")
+        require(len({channel.name for channel in self.channels}) == len(self.channels), "two channels of one name")
+        require(sorted(self.classes.values()) == foreground, f"classes must name each of {foreground} once")
+        if self.regions:
+            inside = {value for region in self.regions.values() for value in region}
+            require(inside == set(foreground), f"regions must be made of the values {foreground}")
+            require(len(self.regions_class_order) == len(self.regions), "regions_class_order: one value per region")
+        if self.submission_labels is None:
+            require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
+        else:
+            require(sorted(self.submission_labels) == values, f"submission_labels must map each of {values}")
+
+    @property
+    def allowed_labels(self) -> tuple[int, ...]:
+        """Label values that may stand on disk, ascending."""
+        return tuple(sorted(self.label_map))
+
+    def is_case(self, directory_name: str) -> bool:
+        """Whether a directory of this name is a case."""
+        return re.fullmatch(self.case_pattern, directory_name) is not None
+
+    def to_submission(self) -> dict[int, int]:
+        """nnU-Net value -> value in a submission."""
+        if self.submission_labels is not None:
+            return dict(self.submission_labels)
+        return {value: on_disk for on_disk, value in self.label_map.items()}
+
+    def channel_names(self) -> dict[str, str]:
+        """``dataset.json["channel_names"]``."""
+        return {str(index): channel.display for index, channel in enumerate(self.channels)}
+
+    def dataset_labels(self, style: str) -> tuple[dict[str, int | list[int]], tuple[int, ...] | None]:
+        """``dataset.json["labels"]`` and ``["regions_class_order"]`` (None for classes).
+
+        Args:
+            style: one of :data:`LABEL_STYLES`.
+
+        Raises:
+            InputError: an unknown style, or an edition without regions is asked for regions.
+        """
+        if style not in LABEL_STYLES:
+            raise InputError(f"--labels {style!r} is unknown: choose from {', '.join(LABEL_STYLES)}")
+        labels: dict[str, int | list[int]] = {"background": 0}
+        if style == "classes":
+            return labels | dict(self.classes), None
+        if not self.regions:
+            raise InputError(f"{self.title} defines no regions: use --labels classes")
+        return labels | {name: list(values) for name, values in self.regions.items()}, self.regions_class_order

@@ -1,0 +1,53 @@
+"""``mmkd convert``: a challenge's folder -> nnU-Net raw format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nnunetv2_mmkd.dataset_conversion.convert import convert
+from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS, get_edition
+from nnunetv2_mmkd.dataset_conversion.spec import LABEL_STYLES
+
+HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
+
+
+class _ListEditions(argparse.Action):
+    """``--list``: print the editions and leave, like ``--version``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for spec in EDITIONS.values():
+            channels = ", ".join(channel.display for channel in spec.channels)
+            default = f"Dataset{spec.dataset_id:03d}_{spec.dataset_name}"
+            sys.stdout.write(f"{spec.name:<14}{spec.title:<16}{default:<24}{channels}\n")
+        parser.exit()
+
+
+def main(argv: Sequence[str]) -> int:
+    """``mmkd convert EDITION SRC [SRC ...] -d ID``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="mmkd convert", description=HELP)
+    parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all)")
+    parser.add_argument("sources", nargs="*", metavar="SRC", help="folder with the cases, nested or flat")
+    parser.add_argument("-i", dest="more", nargs="+", default=[], metavar="SRC", help="the same, as an option")
+    parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="data set id (default: the edition's)")
+    parser.add_argument("--labels", choices=LABEL_STYLES, default="regions", help="label style (default: regions)")
+    parser.add_argument("--name", help="name of the data set without DatasetXXX_ (default: the edition's)")
+    parser.add_argument("-np", dest="processes", type=int, metavar="N", help="worker processes")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
+    parser.add_argument("--list", action=_ListEditions, nargs=0, help="show the editions and leave")
+    args = parser.parse_intermixed_args(argv)
+    if not args.sources + args.more:
+        parser.error("give the folder with the cases (SRC)")
+    spec = get_edition(args.edition)
+    convert(
+        spec,
+        args.sources + args.more,
+        spec.dataset_id if args.dataset_id is None else args.dataset_id,
+        labels=args.labels,
+        name=args.name,
+        processes=args.processes,
+        show_progress=not args.disable_progress_bar,
+    )
+    return 0
