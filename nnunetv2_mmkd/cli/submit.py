@@ -1,0 +1,37 @@
+"""``mmkd submit``: predictions -> a challenge's submission files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from nnunetv2_mmkd.dataset_conversion.editions import get_edition
+from nnunetv2_mmkd.submission.write import write_submission
+
+HELP = "turn predictions into a challenge's submission files"
+
+
+def main(argv: Sequence[str]) -> int:
+    """``mmkd submit EDITION -i PREDICTIONS -ref ORIGINALS -o OUT``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="mmkd submit", description=HELP)
+    parser.add_argument("edition", help="the edition, e.g. brats2018 (mmkd convert --list shows all)")
+    parser.add_argument("-i", dest="predictions", required=True, metavar="PREDICTIONS", help="folder of predictions")
+    parser.add_argument(
+        "-ref", dest="originals", nargs="+", required=True, metavar="SRC",
+        help="folder with the original cases; their headers are copied",
+    )  # fmt: skip
+    parser.add_argument("-o", dest="out", required=True, metavar="OUT", help="folder for the files and the zip")
+    parser.add_argument("--zip", dest="zip_name", metavar="NAME", help="name of the zip (default: by edition)")
+    parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
+    args = parser.parse_args(argv)
+    write_submission(
+        get_edition(args.edition),
+        args.predictions,
+        args.originals,
+        args.out,
+        zip_name=args.zip_name,
+        allow_missing=args.allow_missing,
+        show_progress=not args.disable_progress_bar,
+    )
+    return 0

@@ -1,0 +1,149 @@
+"""Predictions of nnU-Net -> the files and the archive that a challenge's platform takes."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunetv2_mmkd.dataset_conversion import nifti
+from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover, nifti_stem
+from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.submission.check import check_archive, reference_header, refuse
+
+logger = logging.getLogger(__name__)
+
+
+def write_submission(
+    spec: EditionSpec,
+    predictions: Path | str,
+    originals: Sequence[Path | str],
+    out: Path | str,
+    *,
+    zip_name: str | None = None,
+    allow_missing: bool = False,
+    show_progress: bool = True,
+) -> Path:
+    """Write the submission files of an edition and a flat zip of them; the zip is read again and checked.
+
+    Labels are turned back to the edition's; the header is the original case's (of its first image), with the
+    edition's voxel type. All predictions are checked before the first file is written.
+
+    Args:
+        spec: the edition.
+        predictions: folder with ``<case>.nii.gz`` (or ``.nii``) in nnU-Net's labels; other files are ignored.
+        originals: folders with the original cases, as they were converted.
+        out: folder for the files and the zip; made if absent.
+        zip_name: name of the zip; default ``<edition>_submission.zip``.
+        allow_missing: original cases without a prediction are fine.
+        show_progress: show a progress bar.
+
+    Returns:
+        the path of the zip.
+
+    Raises:
+        InputError: unknown or missing cases, another geometry, foreign labels (with the list of offenders), a broken
+            file, or writing fails.
+    """
+    predictions, out = Path(predictions), Path(out)
+    archive = out / _zip_name(spec, zip_name)
+    if out.resolve() == predictions.resolve():
+        raise InputError(f"-o {out} is the folder of the predictions; choose another, so that they are not overwritten")
+    found = _predictions(predictions)
+    cases = {files.case: files for files in discover(spec, originals)}
+    refuse(predictions, "predictions that match no original case", [found[name].name for name in found.keys() - cases])
+    missing = [case for case in cases if case not in found]
+    if missing and not allow_missing:
+        refuse(predictions, "original cases have no prediction (--allow-missing leaves them out)", missing)
+    if missing:
+        logger.warning("%d original cases have no prediction and are left out, e.g. %s", len(missing), missing[0])
+    pairs = {spec.submission_name.format(case=case): (path, cases[case]) for case, path in sorted(found.items())}
+    contents = _convert_all(spec, predictions, pairs, show_progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        archive.unlink(missing_ok=True)  # an old one must not be taken for this one
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
+    others = [path.name for path in out.iterdir() if nifti_stem(path.name) is not None and path.name not in contents]
+    if others:
+        logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
+    for name, content in contents.items():
+        nifti.write_whole(out / name, content)
+    expected = {spec.submission_name.format(case=case): files for case, files in cases.items()}
+    _write_archive(spec, archive, contents, expected, allow_missing)
+    logger.info("%s: %d cases, checked", archive, len(contents))
+    return archive
+
+
+def _zip_name(spec: EditionSpec, name: str | None) -> str:
+    name = name or f"{spec.name}_submission.zip"
+    if Path(name).name != name:
+        raise InputError(f"--zip {name!r}: give a file name without folders; the zip goes into the output folder")
+    return name if name.lower().endswith(".zip") else f"{name}.zip"
+
+
+def _predictions(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"folder of predictions {folder} does not exist")
+    files = [(stem, path) for path in sorted(folder.iterdir()) if (stem := nifti_stem(path.name)) is not None]
+    if not files:
+        raise InputError(f"{folder}: no predictions there; expected <case>.nii.gz as nnUNetv2_predict writes them")
+    stems = [stem for stem, _ in files]
+    refuse(folder, "cases with two files", sorted({stem for stem in stems if stems.count(stem) > 1}))
+    return dict(files)
+
+
+def _convert_all(
+    spec: EditionSpec, predictions: Path, pairs: dict[str, tuple[Path, CaseFiles]], show_progress: bool
+) -> dict[str, bytes]:
+    """Submission file name -> content; all offenders are named at once."""
+    refuse(
+        predictions,
+        "predictions whose geometry is not that of the original case",
+        [problem for path, files in pairs.values() if (problem := _geometry_problem(path, files))],
+    )
+    contents: dict[str, bytes] = {}
+    foreign = []
+    allowed = sorted(spec.to_submission())
+    for name, (path, files) in tqdm(pairs.items(), f"submission {spec.title}", disable=not show_progress):
+        labels = nifti.integer_labels(nifti.read_volume(path))
+        mapped, unknown = nifti.map_labels(labels, spec.to_submission(), spec.submission_dtype)
+        if unknown:
+            foreign.append(f"{path.name} ({', '.join(map(str, unknown))})")
+        contents[name] = nifti.compress(nifti.image_bytes(mapped, reference_header(files)))
+    refuse(predictions, f"predictions with labels other than {', '.join(map(str, allowed))}", foreign)
+    return contents
+
+
+def _geometry_problem(path: Path, files: CaseFiles) -> str | None:
+    header, original = nifti.read_header(path), reference_header(files)
+    if header.get_data_shape() != original.get_data_shape():
+        return f"{path.name} (shape {header.get_data_shape()}, {files.files[0].name} has {original.get_data_shape()})"
+    if nifti.same_affine(header, original):
+        return None
+    difference = np.abs(header.get_best_affine() - original.get_best_affine()).max()
+    return f"{path.name} (affine differs by up to {difference:.3g} mm from {files.files[0].name})"
+
+
+def _write_archive(
+    spec: EditionSpec, archive: Path, contents: dict[str, bytes], expected: dict[str, CaseFiles], allow_missing: bool
+) -> None:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as opened:
+        for name, content in contents.items():
+            opened.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+    temporary = archive.with_name(f".{archive.name}.{nifti.TEMPORARY}")
+    try:
+        nifti.write_whole(temporary, buffer.getvalue())
+        check_archive(spec, temporary, expected, allow_missing=allow_missing)
+        temporary.replace(archive)
+    except OSError as error:
+        raise InputError(f"cannot write {archive}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
