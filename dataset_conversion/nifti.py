@@ -30,10 +30,20 @@ TEMPORARY = "tmp"
 
 _GZIP = b"\x1f\x8b"
 _REMEDY = "get a good copy of the file (an image may also be removed: its modality then counts as missing)"
-_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, zlib.error)
-_UNREADABLE += (ImageFileError, HeaderDataError, WrapStructError)
-_GEOMETRY = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-_GEOMETRY += ("srow_x", "srow_y", "srow_z", "xyzt_units")
+_UNREADABLE: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+)
+_GEOMETRY = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
 
 
 @dataclass(frozen=True)
