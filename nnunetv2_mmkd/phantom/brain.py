@@ -1,7 +1,8 @@
 """Anatomy of the brain phantom: a tissue map from smooth random shapes.
 
 Coordinates are relative to the field of view (-1 to 1 along each axis, x to the patient's left, y to the back, z to
-the head, as BraTS stores its arrays), so that a seed gives the same head at every resolution.
+the head, as BraTS stores its arrays), so that heads look alike at every resolution; the tumour of a seed is another
+one at another resolution, though.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _with_tumour(
     spots = np.flatnonzero((healthy == Label.WHITE) & (radius > 0.3) & (radius < 0.65))
     spot = rng.choice(spots) if len(spots) else int(np.argmin(np.abs(radius - 0.5)))
     centre = np.array([axis.flat[spot] for axis in place])
-    core_radius = rng.uniform(0.17, 0.27)
+    core_radius = rng.uniform(0.20, 0.30)
     nodules = [(centre, core_radius)]
     if rng.random() < 0.4:
         direction = rng.standard_normal(3)
@@ -115,9 +116,9 @@ def _with_tumour(
         [np.sqrt(sum((p - c) ** 2 for p, c in zip(place, mid, strict=True))) / size for mid, size in nodules], axis=0
     )
     core_level = distance / np.clip(1 + 0.22 * smooth_field(shape, 8, rng), 0.5, 1.6)
-    edema_level = distance / np.clip(rng.uniform(1.5, 2.0) * (1 + 0.22 * smooth_field(shape, 6, rng)), 0.6, 3.0)
-    rim_level = core_level + 0.4 * smooth_field(shape, 9, rng)
-    share = rng.uniform(0.3, 0.6)  # of the core in core and enhancing tumour together
+    edema_level = distance / np.clip(rng.uniform(1.4, 1.9) * (1 + 0.22 * smooth_field(shape, 6, rng)), 0.6, 3.0)
+    rim_level = core_level + 0.4 * smooth_field(shape, 7, rng)
+    share = rng.uniform(0.4, 0.7)  # of the core in core and enhancing tumour together
 
     within = (radius < 0.96) & (healthy != Label.BACKGROUND)
     tumour = (core_level < 1) & within

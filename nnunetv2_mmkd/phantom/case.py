@@ -30,7 +30,7 @@ class PhantomConfig:
     """Settings of a phantom data set.
 
     Attributes:
-        size: voxels per axis, one number or three; at least 16. The anatomy scales with it.
+        size: voxels per axis, one number or three; at least 16. The anatomy fills the field of view at any size.
         spacing: edge of a voxel, mm; None for a field of view of 192 mm along the longest axis.
         exchangeable: every modality has the contrast of the ``enhancing`` one; noise, bias and scale stay independent.
         enhancing: the modality (name or alias) in which enhancing tumour lights up. Anything but ``"t1ce"`` moves the
