@@ -144,7 +144,7 @@ def _write_case(config: PhantomConfig, job: tuple[int, Path, tuple[str, ...]]) -
         return
     folder.mkdir(parents=True, exist_ok=True)
     case = make_case(config, index)
-    volumes = {**case.images, "seg": case.seg}
+    volumes: dict[str, NDArray] = {**case.images, "seg": case.seg}
     for name, path in paths.items():
         if not path.is_file():
             _replace(path, _nifti(volumes[name], case.affine))
