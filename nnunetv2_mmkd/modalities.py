@@ -206,3 +206,7 @@ class SubsetSampler:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state of the random generator."""
         self.generator.set_state(state["generator"].cpu())
+
+
+FULL = SubsetSampler(SubsetLaw("full"))
+"""Drops nothing; it has no state worth keeping."""

@@ -1,0 +1,140 @@
+"""What a method is: a training objective on images, an availability mask and targets.
+
+Nothing here knows of nnU-Net, of files or of segmentation: the classification task uses methods unchanged.
+
+Legend: B batch, M modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+TaskLoss = Callable[[Any, Any], Tensor]
+"""``(output of the network, target) -> scalar``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch.
+
+    Attributes:
+        images: ``[B, M, *spatial]`` (whatever the network's ``encode`` takes).
+        available: bool ``[B, M]`` on the CPU: the modalities that may be used in this step.
+        present: bool ``[B, M]`` on the CPU: the modalities that the cases have; ``available`` lies within it.
+        target: what the task loss takes.
+        valid: ``[B, 1, *spatial]``, False where voxels carry the ignore label; None if all count.
+    """
+
+    images: Tensor
+    available: Tensor
+    present: Tensor
+    target: Any
+    valid: Tensor | None = None
+
+
+class StepResult(TypedDict):
+    """What a step returns: the loss to back-propagate, and its named parts (detached, for the curves)."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a trainer supplies to a method.
+
+    Attributes:
+        modalities: names of the M modalities.
+        device: where the network lives.
+        next_meta_batch: a batch of the meta split (methods with ``needs_meta_split`` only).
+        average: averages tensors in place over the ranks of a distributed run.
+        autocast: the context in which the network runs.
+        warmup_iterations: length of the full-modality warm-up.
+    """
+
+    modalities: tuple[str, ...]
+    device: torch.device
+    next_meta_batch: Callable[[], Batch] | None = None
+    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None
+    autocast: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+    warmup_iterations: int = 0
+
+
+class Method:
+    """A training objective. Subclasses implement :meth:`step`, and what of the rest they need.
+
+    The network is always the bare module: ``encode``, ``fuse`` and ``decode`` may be called separately.
+
+    Attributes:
+        needs_meta_split: whether some training cases must be held out for :attr:`Supply.next_meta_batch`.
+    """
+
+    needs_meta_split: bool = False
+    config: Any = None
+    supply: Supply
+
+    def setup(self, supply: Supply) -> None:
+        """Called once, before the first step."""
+        self.supply = supply
+
+    def start_iteration(self, network: nn.Module, task_loss: TaskLoss, iteration: int) -> None:
+        """Called before the step of an iteration (counted over the whole training, from 0)."""
+
+    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        """Compute the loss of a batch."""
+        raise NotImplementedError
+
+    def end_iteration(self, network: nn.Module, iteration: int) -> None:
+        """Called after the optimiser's step."""
+
+    def end_epoch(self, network: nn.Module, epoch: int) -> None:
+        """Called after the last iteration of an epoch, before the curves are read."""
+
+    def trainable(self) -> Sequence[nn.Module]:
+        """Modules trained jointly with the network; the trainer adds them to its optimiser."""
+        return ()
+
+    def curve_names(self) -> tuple[str, ...]:
+        """Names of the curves, ``"group/name"``; always the same ones, known after :meth:`setup`."""
+        return ()
+
+    def curves(self) -> dict[str, float]:
+        """One value per curve for the epoch that ended (NaN where there was nothing), then start anew."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the method owns, as plain tensors and numbers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+
+
+class Averages:
+    """Running means of named numbers, kept on the device until read, so that logging does not synchronise."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor | float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Add one value."""
+        value = value.detach() if isinstance(value, Tensor) else value
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self, names: Sequence[str]) -> dict[str, float]:
+        """The means (NaN where nothing was added), then start anew."""
+        means = {
+            name: float(self._sums[name]) / self._counts[name] if name in self._counts else float("nan")
+            for name in names
+        }
+        self._sums.clear()
+        self._counts.clear()
+        return means

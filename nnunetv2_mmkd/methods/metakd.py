@@ -1,0 +1,238 @@
+"""MetaKD: meta-learned modality-weighted knowledge distillation (and MCKD, its first publication).
+
+Legend: B batch, M modalities, A available modalities of a sample, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+
+from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.importance import ImportanceWeights
+
+HALF_PRECISION_SCALE = 1024.0
+"""Factor on the meta-loss on CUDA, so that its gradient survives float16 (a power of two: exact to undo)."""
+
+
+@dataclass(frozen=True)
+class MetaKDConfig:
+    """Hyper-parameters of MetaKD, the paper's values as defaults.
+
+    Attributes:
+        alpha: weight of the distillation (Eq. 4; §8: 0.1; sweep in Fig. 3a).
+        p: 1 for L1 (§8), 2 for the mean squared error (§4.4.1).
+        ratios: ``"learned"`` (Eq. 4), or ``"equal"``: all ratios 1, no importance weights, no meta split.
+        normalisation: of the importance weights: ``softmax`` (Eq. 6), ``sigmoid`` or ``relu`` (Table 6).
+        init: ``"uniform"`` (§8: random; U[0, 1) as in the released code) or ``"zeros"``.
+        meta_interval: iterations between two meta-updates (§8: 100).
+        meta_steps: steps of Adam in each (paper silent; 20 in the released code).
+        meta_lr: learning rate of the importance weights' Adam (§8: 1e-2).
+        meta_weight_decay: its L2 penalty (§8: 5e-5).
+        meta_scales: where features are multiplied by the weights in the meta-loss: ``"bottleneck"``, or ``"all"``
+            (full-scale skips of a U-Net weaken the signal of the bottleneck).
+        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: L2 penalty 5e-4, and a
+            meta-update every 500 iterations once the warm-up is over.
+        seed: of the random initialisation.
+    """
+
+    alpha: float = 0.1
+    p: int = 1
+    ratios: str = "learned"
+    normalisation: str = "softmax"
+    init: str = "uniform"
+    meta_interval: int = 100
+    meta_steps: int = 20
+    meta_lr: float = 1e-2
+    meta_weight_decay: float = 5e-5
+    meta_scales: str = "bottleneck"
+    fidelity: str = "paper"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("ratios", self.ratios, ("learned", "equal")),
+            ("meta_scales", self.meta_scales, ("bottleneck", "all")),
+            ("fidelity", self.fidelity, ("paper", "code")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"MetaKD: {name} must be one of {', '.join(allowed)}, not {value!r}")
+        if self.meta_interval < 1 or self.meta_steps < 1:
+            raise ValueError("MetaKD: meta_interval and meta_steps must be at least 1")
+
+
+class MetaKD(Method):
+    r"""Task loss plus distillation between all available modalities, weighted by learned importance.
+
+    Training step, Eq. (4), inner problem:
+
+    .. math:: \ell_{task} + \alpha \sum_{i \ne j \in A} \frac{w_i}{w_j} \, \ell_{kd}(f_i, f_j)
+
+    at the bottleneck, over the ordered pairs of available modalities, teacher i and ratio detached; the sum over pairs
+    is averaged over the batch. Every ``meta_interval`` iterations, before the step (Algorithm 1), ``meta_steps`` steps
+    of Adam on w, Eq. (4), outer problem: the task loss on held-out training cases with the features of modality m,
+    real or filled by Eq. (2), multiplied by the m-th normalised weight. First order: the encoders run under
+    ``no_grad``, the gradient is taken with respect to w alone and no weight of the network changes.
+
+    The network needs ``encode``, ``fuse(streams, modality_weights, weighted_scales)`` and ``decode``.
+
+    References:
+        Wang et al., MetaKD, Eqs. (1)-(6), Algorithm 1, §8. Wang et al., MCKD: the same method.
+
+    Deviations from the paper:
+        Teacher and ratio are detached (the papers are silent, the released code does so; see
+        :func:`~nnunetv2_mmkd.losses.feature.pairwise_distances` and :func:`~nnunetv2_mmkd.methods.importance.ratios`).
+        Optimiser and schedule of the network are nnU-Net's (SGD with Nesterov momentum 0.99 and 1e-2 as in the paper,
+        polynomial decay where the paper has a cosine). ``fidelity="code"`` does not reproduce that the released code
+        feeds zero images to the meta-loss after the warm-up.
+    """
+
+    def __init__(self, config: MetaKDConfig | None = None) -> None:
+        self.config = config or MetaKDConfig()
+        self.needs_meta_split = self.config.ratios == "learned"
+        self.importance: ImportanceWeights | None = None
+        self.meta_updates = 0
+        self._averages = Averages()
+
+    def setup(self, supply: Supply) -> None:
+        """Create the importance weights."""
+        super().setup(supply)
+        if self.config.ratios == "learned":
+            code = self.config.fidelity == "code"
+            self.importance = ImportanceWeights(
+                len(supply.modalities),
+                init=self.config.init,
+                kind=self.config.normalisation,
+                lr=self.config.meta_lr,
+                weight_decay=5e-4 if code else self.config.meta_weight_decay,
+                device=supply.device,
+                seed=self.config.seed,
+            )
+
+    # -- the inner problem of Eq. (4) --------------------------------------------------------------------------------
+
+    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        """Task loss and weighted distillation of a batch."""
+        streams = network.encode(batch.images, batch.available)
+        task = task_loss(network.decode(network.fuse(streams)), batch.target)  # Eq. (3)
+        distillation, pairs = self._distillation(streams, batch.valid)
+        loss = task + self.config.alpha * distillation if self.config.alpha else task  # Eq. (4)
+        self._averages.add("loss/task", task)
+        self._averages.add("loss/distillation", self.config.alpha * distillation)
+        if pairs:
+            per_pair = distillation.detach() * len(batch.available) / pairs
+            self._averages.add("distillation/per pair", per_pair)
+        parts = {"task": task.detach(), "distillation": (self.config.alpha * distillation).detach()}
+        return {"loss": loss, "parts": parts}
+
+    def _distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+        """Sum over ordered pairs, mean over the batch; and the number of pairs in the batch."""
+        ratio = None if self.importance is None else self.importance.ratios()
+        terms, pairs = [], 0
+        for sample, (modalities, features) in enumerate(streams.by_sample()):
+            weight = None if valid is None else _pooled(valid[sample], features.shape[2:])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
+                distance = pairwise_distances(features, self.config.p, weight)  # Eq. (5)
+            if ratio is not None:
+                chosen = torch.tensor(modalities, device=ratio.device)
+                distance = distance * ratio[chosen][:, chosen]
+            terms.append(distance.sum())
+            pairs += len(modalities) * (len(modalities) - 1)
+            if len(modalities) > 1:
+                self._watch_filling(modalities, features)
+        return torch.stack(terms).mean(), pairs
+
+    def _watch_filling(self, modalities: tuple[int, ...], features: Tensor) -> None:
+        for name, values in fill_agreement(features.detach())._asdict().items():
+            for modality, value in zip(modalities, values, strict=True):
+                self._averages.add(f"fill {name}/{self.supply.modalities[modality]}", value)
+
+    # -- the outer problem of Eq. (4) --------------------------------------------------------------------------------
+
+    def start_iteration(self, network: nn.Module, task_loss: TaskLoss, iteration: int) -> None:
+        """Meta-validation and meta-updating of Algorithm 1, when it is due."""
+        interval = self.config.meta_interval
+        if self.config.fidelity == "code" and iteration >= self.supply.warmup_iterations > 0:
+            interval = 500
+        if self.importance is None or iteration % interval:
+            return
+        was_training = network.training
+        network.eval()
+        for _ in range(self.config.meta_steps):
+            self._meta_step(network, task_loss)
+        network.train(was_training)
+
+    def _meta_step(self, network: nn.Module, task_loss: TaskLoss) -> None:
+        assert self.importance is not None and self.supply.next_meta_batch is not None
+        batch = self.supply.next_meta_batch()
+        scale = HALF_PRECISION_SCALE if self.supply.device.type == "cuda" else 1.0
+        with self.supply.autocast():
+            with torch.no_grad():
+                streams = network.encode(batch.images, batch.available)
+            weights = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
+            fused = network.fuse(streams, weights, self.config.meta_scales)
+            loss = task_loss(network.decode(fused), batch.target)  # Eq. (4), outer
+        (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
+        gradient = gradient / scale
+        self.supply.average([gradient])
+        self._averages.add("meta/loss", loss)
+        if torch.isfinite(gradient).all():
+            self.importance.apply(gradient)
+            self.meta_updates += 1
+        else:
+            self._averages.add("meta/skipped", 1.0)
+
+    # -- curves and state --------------------------------------------------------------------------------------------
+
+    def curve_names(self) -> tuple[str, ...]:
+        """Loss parts, importance weights, largest ratio, and the agreement of filled with real features (Fig. 5)."""
+        names = ["loss/task", "loss/distillation", "distillation/per pair"]
+        for group in ("fill l1", "fill relative_l1", "fill cosine"):
+            names += [f"{group}/{modality}" for modality in self.supply.modalities]
+        if self.importance is not None:
+            names += [f"importance/{modality}" for modality in self.supply.modalities]
+            names += [f"importance logit/{modality}" for modality in self.supply.modalities]
+            names += ["distillation/largest ratio", "meta/loss", "meta/updates"]
+        return tuple(names)
+
+    def curves(self) -> dict[str, float]:
+        """Epoch means; the importance weights as they stand now."""
+        values = self._averages.read(self.curve_names())
+        if self.importance is not None:
+            normalised = self.importance.normalised().tolist()
+            for modality, weight, logit in zip(
+                self.supply.modalities, normalised, self.importance.w.tolist(), strict=True
+            ):
+                values[f"importance/{modality}"] = weight
+                values[f"importance logit/{modality}"] = logit
+            ratio = self.importance.ratios()
+            values["distillation/largest ratio"] = max(
+                float(ratio[i, j]) for i, j in permutations(range(len(ratio)), 2)
+            )
+            values["meta/updates"] = float(self.meta_updates)
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Importance weights, their optimiser, and the number of meta-updates so far."""
+        if self.importance is None:
+            return {}
+        return {"importance": self.importance.state_dict(), "meta_updates": self.meta_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        if self.importance is not None:
+            self.importance.load_state_dict(state["importance"])
+            self.meta_updates = int(state["meta_updates"])
+
+
+def _pooled(valid: Tensor, spatial: torch.Size) -> Tensor:
+    """Share of valid voxels in each bottleneck cell: ``[1, *spatial]`` voxels -> ``[*spatial]`` cells."""
+    pool = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
+    return pool(valid[None].float(), tuple(spatial))[0, 0]

@@ -1,0 +1,82 @@
+"""Networks from nnU-Net's plans: whatever nnU-Net planned stays true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.masking import mask_inputs
+from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+
+FusionFactory = Callable[[int, int], nn.Module]
+"""``(n_modalities, channels) -> fusion block`` of one scale."""
+
+
+def planned_network(
+    configuration: ConfigurationManager, input_channels: int, heads: int, deep_supervision: bool
+) -> nn.Module:
+    """The network exactly as nnU-Net plans and initialises it.
+
+    Raises:
+        NotImplementedError: the plan's architecture is not a plain or residual-encoder U-Net.
+    """
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        input_channels,
+        heads,
+        allow_init=True,
+        deep_supervision=deep_supervision,
+    )
+    if not isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
+        raise NotImplementedError(
+            f"the plans ask for {type(network).__name__}; this package builds on the planned encoder and decoder of "
+            "PlainConvUNet and ResidualEncoderUNet only"
+        )
+    return network
+
+
+def early_fusion(
+    configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+) -> nn.Module:
+    """The planned network with ``forward(x, available=None)``: missing channels become zero, nothing else changes."""
+    return mask_inputs(planned_network(configuration, len(modalities), heads, deep_supervision), modalities)
+
+
+def multi_stream(
+    configuration: ConfigurationManager,
+    modalities: Sequence[str],
+    heads: int,
+    deep_supervision: bool,
+    *,
+    shared: bool = True,
+    fusion: FusionFactory = MeanFillProjection,
+) -> MultiStreamUNet:
+    """A multi-stream network: the planned encoder for one channel, the planned decoder, a fusion block per scale.
+
+    Args:
+        configuration: nnU-Net's configuration, 2d or 3d.
+        modalities: M >= 2 names.
+        heads: K, ``label_manager.num_segmentation_heads``.
+        deep_supervision: whether the decoder returns all scales.
+        shared: one encoder for all modalities, or one for each.
+        fusion: makes the fusion block of a scale.
+
+    Raises:
+        ValueError: fewer than two modalities.
+        NotImplementedError: see :func:`planned_network`.
+    """
+    if len(modalities) < 2:
+        raise ValueError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
+    planned = planned_network(configuration, 1, heads, deep_supervision)
+    encoders = [planned.encoder]
+    if not shared:
+        encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
+    fusions = [fusion(len(modalities), channels) for channels in planned.encoder.output_channels]
+    return MultiStreamUNet(encoders, fusions, planned.decoder, modalities)

@@ -1,0 +1,43 @@
+"""Features of the modality streams: only the available (sample, modality) pairs exist.
+
+Legend: B batch, M modalities, P available pairs, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Encoded modalities of a batch.
+
+    Attributes:
+        available: bool ``[B, M]`` on the CPU.
+        pairs: the P available ``(sample, modality)`` pairs, by modality and then by sample.
+        scales: per scale, largest first, the P feature maps ``[C, *spatial]`` in the order of ``pairs``.
+    """
+
+    available: Tensor
+    pairs: tuple[tuple[int, int], ...]
+    scales: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def bottleneck(self) -> tuple[Tensor, ...]:
+        """The P feature maps of the last (smallest) scale."""
+        return self.scales[-1]
+
+    def by_sample(self, scale: int = -1) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """For each sample: its modalities in ascending order and their features ``[|A|, C, *spatial]``."""
+        for sample in range(self.available.shape[0]):
+            rows = [(modality, row) for row, (b, modality) in enumerate(self.pairs) if b == sample]
+            yield tuple(m for m, _ in rows), torch.stack([self.scales[scale][row] for _, row in rows])
+
+
+def pairs_of(available: Tensor) -> tuple[tuple[int, int], ...]:
+    """The available ``(sample, modality)`` pairs of a mask ``[B, M]``, by modality and then by sample."""
+    return tuple((sample, modality) for modality, sample in torch.nonzero(available.T).tolist())

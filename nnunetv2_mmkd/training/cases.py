@@ -1,0 +1,147 @@
+"""The cases of a training: what each has, which are held out, and the loader of those."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from numpy.typing import NDArray
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import Batch, Method
+from nnunetv2_mmkd.modalities import FULL
+from nnunetv2_mmkd.training.meta_split import split_meta
+from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
+from nnunetv2_mmkd.training.presence import undeclared_missing
+
+META_SPLIT_FILE = "mmkd_meta_split.json"
+
+
+class CasesMixin(nnUNetTrainer):
+    """Masks of the cases, the missing-rate table, the meta split and its loader."""
+
+    modalities: tuple[str, ...]
+    method: Method
+    suffix_table: str | None
+
+    training_present: dict[str, NDArray[np.bool_]]
+    validation_present: dict[str, NDArray[np.bool_]]
+    realised_missing_rates: dict[str, float]
+    missing_table: dict[str, Any] | None = None
+    training_cases: list[str]
+    meta_cases: list[str]
+    undeclared: dict[str, list[str]]
+    dataloader_meta: Any = None
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """As nnU-Net, without the cases of the meta split among those trained on."""
+        dataset_tr, dataset_val = super().get_tr_and_val_datasets()
+        fold_cases = [str(case) for case in dataset_tr.identifiers]
+        validation_cases = [str(case) for case in dataset_val.identifiers]
+        declared = self.dataset_json.get("missing_modalities", {})
+        everyone = sorted({*fold_cases, *validation_cases})
+        self.undeclared = undeclared_missing(
+            self.dataset_class(self.preprocessed_dataset_folder, everyone), everyone, self.modalities, declared
+        )
+        for case, names in self.undeclared.items():
+            self.print_to_log_file(
+                f"WARNING: case {case}: {', '.join(names)} is all zero though dataset.json does not declare it in "
+                "missing_modalities; it is treated as missing"
+            )
+        self.missing_table = self._read_missing_table()
+        masked = self.missing_table["missing"] if self.missing_table else {}
+        self.training_present = present_masks(fold_cases, self.modalities, declared, self.undeclared, masked)
+        self.validation_present = present_masks(validation_cases, self.modalities, declared, self.undeclared)
+        self.realised_missing_rates = realised_rates(self.training_present, self.modalities)
+        self.training_cases, self.meta_cases = fold_cases, []
+        if self.method.needs_meta_split:
+            self.training_cases, self.meta_cases = self._meta_split(fold_cases)
+            dataset_tr = self.dataset_class(self.preprocessed_dataset_folder, self.training_cases)
+        self.print_to_log_file(
+            f"{len(self.training_cases)} training cases, {len(self.meta_cases)} in the meta split, "
+            f"{len(validation_cases)} validation cases; missing rates of the training cases: "
+            + ", ".join(f"{name} {rate:.3f}" for name, rate in self.realised_missing_rates.items())
+        )
+        return dataset_tr, dataset_val
+
+    def _read_missing_table(self) -> dict[str, Any] | None:
+        """The table that the trainer's name asks for; a copy goes into the fold folder."""
+        if self.suffix_table is None:
+            return None
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        path = table_path(self.preprocessed_dataset_folder_base, self.suffix_table)
+        table = read_table(path, self.modalities, cases)
+        if self.missing_table is not None and self.missing_table["missing"] != table["missing"]:
+            raise InputError(
+                f"{path} is not the missing-rate table that this training was started with; restore it (a copy is in "
+                f"{self.output_folder}) or start a new training"
+            )
+        if self.local_rank == 0:
+            write_json(table, Path(self.output_folder) / path.name)
+        return table
+
+    def _meta_split(self, fold_cases: list[str]) -> tuple[list[str], list[str]]:
+        """Training and meta cases; a resumed training keeps the split it was started with."""
+        path = Path(self.output_folder) / META_SPLIT_FILE
+        if self.current_epoch > 0 and path.is_file():
+            stored = json.loads(path.read_text())
+            if sorted(stored["training"] + stored["meta"]) == sorted(fold_cases):
+                return list(stored["training"]), list(stored["meta"])
+            raise InputError(
+                f"{path} does not hold the training cases of fold {self.fold}: the split of the data set has changed "
+                "since this training was started. Restore splits_final.json or start a new training"
+            )
+        training, meta = split_meta(fold_cases, self.training_present)
+        if self.local_rank == 0:
+            write_json({"training": training, "meta": meta}, path)
+        return training, meta
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """As nnU-Net, and a loader of the meta split with the augmentation of training."""
+        train, val = super().get_dataloaders()
+        if self.meta_cases:
+            loader = copy.copy(train.generator if hasattr(train, "generator") else train.data_loader)
+            loader._data = self.dataset_class(self.preprocessed_dataset_folder, self.meta_cases)
+            loader.indices = loader._data.identifiers
+            if get_allowed_n_proc_DA() == 0:
+                self.dataloader_meta = SingleThreadedAugmenter(loader, None)
+            else:
+                self.dataloader_meta = NonDetMultiThreadedAugmenter(
+                    loader,
+                    None,
+                    num_processes=max(1, get_allowed_n_proc_DA() // 4),
+                    num_cached=3,
+                    pin_memory=self.device.type == "cuda",
+                    wait_time=0.002,
+                )
+        return train, val
+
+    def next_meta_batch(self) -> Batch:
+        """A batch of the meta split with all modalities that its cases have."""
+        return self.prepare(next(self.dataloader_meta), self.training_present, FULL)
+
+    def on_train_end(self) -> None:
+        """As nnU-Net, and stop the meta split's workers."""
+        super().on_train_end()
+        if isinstance(self.dataloader_meta, NonDetMultiThreadedAugmenter):
+            stdout = sys.stdout
+            with open(os.devnull, "w") as sink:  # the augmenter prints when it stops
+                sys.stdout = sink
+                self.dataloader_meta._finish()
+                sys.stdout = stdout
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2))
+    os.replace(temporary, path)

@@ -1,0 +1,66 @@
+"""What a checkpoint holds beside nnU-Net's own: one key, ``mmkd``, of plain tensors and numbers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import Method
+from nnunetv2_mmkd.modalities import SubsetSampler
+
+KEY = "mmkd"
+
+
+class CheckpointMixin(nnUNetTrainer):
+    """Saves and restores the method, the sampler, the iteration counter, random state and the missing-rate table."""
+
+    method: Method
+    sampler: SubsetSampler
+    mmkd_iteration: int
+    missing_table: dict[str, Any] | None
+    suffix_table: str | None
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint with our key, written under a temporary name and renamed when complete."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        temporary = f"{filename}.tmp"
+        super().save_checkpoint(temporary)
+        checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)
+        checkpoint[KEY] = {
+            "method": self.method.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "iteration": self.mmkd_iteration,
+            "random_state": torch.get_rng_state(),
+            "missing_table": self.missing_table,
+        }
+        torch.save(checkpoint, temporary)
+        os.replace(temporary, filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Restore nnU-Net's state and ours.
+
+        Raises:
+            InputError: the checkpoint is not of a trainer of this package.
+        """
+        super().load_checkpoint(filename_or_checkpoint)
+        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
+        if KEY not in checkpoint:
+            raise InputError(
+                f"{filename_or_checkpoint} was written by {checkpoint.get('trainer_name')}, not by a trainer of "
+                "nnunetv2-mmkd: start a new training, with -pretrained_weights if its weights shall be used"
+            )
+        state = checkpoint[KEY]
+        self.method.load_state_dict(state["method"])
+        self.mmkd_iteration = int(state["iteration"])
+        self.missing_table = state["missing_table"]
+        if self.local_rank == 0:
+            self.sampler.load_state_dict(state["sampler"])
+        else:  # only rank 0's sampler is stored; the others go on with a sequence of their own
+            self.sampler.generator.manual_seed(self.mmkd_iteration * 1000 + self.local_rank)
+        torch.set_rng_state(state["random_state"])

@@ -1,0 +1,85 @@
+"""Missing-rate tables: a fixed mask for each training case (imperfect data training).
+
+``mmkd_missing_<tag>.json`` in the data set's folder of nnUNet_preprocessed holds
+``{"rates": ..., "seed": ..., "source": ..., "missing": {case: [names]}}``. It is read only by trainers whose name ends
+in ``_<tag>``; cases that it does not list miss nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.modalities import indices
+
+
+def table_path(folder: str | Path, tag: str) -> Path:
+    """Where the table with a tag lies."""
+    return Path(folder) / f"mmkd_missing_{tag}.json"
+
+
+def read_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> dict[str, Any]:
+    """Read a table and check it against the data set.
+
+    Args:
+        path: see :func:`table_path`.
+        modalities: of the data set.
+        cases: identifiers of the data set.
+
+    Raises:
+        InputError: no such file, not JSON, no ``missing``, an unknown case or modality, a case left with nothing.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it "
+            '({"rates": ..., "seed": ..., "source": ..., "missing": {case: [modalities]}}) or drop the ending'
+        )
+    try:
+        table = json.loads(path.read_text())
+        missing = {str(case): list(names) for case, names in table["missing"].items()}
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path} is no missing-rate table ({error!r}): it needs 'missing': {{case: [names]}}"
+        ) from error
+    known = set(cases)
+    for case, names in missing.items():
+        if case not in known:
+            raise InputError(f"{path} names the case {case!r}, which this data set does not have")
+        try:
+            gone = indices(names, modalities)
+        except InputError as error:
+            raise InputError(f"{path}, case {case}: {error}") from error
+        if len(gone) == len(modalities):
+            raise InputError(f"{path} leaves the case {case} with no modality at all: at least one must stay")
+    return table
+
+
+def present_masks(
+    cases: Iterable[str], modalities: Sequence[str], *missing: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.bool_]]:
+    """What each case has: a mask ``[M]`` per case, after all the given maps of missing modalities.
+
+    Raises:
+        InputError: an unknown modality, or a case left with nothing.
+    """
+    masks = {}
+    for case in cases:
+        mask = np.ones(len(modalities), dtype=bool)
+        for gone in missing:
+            mask[indices(gone.get(case, ()), modalities)] = False
+        if not mask.any():
+            raise InputError(f"case {case} has no modality at all: remove it from the training cases")
+        masks[case] = mask
+    return masks
+
+
+def realised_rates(masks: Mapping[str, NDArray[np.bool_]], modalities: Sequence[str]) -> dict[str, float]:
+    """Share of the cases that miss each modality."""
+    table = np.stack(list(masks.values()))
+    return {name: float(rate) for name, rate in zip(modalities, 1 - table.mean(0), strict=True)}

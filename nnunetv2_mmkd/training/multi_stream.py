@@ -1,0 +1,48 @@
+"""The base of all trainers with a stream per modality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
+from nnunetv2_mmkd.networks.from_plans import FusionFactory, multi_stream
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+
+STAGES_RECOMPUTED_ON_CUDA = 2
+"""The two largest scales hold most of a stream's activations; without them M streams fit the plan's memory target."""
+
+
+class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
+    """Base of the trainers with a stream per modality, a fusion block per scale and the planned decoder.
+
+    Attributes:
+        shared_streams: one encoder for all modalities, or one for each.
+        fusion: makes the fusion block of a scale.
+        recomputed_stages: encoder stages whose activations are recomputed in backward instead of stored. None: the
+            two largest on CUDA, so that nnU-Net's memory target still holds with all modalities there, none on CPU.
+    """
+
+    compiles_whole_network = False  # gathering by mask breaks the graph; nnUNet_compile asks for it all the same
+    shared_streams: bool = True
+    fusion: FusionFactory = MeanFillProjection
+    recomputed_stages: int | None = None
+
+    @classmethod
+    def build_network(
+        cls, configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+    ) -> nn.Module:
+        """The multi-stream network of the plans."""
+        return multi_stream(
+            configuration, modalities, heads, deep_supervision, shared=cls.shared_streams, fusion=cls.fusion
+        )
+
+    def initialize(self) -> None:
+        """As the base, with the recomputation switched."""
+        super().initialize()
+        stages = self.recomputed_stages
+        if stages is None:
+            stages = STAGES_RECOMPUTED_ON_CUDA if self.device.type == "cuda" else 0
+        self.bare_network.recomputed_stages = stages

@@ -1,0 +1,41 @@
+"""Channels that are all zero though no modality was declared missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnunetv2_mmkd.modalities import indices
+
+
+def undeclared_missing(
+    dataset: Any, cases: Iterable[str], modalities: Sequence[str], declared: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Look into preprocessed cases for channels that are all zero and not declared missing.
+
+    The middle slice decides first, so that a present channel costs one slice; only where that is blank is the whole
+    channel read.
+
+    Args:
+        dataset: nnU-Net's data set of preprocessed cases (``load_case``).
+        cases: whom to look at.
+        modalities: names of the channels.
+        declared: what ``dataset.json`` declares.
+
+    Returns:
+        case -> names, only cases with a finding.
+    """
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        data = dataset.load_case(case)[0]
+        known = set(indices(declared.get(case, ()), modalities))
+        blank = [
+            name
+            for channel, name in enumerate(modalities)
+            if channel not in known and not np.any(data[channel, data.shape[1] // 2]) and not np.any(data[channel])
+        ]
+        if blank and len(blank) + len(known) < len(modalities):
+            found[case] = blank
+    return found

@@ -1,0 +1,59 @@
+"""Suffixes of trainer names: training length and missing-rate table, resolved in training and prediction alike.
+
+``nnUNetTrainerMetaKD_mr2468_300epochs_50iters`` is ``nnUNetTrainerMetaKD`` under the table ``mr2468``, for 300 epochs
+of 50 iterations. One line gives a user's own trainer file the same::
+
+    __getattr__ = suffix_resolver(globals())
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SUFFIX = re.compile(r"_(?:(?P<epochs>[1-9]\d*)epochs|(?P<iterations>[1-9]\d*)iters|(?P<table>[a-z][a-z0-9]*))")
+"""One suffix. The tag of a table is lower case, so that it cannot be taken for part of another trainer's name."""
+
+
+def suffix_resolver(namespace: Mapping[str, Any]) -> Callable[[str], type]:
+    """A module ``__getattr__`` that makes classes for names with suffixes.
+
+    Args:
+        namespace: the module's ``globals()``. Only trainers defined there are extended, not imported ones.
+
+    Returns:
+        a function that maps an attribute name to a class, or raises AttributeError.
+    """
+
+    def resolve(name: str) -> type:
+        own = [
+            key
+            for key, value in namespace.items()
+            if isinstance(value, type) and value.__module__ == namespace["__name__"] and name.startswith(f"{key}_")
+        ]
+        for base in sorted(own, key=len, reverse=True):
+            attributes = parse_suffixes(name[len(base) :])
+            if attributes is not None and hasattr(namespace[base], "apply_suffixes"):
+                return type(name, (namespace[base],), {"__module__": namespace["__name__"], **attributes})
+        raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
+
+    return resolve
+
+
+def parse_suffixes(text: str) -> dict[str, Any] | None:
+    """Class attributes that suffixes stand for, or None if the text is not made of suffixes, each kind once."""
+    found: dict[str, Any] = {}
+    if not text or not re.fullmatch(f"(?:{_anonymous(SUFFIX.pattern)})+", text):
+        return None
+    for match in SUFFIX.finditer(text):
+        kind = str(match.lastgroup)
+        attribute = f"suffix_{kind}"
+        if attribute in found:
+            return None
+        found[attribute] = match[kind] if kind == "table" else int(match[kind])
+    return found
+
+
+def _anonymous(pattern: str) -> str:
+    return re.sub(r"\(\?P<\w+>", "(?:", pattern)
