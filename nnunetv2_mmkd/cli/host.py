@@ -1,0 +1,130 @@
+"""What must be true before nnU-Net's training command is called, so that its errors can be read."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import pkgutil
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunetv2_mmkd.cli.paths import EXT_TRAINER, require_variables
+from nnunetv2_mmkd.errors import InputError
+
+
+def check_training(
+    dataset: str, configuration: str, fold: str, trainer: str, plans: str, pretrained: str | None, device: str
+) -> None:
+    """Check the arguments of ``nnUNetv2_train``.
+
+    Args:
+        dataset: name or id.
+        configuration: e.g. ``"3d_fullres"``.
+        fold: number or ``"all"``.
+        trainer: class name.
+        plans: plans identifier.
+        pretrained: checkpoint to start from, or None.
+        device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
+
+    Raises:
+        InputError: anything that is not there, with what to do.
+    """
+    require_variables(["nnUNet_preprocessed", "nnUNet_results"])
+    if fold != "all" and not fold.isdigit():
+        raise InputError(f"fold must be a number from 0 on or 'all', not {fold!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here; use -device cpu")
+    folder = _preprocessed(dataset)
+    plans_file = os.path.join(folder, plans + ".json")
+    if not os.path.isfile(plans_file):
+        there = [name for name in sorted(os.listdir(folder)) if name.endswith("lans.json")]
+        raise InputError(
+            f"{plans_file} is not there; plans in this folder: {', '.join(there) or 'none'}. Run "
+            f"`nnUNetv2_plan_and_preprocess -d {dataset}`, or choose with -p"
+        )
+    configurations = sorted(load_json(plans_file)["configurations"])
+    if configuration not in configurations:
+        raise InputError(f"{plans_file} has no configuration {configuration!r}; it has {', '.join(configurations)}")
+    find_trainer(trainer)
+    if pretrained is not None:
+        check_checkpoint(pretrained)
+
+
+def _preprocessed(dataset: str) -> str:
+    try:
+        name = str(maybe_convert_to_dataset_name(dataset))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"data set {dataset!r}: {error}") from error
+    folder = os.path.join(nnUNet_preprocessed, name)
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is not there; run `nnUNetv2_plan_and_preprocess -d {dataset}` first")
+    return folder
+
+
+def find_trainer(name: str) -> type[Any]:
+    """The trainer class, as nnU-Net finds it.
+
+    Raises:
+        InputError: it is not found; the message names similar ones.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        if "Could not find requested nnunet trainer" not in str(error):
+            raise
+        folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
+        names = sorted(module.name for module in pkgutil.iter_modules(folders) if module.name.startswith("nnUNet"))
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise InputError(
+            f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
+            f"Did you mean: {', '.join(near) or 'nnUNetTrainer'}?"
+        ) from error
+    except AssertionError as error:
+        raise InputError(f"trainer {name!r}: {error}") from error
+
+
+def check_checkpoint(file: str) -> None:
+    """Check that a file is a checkpoint of nnU-Net.
+
+    Raises:
+        InputError: it is not there, unreadable, or something else.
+    """
+    if not os.path.isfile(file):
+        raise InputError(f"-pretrained_weights: {file} does not exist")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+    except Exception as error:  # pickle, zip and torch raise whatever they like on a broken file
+        raise InputError(f"-pretrained_weights: {file} cannot be read ({error})") from error
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise InputError(f"-pretrained_weights: {file} is not a checkpoint of nnU-Net (no 'network_weights')")
+
+
+@contextlib.contextmanager
+def readable_pretrained(file: str | None) -> Iterator[None]:
+    """Turn nnU-Net's complaint about weights of another topology into an error that names the file.
+
+    Raises:
+        InputError: instead of the ``AssertionError`` of ``load_pretrained_weights``.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        if file is None or "load_pretrained_weights" not in frames:
+            raise
+        what = str(error).split("; your network")[0]
+        raise InputError(
+            f"-pretrained_weights: {file} is from a model of another topology ({what}). Both must have the same "
+            "configuration, plans (nnUNetv2_move_plans_between_datasets) and kind of network"
+        ) from error

@@ -1,0 +1,89 @@
+"""Where nnU-Net finds our trainers: the variable ``nnUNet_extTrainer``, and nnU-Net's own variables.
+
+Imports neither torch nor nnU-Net: ``mmkd env`` runs in every new shell.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from nnunetv2_mmkd.errors import InputError
+
+EXT_TRAINER = "nnUNet_extTrainer"
+"""nnU-Net's variable with folders of trainers, separated like ``PATH``."""
+
+SHELLS: tuple[str, ...] = ("bash", "zsh", "fish", "powershell", "cmd")
+"""Shells whose export line we know."""
+
+
+def trainer_folder() -> str:
+    """The folder of this package's trainers."""
+    spec = find_spec("nnunetv2_mmkd.trainer_variants")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("the trainers of nnunetv2-mmkd are not installed; run `pip install -e .` or reinstall it")
+    return os.path.abspath(next(iter(spec.submodule_search_locations)))
+
+
+def ext_trainer_value(current: str | None = None) -> str:
+    """The value for ``nnUNet_extTrainer``: our folder, and the folders that are there already.
+
+    Args:
+        current: the present value; default: that of the environment.
+    """
+    current = os.environ.get(EXT_TRAINER, "") if current is None else current
+    ours = trainer_folder()
+    folders = [folder for folder in current.split(os.pathsep) if folder.strip()]
+    if not any(os.path.realpath(folder) == os.path.realpath(ours) for folder in folders):
+        folders.insert(0, ours)
+    return os.pathsep.join(dict.fromkeys(folders))
+
+
+def set_ext_trainer() -> None:
+    """Let nnU-Net find our trainers in this process and those it starts."""
+    os.environ[EXT_TRAINER] = ext_trainer_value()
+
+
+def guess_shell() -> str:
+    """The user's shell: from ``SHELL``, or that of the operating system."""
+    name = os.path.basename(os.environ.get("SHELL", "")).removesuffix(".exe")
+    if name in SHELLS:
+        return name
+    if name == "pwsh" or (not name and os.name == "nt"):
+        return "powershell"
+    return "bash"
+
+
+def export_line(shell: str, value: str) -> str:
+    """The line that sets ``nnUNet_extTrainer`` in a shell, quoted as that shell wants it.
+
+    Raises:
+        InputError: a shell we do not know.
+    """
+    if shell in ("bash", "zsh"):
+        return f"export {EXT_TRAINER}={shlex.quote(value)}"
+    if shell == "fish":
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"set -gx {EXT_TRAINER} '{quoted}'"
+    if shell == "powershell":
+        quoted = value.replace("'", "''")
+        return f"$env:{EXT_TRAINER} = '{quoted}'"
+    if shell == "cmd":
+        return f'set "{EXT_TRAINER}={value}"'
+    raise InputError(f"unknown shell {shell!r}: choose from {', '.join(SHELLS)}")
+
+
+def require_variables(names: Sequence[str]) -> None:
+    """Check that nnU-Net's variables are set.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in names:
+        if not os.environ.get(name, "").strip():
+            raise InputError(
+                f"the environment variable {name} is not set. nnU-Net keeps its data in three folders: set nnUNet_raw, "
+                f"nnUNet_preprocessed and nnUNet_results, for example `export {name}=/path/to/{name}`"
+            )

@@ -1,0 +1,102 @@
+"""``mmkd predict``: nnUNetv2_predict's own flags, and which modalities may be used."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from nnunetv2_mmkd.cli.paths import require_variables, set_ext_trainer
+
+HELP = "nnUNetv2_predict with its own flags, and --missing / --available"
+
+DESCRIPTION = """\
+Predict with any subset of the modalities. Images are named CASE_XXXX + file ending as for nnUNetv2_predict, and any of
+them may be absent: cases may differ in what they have. The output folder's mmkd_report.json says per case what was
+used, what was missing, and why.
+"""
+
+
+def _workers(variable: str) -> int:
+    try:
+        return int(os.environ.get(variable) or 3)
+    except ValueError:
+        return 3
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd predict``: the flags and defaults of ``nnUNetv2_predict``, and ours."""
+    parser = argparse.ArgumentParser("mmkd predict", description=DESCRIPTION)
+    ours = parser.add_argument_group("modalities")
+    ours.add_argument("--missing", nargs="+", metavar="NAME", help="leave these modalities out of all cases (unread)")
+    ours.add_argument("--available", nargs="+", metavar="NAME", help="use only these modalities")
+    model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m")
+    model.add_argument("-d", help="data set, name or id")
+    model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    model.add_argument("-tr", default="nnUNetTrainer", help="trainer class, e.g. nnUNetTrainerMetaKD")
+    model.add_argument("-c", help="configuration, e.g. 3d_fullres")
+    model.add_argument("-m", metavar="MODEL_FOLDER", help="folder of the trained model, instead of -d, -tr, -p and -c")
+    model.add_argument("-f", nargs="+", default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)")
+    model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    host = parser.add_argument_group("as for nnUNetv2_predict")
+    host.add_argument("-i", required=True, help="input folder")
+    host.add_argument("-o", required=True, help="output folder; made if it does not exist")
+    host.add_argument(
+        "-step_size", type=float, default=0.5, help="step of the sliding window, in patches (default: %(default)s)"
+    )
+    host.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
+    host.add_argument("--verbose", action="store_true", help="let nnU-Net talk")
+    host.add_argument("--save_probabilities", action="store_true", help="also write the probabilities (.npz)")
+    host.add_argument("--continue_prediction", action="store_true", help="leave out the cases that are there already")
+    host.add_argument("-npp", type=int, default=_workers("nnUNet_npp"), help="preprocessing processes (default: 3)")
+    host.add_argument(
+        "-nps", type=int, default=_workers("nnUNet_nps"), help="export processes (default: 3); 0 with -npp 0: none"
+    )
+    host.add_argument("-prev_stage_predictions", help="predictions of the previous stage (cascades)")
+    host.add_argument("-num_parts", type=int, default=1, help="number of calls that share the work (default: 1)")
+    host.add_argument("-part_id", type=int, default=0, help="which of them this one is, from 0 (default: 0)")
+    host.add_argument("-device", default="cuda", help="cuda (default), cpu or mps")
+    host.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
+    host.add_argument(
+        "--not_on_device", action="store_true", help="keep the results off the device, to save its memory"
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if (args.m is None) == (args.d is None or args.c is None):
+        parser.error("name the model either by -d and -c (with -tr and -p), or by its folder with -m")
+    try:
+        folds = [fold if fold == "all" else int(fold) for fold in args.f]
+    except ValueError:
+        parser.error(f"-f takes numbers or 'all', not {' '.join(map(str, args.f))}")
+    set_ext_trainer()
+    if args.m is None:
+        require_variables(["nnUNet_results"])
+
+    from nnunetv2_mmkd.inference.model_folder import model_folder
+    from nnunetv2_mmkd.inference.run import Settings, predict_folder
+
+    settings = Settings(
+        folds=folds,
+        checkpoint=args.chk,
+        step_size=args.step_size,
+        mirroring=not args.disable_tta,
+        device=args.device,
+        on_device=not args.not_on_device,
+        verbose=args.verbose,
+        progress=not args.disable_progress_bar,
+        save_probabilities=args.save_probabilities,
+        overwrite=not args.continue_prediction,
+        preprocessing_processes=args.npp,
+        export_processes=args.nps,
+        previous_stage=args.prev_stage_predictions,
+        num_parts=args.num_parts,
+        part_id=args.part_id,
+    )
+    model = args.m or model_folder(args.d, args.tr, args.p, args.c)
+    predict_folder(model, args.i, args.o, settings, missing=args.missing, available=args.available)
+    return 0

@@ -1,0 +1,230 @@
+"""nnU-Net's predictor for models of this package: the mask of each case reaches every call of the network.
+
+Only nnU-Net's hooks are overridden: the mask travels with the case's properties through nnU-Net's iterators, and every
+call of the network gets it as ``available``. Preprocessing, sliding window, mirroring, ensembling and export stay
+nnU-Net's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.arrays import complete_array
+from nnunetv2_mmkd.inference.model_folder import Model, check_model, modalities_of
+from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
+from nnunetv2_mmkd.modalities import mask_of, parse_names
+from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+
+BY_USER = "excluded by the user"
+"""Why a modality is missing: ``--missing`` or ``--available``."""
+BY_VARIABLE = f"excluded by {MISSING_VARIABLE}"
+"""The same, through the environment variable."""
+
+
+class MaskedPredictor(nnUNetPredictor):
+    """``nnUNetPredictor`` that tells the network which modalities a case has.
+
+    Attributes:
+        modalities: names of the model's M modalities, in channel order.
+        model: what predicts, for reports.
+
+    Args:
+        *args: as for ``nnUNetPredictor``.
+        missing: names of modalities to leave out in all cases.
+        available: names of the only modalities to use.
+        **kwargs: as for ``nnUNetPredictor``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        missing: Iterable[str] | None = None,
+        available: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.modalities: tuple[str, ...] = ()
+        self.model = Model()
+        self._current: Tensor | None = None
+        self._sequence: Iterator[Tensor] | None = None
+        self.select(missing=missing, available=available)
+
+    # ---- what the model has, and what of it may be used
+
+    def initialize_from_trained_model_folder(
+        self,
+        model_training_output_dir: str,
+        use_folds: Sequence[int | str] | str | int | None,
+        checkpoint_name: str = "checkpoint_final.pth",
+    ) -> None:
+        """Load a trained model; see nnU-Net.
+
+        Raises:
+            InputError: files of the model or its trainer class are not there, or the model is not one of ours.
+        """
+        folder = str(model_training_output_dir)
+        if use_folds is None:
+            use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
+        folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
+        check_model(folder, folds, checkpoint_name)
+        try:
+            super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
+        except RuntimeError as error:
+            if "Could not find requested nnunet trainer" not in str(error):
+                raise
+            raise InputError(
+                f"{folder}: the class of its trainer was not found. `mmkd predict` knows this package's trainers; "
+                'elsewhere run `eval "$(mmkd env)"` first, and add the folder of a trainer of your own to '
+                f"nnUNet_extTrainer. nnU-Net says: {error}"
+            ) from error
+        configuration = os.path.basename(os.path.abspath(folder)).rpartition("__")[2]
+        self.model = Model(os.path.abspath(folder), self.trainer_name, configuration, tuple(folds), checkpoint_name)
+        self._adopt(folder)
+
+    def manual_initialization(
+        self,
+        network: nn.Module,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        parameters: list[dict[str, Any]] | None,
+        dataset_json: dict[str, Any],
+        trainer_name: str,
+        inference_allowed_mirroring_axes: tuple[int, ...] | None,
+    ) -> None:
+        """Take over a network that is in memory; see nnU-Net."""
+        super().manual_initialization(
+            network, plans_manager, configuration_manager, parameters, dataset_json, trainer_name,
+            inference_allowed_mirroring_axes,
+        )  # fmt: skip
+        self.model = Model(trainer=trainer_name)
+        self._adopt(trainer_name)
+
+    def _adopt(self, name: str) -> None:
+        self.modalities = modalities_of(self.plans_manager.plans, self.dataset_json, name)
+        self.plans_manager = CompletingPlans(self.plans_manager.plans, self.dataset_json["file_ending"])
+        self.excluded()  # unknown names are refused now, not at the first case
+
+    def select(self, *, missing: Iterable[str] | None = None, available: Iterable[str] | None = None) -> None:
+        """Narrow the modalities of all cases from now on; without arguments, lift that.
+
+        Args:
+            missing: names or aliases to leave out.
+            available: names or aliases of the only ones to use.
+
+        Raises:
+            InputError: an unknown name, or nothing would be left.
+        """
+        self._missing = None if missing is None else parse_names(missing)
+        self._available = None if available is None else parse_names(available)
+        if self.modalities:
+            self.excluded()
+
+    def excluded(self) -> dict[str, str]:
+        """The modalities that are left out of all cases, and why.
+
+        Raises:
+            InputError: an unknown name, or nothing would be left.
+        """
+        missing, reason = self._missing, BY_USER
+        if missing is None and self._available is None:
+            missing, reason = parse_names(os.environ.get(MISSING_VARIABLE, "")), BY_VARIABLE
+        mask = mask_of(self.modalities, available=self._available, missing=missing)
+        return {name: reason for name, used in zip(self.modalities, mask.tolist(), strict=True) if not used}
+
+    # ---- arrays and iterators
+
+    def predict_single_npy_array(
+        self,
+        input_image: np.ndarray,
+        image_properties: dict[str, Any],
+        segmentation_previous_stage: np.ndarray | None = None,
+        output_file_truncated: str | None = None,
+        save_or_return_probabilities: bool = False,
+    ) -> Any:
+        """Predict one case from an array ``[M, z, y, x]``; see nnU-Net.
+
+        Missing are the channels that ``image_properties["mmkd_available"]`` (list of bool) says, that the selection
+        excludes, or that are all zero. What stands in them does not matter.
+        """
+        image, properties = complete_array(input_image, image_properties, self.modalities, self.excluded())
+        self._current = torch.tensor(properties[AVAILABLE_KEY])
+        try:
+            return super().predict_single_npy_array(
+                image, properties, segmentation_previous_stage, output_file_truncated, save_or_return_probabilities
+            )
+        finally:
+            self._current = None
+
+    def get_data_iterator_from_raw_npy_data(
+        self,
+        image_or_list_of_images: np.ndarray | list[np.ndarray],
+        segs_from_prev_stage_or_list_of_segs_from_prev_stage: np.ndarray | list[np.ndarray] | None,
+        properties_or_list_of_properties: dict[str, Any] | list[dict[str, Any]],
+        truncated_ofname: str | list[str] | None,
+        num_processes: int = 3,
+    ) -> Iterator[dict[str, Any]]:
+        """Preprocess arrays in the background; see nnU-Net, and :meth:`predict_single_npy_array` for the masks."""
+        images = image_or_list_of_images if isinstance(image_or_list_of_images, list) else [image_or_list_of_images]
+        properties = properties_or_list_of_properties
+        properties = properties if isinstance(properties, list) else [properties]
+        excluded = self.excluded()
+        pairs = [complete_array(*pair, self.modalities, excluded) for pair in zip(images, properties, strict=True)]
+        return super().get_data_iterator_from_raw_npy_data(
+            [image for image, _ in pairs], segs_from_prev_stage_or_list_of_segs_from_prev_stage,
+            [props for _, props in pairs], truncated_ofname, num_processes,
+        )  # fmt: skip
+
+    def predict_from_data_iterator(
+        self,
+        data_iterator: Iterable[dict[str, Any]],
+        save_probabilities: bool = False,
+        num_processes_segmentation_export: int = default_num_processes,
+    ) -> list[Any]:
+        """Predict preprocessed cases; see nnU-Net. The mask is ``data_properties["mmkd_available"]`` of each item."""
+        try:
+            return super().predict_from_data_iterator(
+                self._follow(data_iterator), save_probabilities, num_processes_segmentation_export
+            )
+        finally:
+            self._current = None
+            if isinstance(data_iterator, MultiThreadedAugmenter):
+                data_iterator._finish()
+
+    def _follow(self, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand on the items, with the mask of the one that is being predicted kept beside."""
+        for item in items:
+            available = item["data_properties"].get(AVAILABLE_KEY)
+            self._current = None if available is None else torch.tensor(available)
+            yield item
+
+    # ---- the network
+
+    def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
+        """Logits of one preprocessed case ``[M, *spatial]``; see nnU-Net."""
+        if self._sequence is not None:
+            self._current = next(self._sequence)
+        return super().predict_logits_from_preprocessed_data(data)
+
+    def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
+        network, mask = self.network, self._current
+        if mask is None and self.excluded():  # data of unknown origin: the network looks for itself unless told
+            mask = mask_of(self.modalities, missing=self.excluded())
+        if mask is None:
+            return super()._internal_maybe_mirror_and_predict(x)
+        self.network = partial(network, available=mask)  # works for compiled and distributed networks, too
+        try:
+            return super()._internal_maybe_mirror_and_predict(x)
+        finally:
+            self.network = network

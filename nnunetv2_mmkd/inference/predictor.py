@@ -1,0 +1,217 @@
+"""The predictor of this package: files by name, any subset of the modalities per case."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.configuration import default_num_processes
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.arrays import stack_arrays
+from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case
+from nnunetv2_mmkd.inference.checks import check_case, check_cases
+from nnunetv2_mmkd.inference.job import Job, check_writable, report_name
+from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
+from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
+from nnunetv2_mmkd.modalities import canonical, mask_of
+
+
+class MMKDPredictor(MaskedPredictor):
+    """``nnUNetPredictor`` for models of this package, with any non-empty subset of the modalities per case.
+
+    Which modalities are there is decided per case: an image that does not exist, that :meth:`select` excludes (or, if
+    nothing is selected, the variable ``nnUNet_missing_modalities``) or that is all zero is missing. Excluded images
+    are not read: the result is that with the file absent.
+
+    Example::
+
+        predictor = MMKDPredictor(device=torch.device("cpu"))
+        predictor.initialize_from_trained_model_folder(model_folder, (0,))
+        predictor.predict_from_files("images", "segmentations")
+        segmentation = predictor.predict_case({"t1": "a.nii.gz", "t2": "b.nii.gz", "t1ce": None})
+    """
+
+    _job: Job | None = None
+
+    def predict_from_files(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str | None]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        num_processes_preprocessing: int = default_num_processes,
+        num_processes_segmentation_export: int = default_num_processes,
+        folder_with_segs_from_prev_stage: str | None = None,
+        num_parts: int = 1,
+        part_id: int = 0,
+    ) -> list[Any] | None:
+        """Predict cases from files; see nnU-Net, whose arguments these are.
+
+        The input is a folder (``CASE_XXXX`` + file ending, any subset of the channels per case) or a list of file lists
+        (one entry per modality, None where missing; or fewer files, told apart by their suffix).
+        ``mmkd_report.json`` in the output folder says per case what was used and what was missing, and why.
+
+        Raises:
+            InputError: anything wrong with input, output or selection; nothing has been written then.
+        """
+        source, output = list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files
+        manage = {
+            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
+            "overwrite": overwrite,
+            "part_id": part_id,
+            "num_parts": num_parts,
+            "save_probabilities": save_probabilities,
+        }
+        with self._run(self._prepare(source, output, manage, num_processes_preprocessing)):
+            return super().predict_from_files(
+                source, output, save_probabilities, overwrite, num_processes_preprocessing,
+                num_processes_segmentation_export, folder_with_segs_from_prev_stage, num_parts, part_id,
+            )  # fmt: skip
+
+    def predict_from_files_sequential(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str | None]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        folder_with_segs_from_prev_stage: str | None = None,
+    ) -> list[Any] | None:
+        """:meth:`predict_from_files` in this process alone; see nnU-Net, whose arguments these are."""
+        source, output = list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files
+        manage = {
+            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
+            "overwrite": overwrite,
+            "save_probabilities": save_probabilities,
+        }
+        with self._run(self._prepare(source, output, manage)) as job:
+            self._sequence = iter([case.available for case in job.cases])
+            return super().predict_from_files_sequential(
+                source, output, save_probabilities, overwrite, folder_with_segs_from_prev_stage
+            )
+
+    def _prepare(
+        self,
+        source: str | list[list[str | None]],
+        output: str | list[str] | None,
+        manage: Mapping[str, Any],
+        processes: int = 1,
+    ) -> Job:
+        """Find, choose and check the cases, without writing anything.
+
+        Args:
+            source: folder or file lists.
+            output: folder or truncated output files.
+            manage: further arguments of nnU-Net's ``_manage_input_and_output_lists``.
+            processes: for checking.
+        """
+        ending = self.dataset_json["file_ending"]
+        excluded = self.excluded()
+        folder = output if isinstance(output, str) else None
+        for name in [folder] if folder is not None else {os.path.dirname(file) for file in output or ()}:
+            check_writable(name)
+        find = cases_of_folder if isinstance(source, str) else cases_of_lists
+        cases = [case.without(excluded) for case in find(source, self.modalities, ending)]
+        by_entries = {tuple(case.entries(ending)): case for case in cases}
+        lists, outputs, previous = super()._manage_input_and_output_lists(
+            [case.entries(ending) for case in cases], output, **manage
+        )
+        declared = {
+            case: [canonical(name) for name in names]
+            for case, names in self.dataset_json.get("missing_modalities", {}).items()
+        }
+        chosen = check_cases(
+            [by_entries[tuple(entries)] for entries in lists],
+            self.plans_manager,
+            declared,
+            processes=processes,
+            progress=self.allow_tqdm,
+        )
+        report = report_name(manage.get("part_id", 0), manage.get("num_parts", 1))
+        return Job(
+            modalities=self.modalities,
+            cases=chosen,
+            lists=[case.entries(ending) for case in chosen],
+            outputs=outputs,
+            previous=previous,
+            model=self.model,
+            file_ending=ending,
+            report_file=None if folder is None else os.path.join(folder, report),
+        )
+
+    @contextmanager
+    def _run(self, job: Job) -> Iterator[Job]:
+        job.begin()
+        self._job = job
+        finished = False
+        try:
+            yield job
+            finished = True
+        finally:
+            self._job = self._sequence = self._current = None
+            job.end(finished=finished)
+
+    def _manage_input_and_output_lists(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[list[list[str]], list[str] | None, list[str | None]]:
+        if self._job is None:
+            return super()._manage_input_and_output_lists(*args, **kwargs)
+        return self._job.lists, self._job.partial_outputs(), self._job.previous
+
+    def predict_case(
+        self,
+        images: Mapping[str, str | Path | np.ndarray | None],
+        output_file: str | Path | None = None,
+        *,
+        properties: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """Predict one case from its images by name.
+
+        Args:
+            images: modality (name or alias) -> file, or array ``[z, y, x]``, or None; one that is not in it is missing.
+            output_file: also write the segmentation there, with the geometry of the images (files only).
+            properties: for arrays: ``{"spacing": (z, y, x) in mm}``.
+
+        Returns:
+            The segmentation ``[z, y, x]`` (labels) in the grid of the images.
+
+        Raises:
+            InputError: unknown name, no image, broken or contradicting images, output not writable.
+        """
+        given = {name: image for name, image in images.items() if image is not None}
+        mask = mask_of(self.modalities, available=given)
+        by_name = {canonical(name): image for name, image in given.items()}
+        if len(by_name) < len(given):
+            raise InputError(f"a modality is given twice, by name and alias: {', '.join(given)}")
+        if any(isinstance(image, np.ndarray) for image in by_name.values()):
+            if properties is None or output_file is not None:
+                raise InputError('arrays need properties={"spacing": ...} and can only be returned, not written')
+            array = stack_arrays(by_name, self.modalities)
+            return self.predict_single_npy_array(array, {**properties, AVAILABLE_KEY: mask.tolist()})
+        ending = self.dataset_json["file_ending"]
+        if output_file is not None:
+            if not str(output_file).endswith(ending):
+                raise InputError(f"output file {output_file} must end with {ending}")
+            check_writable(os.path.dirname(output_file) or ".")
+        files = [str(by_name[name]) if name in by_name else None for name in self.modalities]
+        identifier = os.path.basename(next(file for file in files if file is not None))
+        case = make_case(identifier, self.modalities, files).without(self.excluded())
+        case = check_case(case, self.plans_manager, {})
+        reader = self.plans_manager.image_reader_writer_class()
+        array, properties = reader.read_images(case.entries(ending))
+        segmentation = self.predict_single_npy_array(array, properties)
+        if output_file is not None:
+            folder, name = os.path.split(output_file)
+            os.makedirs(folder or ".", exist_ok=True)
+            unfinished = partial_folder(folder)
+            try:
+                reader.write_seg(segmentation, os.path.join(unfinished, name), properties)
+            finally:
+                if os.path.isfile(os.path.join(unfinished, name)):
+                    os.unlink(os.path.join(unfinished, name))
+                os.rmdir(unfinished)
+        return segmentation

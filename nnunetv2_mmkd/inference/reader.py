@@ -1,0 +1,103 @@
+"""Reading cases whose images are not all there, and writing segmentations whole or not at all.
+
+nnU-Net takes the reader and writer from the plans, in its workers too. :class:`CompletingPlans` hands out
+:class:`CompletingIO`, a shell around the planned one:
+
+- an entry of a case's file list may be a :func:`placeholder`; its channel is zeros with the geometry of the others,
+  no file is read for it, and the properties that travel with the case say which channels are real;
+- a file that nnU-Net exports into a folder made by :func:`partial_folder` moves up, out of it, when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_mmkd.errors import InputError
+
+AVAILABLE_KEY = "mmkd_available"
+"""Key of a case's properties: list of bool, channel order, whether the image is there."""
+
+PARTIAL_PREFIX = ".mmkd-partial-"
+"""How folders for unfinished output begin; a killed process may leave one, which can be deleted."""
+
+_PLACEHOLDER_FOLDER = "mmkd-missing:"
+
+
+def placeholder(identifier: str, channel: int, file_ending: str) -> str:
+    """Entry of a file list for an image that is missing; nnU-Net can still tell the case from its base name."""
+    return f"{_PLACEHOLDER_FOLDER}/{identifier}_{channel:04d}{file_ending}"
+
+
+def is_placeholder(entry: str) -> bool:
+    """Whether an entry of a file list stands for a missing image."""
+    return str(entry).startswith(_PLACEHOLDER_FOLDER)
+
+
+def partial_folder(folder: str) -> str:
+    """Make a folder for unfinished output inside ``folder`` (on the same disk, so that a rename is atomic)."""
+    return tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder or ".")
+
+
+class CompletingIO(BaseReaderWriter):
+    """nnU-Net's planned reader and writer, with placeholders for missing images and whole files only."""
+
+    def __init__(self, planned: type[BaseReaderWriter], file_ending: str) -> None:
+        self.planned = planned()
+        self.file_ending = file_ending
+
+    def read_images(self, image_fnames: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read a case.
+
+        Args:
+            image_fnames: M entries in channel order, files or placeholders, at least one file.
+
+        Returns:
+            The images ``[M, z, y, x]`` float32, zero where missing, and their properties with ``mmkd_available``.
+
+        Raises:
+            InputError: a file with several channels.
+        """
+        there = [not is_placeholder(name) for name in image_fnames]
+        files = [name for name, real in zip(image_fnames, there, strict=True) if real]
+        images, properties = self.planned.read_images(files)
+        if len(images) != len(files):
+            raise InputError(f"{len(files)} file(s) hold {len(images)} channels; give one file per modality: {files}")
+        completed = np.zeros((len(there), *images.shape[1:]), dtype=images.dtype)
+        completed[there] = images
+        return completed, {**properties, AVAILABLE_KEY: there}
+
+    def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read a segmentation with the planned reader."""
+        return self.planned.read_seg(seg_fname)
+
+    def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict[str, Any]) -> None:
+        """Write a segmentation; in a partial folder, move the case's files up, the segmentation last."""
+        self.planned.write_seg(seg, output_fname, properties)
+        folder, name = os.path.split(output_fname)
+        if not os.path.basename(folder).startswith(PARTIAL_PREFIX):
+            return
+        stem = name[: -len(self.file_ending)]
+        for part in (stem + ".npz", stem + ".pkl", name):
+            if os.path.isfile(os.path.join(folder, part)):
+                os.replace(os.path.join(folder, part), os.path.join(os.path.dirname(folder), part))
+
+
+class CompletingPlans(PlansManager):
+    """nnU-Net's plans, whose reader and writer is :class:`CompletingIO` around the planned one."""
+
+    def __init__(self, plans: Mapping[str, Any], file_ending: str) -> None:
+        super().__init__(dict(plans))
+        self.file_ending = file_ending
+
+    @property
+    def image_reader_writer_class(self) -> partial[CompletingIO]:
+        """What makes a reader and writer when called without arguments."""
+        return partial(CompletingIO, super().image_reader_writer_class, self.file_ending)

@@ -1,0 +1,102 @@
+"""``mmkd train``: nnU-Net's own command, our trainers found, errors that can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from nnunetv2.run import run_training
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+from nnunetv2_mmkd.cli.host import readable_pretrained
+from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.cli.paths import EXT_TRAINER, trainer_folder
+from nnunetv2_mmkd.errors import InputError
+
+OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nnU-Net's folders, with plans for data set 7."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "own"))
+    folder = tmp_path / "preprocessed" / "Dataset007_X"
+    folder.mkdir()
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": {}, "3d_fullres": {}}}))
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
+    """What nnU-Net's command would have seen, instead of training."""
+    seen: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(
+        run_training, "run_training_entry", lambda: seen.append((list(sys.argv), os.environ[EXT_TRAINER]))
+    )
+    return seen
+
+
+def test_flags_go_to_the_host_unchanged(data: Path, calls: list[tuple[list[str], str]]) -> None:
+    before = list(sys.argv)
+    flags = [*OK[1:], "-tr", "nnUNetTrainer", "--npz", "--val_best", "-num_gpus", "1"]
+    assert main(["train", *flags]) == 0
+    ((argv, variable),) = calls
+    assert argv == ["mmkd train", *flags]
+    assert variable.split(os.pathsep) == [trainer_folder(), str(data.parents[1] / "own")]
+    assert sys.argv == before
+
+
+def test_usage_is_the_hosts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "-h"])
+    assert caught.value.code == 0 and "--disable_checkpointing" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "7", "3d_fullres"])
+    assert caught.value.code == 2 and "required: fold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nnUNet_preprocessed", "nnUNet_results"])
+def test_variable_not_set(
+    data: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(name)
+    assert main(OK) == 1
+    assert f"{name} is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["8", "3d_fullres", "0"], "Could not find a dataset with the ID 8"),
+        (["Dataset008_Y", "3d_fullres", "0"], "nnUNetv2_plan_and_preprocess -d Dataset008_Y"),
+        (["X", "3d_fullres", "0"], "data set 'X'"),
+        (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres"),
+        (["7", "3d_fullres", "five"], "fold must be a number"),
+        (["7", "3d_fullres", "0", "-p", "OtherPlans"], "plans in this folder: nnUNetPlans.json"),
+        (["7", "3d_fullres", "0", "-tr", "nnUNetTrainerMetaKd"], "there is no trainer 'nnUNetTrainerMetaKd'"),
+        (["7", "3d_fullres", "0", "-pretrained_weights", "no.pth"], "no.pth does not exist"),
+        (["7", "3d_fullres", "0", "-pretrained_weights", __file__], "cannot be read"),
+    ],
+)
+def test_bad_arguments(
+    data: Path, calls: list[object], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *flags, "-device", "cpu"]) == 1
+    assert message in capsys.readouterr().err
+    assert not calls
+
+
+def test_pretrained_of_another_topology(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pth"
+    torch.save({"network_weights": torch.nn.Linear(2, 3).state_dict()}, file)
+    with pytest.raises(InputError, match=f"{file} is from a model of another topology"), readable_pretrained(str(file)):
+        load_pretrained_weights(torch.nn.Linear(2, 4), str(file))
+    with pytest.raises(AssertionError), readable_pretrained(str(file)):
+        raise AssertionError("something else")

@@ -1,0 +1,158 @@
+"""Bad input: the message names file, case and remedy, and nothing has been written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from tiny_model import TRAINER, image_of, write, write_case
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.predictor import MMKDPredictor
+
+Make = Callable[..., MMKDPredictor]
+
+
+def truncate(file: Path, keep: float = 0.7) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(bytes(content))
+
+
+def with_nan(file: Path) -> None:
+    image = image_of("b", 1)
+    image[5, 5, 5] = np.nan
+    write(file, image)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text": (lambda file: file.write_bytes(b"not an image"), "cannot be used"),
+    "empty": (lambda file: file.write_bytes(b""), "is empty"),
+    "truncated": (truncate, "cannot be used"),
+    "end cut off": (lambda file: truncate(file, 0.999), "cannot be used"),
+    "damaged": (flip, "cannot be used"),
+    "dangling link": (lambda file: (file.unlink(), file.symlink_to("nowhere")), "cannot be used"),
+    "nan": (with_nan, "1 voxels are NaN"),
+    "shape": (lambda file: write(file, image_of("b", 1, (13, 20, 22))), "has shape"),
+    "spacing": (lambda file: write(file, image_of("b", 1), (1.0, 1.0, 1.6)), "has spacing"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_image(make_predictor: Make, tmp_path: Path, name: str) -> None:
+    write_case(tmp_path / "in", "a")
+    file = write_case(tmp_path / "in", "b")[1]
+    spoil, message = BROKEN[name]
+    spoil(file)
+    with pytest.raises(InputError, match=message) as caught:
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert str(file) in str(caught.value) and "case b" in str(caught.value) and "--missing" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_channels_in_one_file(make_predictor: Make, tmp_path: Path) -> None:
+    files = write_case(tmp_path / "in", "a")
+    sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(files[0]))] * 2), str(files[0]))
+    with pytest.raises(InputError, match="one file per modality"):
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a_0007.nii.gz", "no channel 0007"),
+        ("a_t1ce.nii.gz", "no channel suffix"),
+        ("a_0001.nii", "this model reads .nii.gz"),
+    ],
+)
+def test_misnamed_file(make_predictor: Make, tmp_path: Path, name: str, message: str) -> None:
+    write_case(tmp_path / "in", "a", (0, 2))
+    (tmp_path / "in" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=message) as caught:
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert name in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_do_not_matter(make_predictor: Make, tmp_path: Path) -> None:
+    write_case(tmp_path / "in", "a")
+    for name in ("a_0001.nii", "._a_0001.nii.gz", "notes.txt"):
+        (tmp_path / "in" / name).write_bytes(b"")
+    (tmp_path / "in" / "more_0001.nii.gz").mkdir()
+    assert len(make_predictor()._prepare(str(tmp_path / "in"), None, {}).cases) == 1
+
+
+def test_folder_without_cases(make_predictor: Make, tmp_path: Path) -> None:
+    predictor = make_predictor()
+    with pytest.raises(InputError, match="does not exist"):
+        predictor.predict_from_files(str(tmp_path / "in"), str(tmp_path / "out"))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="has no image CASE_XXXX"):
+        predictor.predict_from_files(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_left(make_predictor: Make, tmp_path: Path) -> None:
+    write_case(tmp_path / "in", "a")
+    write_case(tmp_path / "in", "b", (1,))
+    with pytest.raises(InputError, match="at least one"):
+        make_predictor(missing=["t1", "t1ce", "t2"])
+    with pytest.raises(InputError, match="unknown modality 'flair'"):
+        make_predictor(missing=["flair"])
+    predictor = make_predictor(missing=["t1ce"])
+    with pytest.raises(InputError, match=r"case b: no image would be left .*t1ce: excluded by the user"):
+        predictor.predict_from_files(str(tmp_path / "in"), str(tmp_path / "out"))
+    predictor.select()
+    write(tmp_path / "in" / "b_0001.nii.gz", np.zeros((14, 20, 22), np.float32))
+    with pytest.raises(InputError, match=r"case b: no image would be left .*t1ce: all zero"):
+        predictor.predict_from_files(str(tmp_path / "in"), str(tmp_path / "out"))
+    with pytest.raises(InputError, match="has no image"):
+        predictor.predict_from_files([[None, None, None]], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_not_writable(make_predictor: Make, tmp_path: Path) -> None:
+    write_case(tmp_path / "in", "a")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is not a folder"):
+        make_predictor().predict_from_files(str(tmp_path / "in"), str(tmp_path / "file" / "out"))
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    if not os.access(locked, os.W_OK):  # root may write anywhere
+        with pytest.raises(InputError, match="is not writable"):
+            make_predictor().predict_from_files(str(tmp_path / "in"), str(locked / "out"))
+
+
+def test_model_that_is_not_ours(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["mmkd"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(InputError, match="was not trained with a trainer of this package"):
+        MMKDPredictor().initialize_from_trained_model_folder(str(folder), (0,))
+    (folder / "plans.json").unlink()
+    with pytest.raises(InputError, match=r"plans\.json is not there"):
+        MMKDPredictor().initialize_from_trained_model_folder(str(folder), (0,))
+
+
+def test_model_that_is_not_complete(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"fold 2 3; folds with it: 0 1"):
+        MMKDPredictor().initialize_from_trained_model_folder(str(model), (0, 2, 3))
+    with pytest.raises(InputError, match=r"no checkpoint_best\.pth"):
+        MMKDPredictor().initialize_from_trained_model_folder(str(model), None, "checkpoint_best.pth")
+    monkeypatch.delenv("nnUNet_extTrainer")
+    with pytest.raises(InputError, match=rf"mmkd env.*{TRAINER}"):
+        MMKDPredictor().initialize_from_trained_model_folder(str(model), (0,))

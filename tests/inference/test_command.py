@@ -1,0 +1,34 @@
+"""``mmkd predict`` from end to end on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_model import TRAINER, write_case
+
+from nnunetv2_mmkd.cli.main import main
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_command(model: Path, tmp_path: Path, by_name: bool) -> None:
+    write_case(tmp_path / "in", "a")
+    write_case(tmp_path / "in", "b", (1, 2))
+    name = ["-d", "999", "-c", "3d_fullres", "-tr", TRAINER] if by_name else ["-m", str(model)]
+    where = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    how = ["-f", "0", "1", "-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar"]
+    assert main(["predict", *where, *name, *how, "--missing", "T1c"]) == 0
+    report = json.loads((tmp_path / "out" / "mmkd_report.json").read_text())
+    assert {case: entry["used"] for case, entry in report["cases"].items()} == {"a": ["t1", "t2"], "b": ["t2"]}
+    assert report["model"]["folds"] == [0, 1]
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_bad_input_has_an_exit_code(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_case(tmp_path / "in", "a")
+    where = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    how = ["-m", str(model), "-f", "0", "-device", "cpu"]
+    assert main(["predict", *where, *how, "--available", "t1ce", "--missing", "t1c"]) == 1
+    assert "mmkd predict: error: no modality would be left of t1, t1ce, t2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
