@@ -1,0 +1,242 @@
+"""MetaKD: its two problems, on a small multi-stream network of plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+
+NAMES = ("a", "b", "c", "d")
+
+
+class Encoder(nn.Module):
+    """Two stages, for 1-d signals."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(nn.Conv1d(1, width, 1), nn.Conv1d(width, width, 2, 2))
+
+
+class Decoder(nn.Module):
+    """Upsamples the bottleneck and adds the skip; no activation, so that the network is linear."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.head = nn.Conv1d(width, 1, 1)
+
+    def forward(self, skips: list[Tensor]) -> Tensor:
+        return self.head(skips[0] + skips[1].repeat_interleave(2, -1))
+
+
+def network(m: int = 4, seed: int = 0) -> MultiStreamUNet:
+    torch.manual_seed(seed)
+    fusions = [MeanFillProjection(m, 3) for _ in range(2)]
+    return MultiStreamUNet([Encoder()], fusions, Decoder(), NAMES[:m])
+
+
+def batch(b: int = 2, m: int = 4, available: Tensor | None = None, seed: int = 1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    there = torch.ones(b, m, dtype=torch.bool)
+    images = torch.randn(b, m, 8, generator=generator)
+    return Batch(images, there if available is None else available, there, torch.randn(b, 1, 8, generator=generator))
+
+
+def method(config: MetaKDConfig, meta: Callable[[], Batch] = batch, m: int = 4) -> MetaKD:
+    made = MetaKD(config)
+    made.setup(Supply(NAMES[:m], torch.device("cpu"), next_meta_batch=meta))
+    return made
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_loss_is_eq_4(p: int) -> None:
+    net, made = network(), method(MetaKDConfig(alpha=0.3, p=p))
+    available = torch.tensor([[True, True, False, True], [False, False, True, False]])
+    data = batch(available=available)
+    result = made.step(net, data, mse_loss)
+
+    w = made.importance.normalised().detach()
+    f = {m: net.encoders[0].stages(data.images[:1, m : m + 1])[0] for m in (0, 1, 3)}
+    power = (lambda d: d.abs()) if p == 1 else (lambda d: d**2)
+    pairs = sum(w[i] / w[j] * power(f[i] - f[j]).mean() for i, j in permutations((0, 1, 3), 2))
+    task = mse_loss(net(data.images, available), data.target)
+    assert torch.allclose(result["loss"], task + 0.3 * pairs / 2, rtol=1e-5)  # the second sample has no pair
+    assert result["parts"]["distillation"] > 0
+
+
+def test_ratios_push_the_less_important_harder() -> None:
+    net, made = network(), method(MetaKDConfig(alpha=1.0))
+    with torch.no_grad():
+        made.importance.w.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    available = torch.tensor([[True, True, False, False]])
+    streams = net.encode(batch(b=1).images, available)
+    features = [f.detach().requires_grad_(True) for f in streams.bottleneck]
+    streams = type(streams)(streams.available, streams.pairs, (*streams.scales[:-1], tuple(features)))
+    made._distillation(streams, None)[0].backward()
+    pull_on_important, pull_on_other = (f.grad.abs().sum() for f in features)
+    assert pull_on_other / pull_on_important == pytest.approx(torch.tensor(2.0).exp().item(), rel=1e-4)
+
+
+def test_distillation_reaches_the_encoder_and_not_the_importance_weights() -> None:
+    net, made = network(), method(MetaKDConfig())
+    streams = net.encode(batch().images)
+    made._distillation(streams, None)[0].backward()
+    assert net.encoders[0].stages[0].weight.grad.abs().sum() > 0
+    assert made.importance.w.grad is None
+    assert net.fusions[0].weight.grad is None
+
+
+def test_alpha_zero_is_the_task_loss_bit_for_bit() -> None:
+    data = batch()
+    losses = [
+        method(MetaKDConfig(alpha=0.0, ratios=kind)).step(network(), data, mse_loss)["loss"]
+        for kind in ("learned", "equal")
+    ]
+    plain = mse_loss(network()(data.images, data.available), data.target)
+    assert torch.equal(losses[0], plain) and torch.equal(losses[1], plain)
+
+
+def test_equal_ratios_are_a_plain_sum_over_pairs() -> None:
+    net, made = network(), method(MetaKDConfig(alpha=1.0, ratios="equal"))
+    data = batch(b=1)
+    f = [net.encoders[0].stages(data.images[:, m : m + 1])[0] for m in range(4)]
+    expected = sum((f[i] - f[j]).abs().mean() for i, j in permutations(range(4), 2))
+    assert torch.allclose(made._distillation(net.encode(data.images), None)[0], expected)
+    assert made.state_dict() == {} and not made.needs_meta_split
+
+
+@pytest.mark.parametrize("scales", ["bottleneck", "all"])
+def test_the_meta_gradient_is_that_of_the_printed_objective(scales: str) -> None:
+    """Finite differences of the outer loss of Eq. (4), features times softmax(w)."""
+    net = network().double()
+    made = method(MetaKDConfig(meta_scales=scales, init="zeros", meta_steps=1, meta_interval=1))
+    data = batch()
+    data = Batch(data.images.double(), data.available, data.present, data.target.double())
+    w = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.double)
+
+    def outer(w: Tensor) -> float:
+        s = w.softmax(0)
+        skips = []
+        for scale in range(2):
+            rows = []
+            for b in range(2):
+                feats = [net._run(net.encoders[0], data.images[b : b + 1, m : m + 1])[scale][0] for m in range(4)]
+                scaled = scale == 1 or scales == "all"
+                fusion = net.fusions[scale]
+                total = sum(fusion.weight[m] @ (feats[m] * (s[m] if scaled else 1)) for m in range(4))
+                rows.append(total + fusion.bias[:, None])
+            skips.append(torch.stack(rows))
+        return float(mse_loss(net.decoder(skips), data.target))
+
+    numeric = torch.zeros(4)
+    for m in range(4):
+        step = torch.zeros(4, dtype=torch.double)
+        step[m] = 1e-5
+        numeric[m] = (outer(w + step) - outer(w - step)) / 2e-5
+    seen: list[Tensor] = []
+    made.importance.w.data = w.clone()
+    made.importance.apply = seen.append
+    made.supply = Supply(NAMES, torch.device("cpu"), next_meta_batch=lambda: data)
+    made.start_iteration(net, mse_loss, 0)
+    assert torch.allclose(seen[0].float(), numeric, atol=1e-6)
+
+
+def test_a_meta_update_changes_the_importance_weights_and_nothing_else() -> None:
+    net, made = network(), method(MetaKDConfig(meta_steps=5))
+    net.train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    w = made.importance.w.detach().clone()
+    made.start_iteration(net, mse_loss, 0)
+    assert not torch.equal(w, made.importance.w)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert net.training and made.meta_updates == 5
+
+
+def test_the_interval() -> None:
+    made = method(MetaKDConfig(meta_steps=2, meta_interval=3))
+    net = network()
+    for iteration in range(7):
+        made.start_iteration(net, mse_loss, iteration)
+    assert made.meta_updates == 6  # at 0, 3 and 6
+    code = MetaKD(MetaKDConfig(meta_steps=1, meta_interval=100, fidelity="code"))
+    code.setup(Supply(NAMES, torch.device("cpu"), next_meta_batch=batch, warmup_iterations=300))
+    for iteration in range(1001):
+        code.start_iteration(net, mse_loss, iteration)
+    assert code.meta_updates == 3 + 2  # 0, 100, 200; then 500 and 1000
+
+
+def test_a_gradient_that_is_not_finite_is_skipped() -> None:
+    net = network()
+    data = batch()
+    bad = Batch(data.images * float("nan"), data.available, data.present, data.target)
+    made = method(MetaKDConfig(meta_steps=1), meta=lambda: bad)
+    w = made.importance.w.detach().clone()
+    made.start_iteration(net, mse_loss, 0)
+    assert torch.equal(w, made.importance.w) and made.meta_updates == 0
+
+
+def test_ends_on_the_informative_modality() -> None:
+    """A linear case: the target is modality 2; a decoder trained with all features at 1 is then asked for weights."""
+    torch.manual_seed(0)
+    net, generator = network(), torch.Generator().manual_seed(5)
+
+    def informative() -> Batch:
+        images = torch.randn(8, 4, 8, generator=generator)
+        target = images[:, 2:3, ::2].repeat_interleave(2, -1)  # what the bottleneck can say
+        there = torch.ones(8, 4, dtype=torch.bool)
+        return Batch(images, there, there, target)
+
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(400):
+        data = informative()
+        optimizer.zero_grad()
+        skips = net.fuse(net.encode(data.images, data.available))
+        mse_loss(net.decode([skips[0] * 0, skips[1]]), data.target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        net.fusions[0].weight.zero_()
+        net.fusions[0].bias.zero_()
+    made = method(MetaKDConfig(init="zeros", meta_steps=300), meta=informative)
+    made.start_iteration(net, mse_loss, 0)
+    weights = made.importance.normalised()
+    assert weights.argmax() == 2
+    assert weights[2] > 0.5
+
+
+def test_ignored_positions_are_left_out_of_the_distillation() -> None:
+    net, made = network(), method(MetaKDConfig())
+    data = batch(b=1)
+    valid = torch.ones(1, 1, 8, dtype=torch.bool)
+    valid[..., 4:] = False
+    term = made._distillation(net.encode(data.images), valid)[0]
+    data.images[..., 4:] += 100
+    assert torch.allclose(made._distillation(net.encode(data.images), valid)[0], term)
+
+
+def test_curves_are_complete_and_start_anew() -> None:
+    net, made = network(), method(MetaKDConfig(meta_steps=1))
+    made.start_iteration(net, mse_loss, 0)
+    made.step(net, batch(), mse_loss)
+    curves = made.curves()
+    assert set(made.curve_names()) == set(curves)
+    assert sum(curves[f"importance/{name}"] for name in NAMES) == pytest.approx(1)
+    assert all(value == value for value in curves.values())
+    again = made.curves()
+    assert again["loss/task"] != again["loss/task"]  # NaN: nothing since
+    assert again["importance/a"] == curves["importance/a"]
+
+
+def test_bad_configurations() -> None:
+    with pytest.raises(ValueError, match="ratios"):
+        MetaKDConfig(ratios="learnt")
+    with pytest.raises(ValueError, match="meta_interval"):
+        MetaKDConfig(meta_interval=0)
