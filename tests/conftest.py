@@ -1,0 +1,45 @@
+"""Fixtures for tests on real nnU-Net: a home of tiny data sets, shared by the session, and its variables per test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tiny_nnunet import Home
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), *sorted(str(folder) for folder in HERE.iterdir() if folder.is_dir())]
+"""Helper modules lie beside the tests that use them; in import mode "importlib" pytest does not add their folders."""
+
+os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported
+
+
+@pytest.fixture(scope="session")
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The data sets, without the variables."""
+    from tiny_nnunet import Home
+
+    return Home(tmp_path_factory.mktemp("nnunet"))
+
+
+@pytest.fixture
+def home(session_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """Tiny data sets, nnU-Net's variables (results in ``tmp_path``), one thread, pools in this process, seeds."""
+    import numpy as np
+    import torch
+    from tiny_nnunet import inline_pools, set_variables
+
+    set_variables(monkeypatch, session_home, tmp_path / "results")
+    inline_pools(monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    yield session_home
+    torch.set_num_threads(threads)
