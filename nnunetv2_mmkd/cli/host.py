@@ -6,9 +6,10 @@ import contextlib
 import difflib
 import io
 import os
-import pkgutil
+import re
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,16 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.cli.paths import EXT_TRAINER, require_variables
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+
+CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
+"""A trainer in a file's text."""
 
 
 def check_training(
@@ -54,9 +62,10 @@ def check_training(
     configurations = sorted(load_json(plans_file)["configurations"])
     if configuration not in configurations:
         raise InputError(f"{plans_file} has no configuration {configuration!r}; it has {', '.join(configurations)}")
-    find_trainer(trainer)
+    trainer_class = find_trainer(trainer)
     if pretrained is not None:
-        check_checkpoint(pretrained)
+        dataset_json = load_json(os.path.join(folder, "dataset.json"))
+        check_pretrained(pretrained, trainer_class, load_json(plans_file), configuration, dataset_json)
 
 
 def _preprocessed(dataset: str) -> str:
@@ -84,7 +93,14 @@ def find_trainer(name: str) -> type[Any]:
         if "Could not find requested nnunet trainer" not in str(error):
             raise
         folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
-        names = sorted(module.name for module in pkgutil.iter_modules(folders) if module.name.startswith("nnUNet"))
+        names = sorted(
+            {
+                found
+                for folder in folders
+                for file in Path(folder).glob("*.py")
+                for found in CLASS.findall(file.read_text())
+            }
+        )
         near = difflib.get_close_matches(name, names, n=3) or names
         raise InputError(
             f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
@@ -94,11 +110,13 @@ def find_trainer(name: str) -> type[Any]:
         raise InputError(f"trainer {name!r}: {error}") from error
 
 
-def check_checkpoint(file: str) -> None:
-    """Check that a file is a checkpoint of nnU-Net.
+def check_pretrained(
+    file: str, trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> None:
+    """Check that weights fit the network that is to be trained, before any folder is made.
 
     Raises:
-        InputError: it is not there, unreadable, or something else.
+        InputError: the file is not there, unreadable, no checkpoint, or of another topology.
     """
     if not os.path.isfile(file):
         raise InputError(f"-pretrained_weights: {file} does not exist")
@@ -108,6 +126,40 @@ def check_checkpoint(file: str) -> None:
         raise InputError(f"-pretrained_weights: {file} cannot be read ({error})") from error
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise InputError(f"-pretrained_weights: {file} is not a checkpoint of nnU-Net (no 'network_weights')")
+    weights = checkpoint["network_weights"]
+    for key, shape in _shapes(trainer, plans, configuration, dataset_json).items():
+        if ".seg_layers." in key:  # nnU-Net does not transfer them
+            continue
+        if key not in weights:
+            raise InputError(_misfit(file, f"it has no {key}"))
+        if tuple(weights[key].shape) != shape:
+            raise InputError(_misfit(file, f"{key} has shape {tuple(weights[key].shape)} instead of {shape}"))
+
+
+def _shapes(
+    trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of the network that is to be trained; built without memory."""
+    if issubclass(trainer, nnUNetTrainerMMKD):
+        plans = {**plans, "mmkd": {"modalities": list(modality_names(dataset_json)), **trainer.plans_entry()}}
+    manager = PlansManager(plans)
+    planned = manager.get_configuration(configuration)
+    with torch.device("meta"):
+        network = trainer.build_network_architecture(
+            manager,
+            planned,
+            determine_num_input_channels(manager, planned, dataset_json),
+            manager.get_label_manager(dataset_json).num_segmentation_heads,
+            True,
+        )
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def _misfit(file: str, what: str) -> str:
+    return (
+        f"-pretrained_weights: {file} is from a model of another topology: {what}. Both must have the same plans "
+        "(nnUNetv2_move_plans_between_datasets), configuration and kind of network"
+    )
 
 
 @contextlib.contextmanager
@@ -124,7 +176,4 @@ def readable_pretrained(file: str | None) -> Iterator[None]:
         if file is None or "load_pretrained_weights" not in frames:
             raise
         what = str(error).split("; your network")[0]
-        raise InputError(
-            f"-pretrained_weights: {file} is from a model of another topology ({what}). Both must have the same "
-            "configuration, plans (nnUNetv2_move_plans_between_datasets) and kind of network"
-        ) from error
+        raise InputError(_misfit(file, what)) from error

@@ -21,6 +21,11 @@ from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of
 
 
+def _plain(argument: Any) -> Any:
+    """nnU-Net knows no Path."""
+    return str(argument) if isinstance(argument, Path) else argument
+
+
 class MMKDPredictor(MaskedPredictor):
     """``nnUNetPredictor`` for models of this package, with any non-empty subset of the modalities per case.
 
@@ -40,8 +45,8 @@ class MMKDPredictor(MaskedPredictor):
 
     def predict_from_files(
         self,
-        list_of_lists_or_source_folder: str | list[list[str | None]],
-        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        list_of_lists_or_source_folder: str | Path | list[list[str | None]],
+        output_folder_or_list_of_truncated_output_files: str | Path | list[str] | None,
         save_probabilities: bool = False,
         overwrite: bool = True,
         num_processes_preprocessing: int = default_num_processes,
@@ -59,7 +64,7 @@ class MMKDPredictor(MaskedPredictor):
         Raises:
             InputError: anything wrong with input, output or selection; nothing has been written then.
         """
-        source, output = list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files
+        source, output = _plain(list_of_lists_or_source_folder), _plain(output_folder_or_list_of_truncated_output_files)
         manage = {
             "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
             "overwrite": overwrite,
@@ -75,14 +80,14 @@ class MMKDPredictor(MaskedPredictor):
 
     def predict_from_files_sequential(
         self,
-        list_of_lists_or_source_folder: str | list[list[str | None]],
-        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        list_of_lists_or_source_folder: str | Path | list[list[str | None]],
+        output_folder_or_list_of_truncated_output_files: str | Path | list[str] | None,
         save_probabilities: bool = False,
         overwrite: bool = True,
         folder_with_segs_from_prev_stage: str | None = None,
     ) -> list[Any] | None:
         """:meth:`predict_from_files` in this process alone; see nnU-Net, whose arguments these are."""
-        source, output = list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files
+        source, output = _plain(list_of_lists_or_source_folder), _plain(output_folder_or_list_of_truncated_output_files)
         manage = {
             "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
             "overwrite": overwrite,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Iterable, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +75,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+@contextmanager
+def orderly_termination() -> Iterator[None]:
+    """Turn SIGTERM (a batch system's time limit) into an exit that cleans up, while the context lasts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def predict_folder(
     model: str,
     source: str,
@@ -103,18 +120,20 @@ def predict_folder(
     for name, reason in predictor.excluded().items():
         log.info("%s: %s", name, reason)
     if settings.preprocessing_processes == settings.export_processes == 0:
-        predictor.predict_from_files_sequential(
-            source, output, settings.save_probabilities, settings.overwrite, settings.previous_stage
-        )
+        with orderly_termination():
+            predictor.predict_from_files_sequential(
+                source, output, settings.save_probabilities, settings.overwrite, settings.previous_stage
+            )
         return
-    predictor.predict_from_files(
-        source,
-        output,
-        settings.save_probabilities,
-        settings.overwrite,
-        max(1, settings.preprocessing_processes),
-        max(1, settings.export_processes),
-        settings.previous_stage,
-        settings.num_parts,
-        settings.part_id,
-    )
+    with orderly_termination():
+        predictor.predict_from_files(
+            source,
+            output,
+            settings.save_probabilities,
+            settings.overwrite,
+            max(1, settings.preprocessing_processes),
+            max(1, settings.export_processes),
+            settings.previous_stage,
+            settings.num_parts,
+            settings.part_id,
+        )

@@ -11,10 +11,11 @@ import pytest
 import torch
 from nnunetv2.run import run_training
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.cli.host import readable_pretrained
+from nnunetv2_mmkd.cli.host import find_trainer, readable_pretrained
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.cli.paths import EXT_TRAINER, trainer_folder
+from nnunetv2_mmkd.cli.paths import EXT_TRAINER, set_ext_trainer, trainer_folder
 from nnunetv2_mmkd.errors import InputError
 
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
@@ -29,6 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "own"))
     folder = tmp_path / "preprocessed" / "Dataset007_X"
     folder.mkdir()
+    (folder / "dataset.json").write_text("{}")
     (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": {}, "3d_fullres": {}}}))
     return folder
 
@@ -80,7 +82,7 @@ def test_variable_not_set(
         (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres"),
         (["7", "3d_fullres", "five"], "fold must be a number"),
         (["7", "3d_fullres", "0", "-p", "OtherPlans"], "plans in this folder: nnUNetPlans.json"),
-        (["7", "3d_fullres", "0", "-tr", "nnUNetTrainerMetaKd"], "there is no trainer 'nnUNetTrainerMetaKd'"),
+        (["7", "3d_fullres", "0", "-tr", "nnUNetTrainerMcKD"], "Did you mean: nnUNetTrainerM"),
         (["7", "3d_fullres", "0", "-pretrained_weights", "no.pth"], "no.pth does not exist"),
         (["7", "3d_fullres", "0", "-pretrained_weights", __file__], "cannot be read"),
     ],
@@ -100,3 +102,40 @@ def test_pretrained_of_another_topology(tmp_path: Path) -> None:
         load_pretrained_weights(torch.nn.Linear(2, 4), str(file))
     with pytest.raises(AssertionError), readable_pretrained(str(file)):
         raise AssertionError("something else")
+
+
+def plans_for(features: int) -> dict:
+    """Plans of a small U-Net."""
+    kwargs = {
+        "n_stages": 2, "features_per_stage": [features, features], "conv_op": "torch.nn.Conv3d",
+        "kernel_sizes": [[3] * 3] * 2, "strides": [[1] * 3, [2] * 3], "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1], "conv_bias": True, "norm_op": "torch.nn.InstanceNorm3d",
+        "norm_op_kwargs": {"affine": True}, "nonlin": "torch.nn.LeakyReLU",
+    }  # fmt: skip
+    architecture = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": kwargs,
+        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
+    }
+    return {"label_manager": "LabelManager", "configurations": {"3d_fullres": {"architecture": architecture}}}
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"])
+def test_weights_are_compared_before_anything_is_made(
+    data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (data / "dataset.json").write_text(json.dumps(dataset))
+    set_ext_trainer()
+    trainer = find_trainer(name)
+    for features, code in ((4, 0), (6, 1)):
+        plans = PlansManager({**plans_for(features), "mmkd": {"modalities": ["t1", "t2"]}})
+        network = trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 2, 2, True)
+        file = data.parents[1] / f"{features}.pth"
+        torch.save({"network_weights": network.state_dict()}, file)
+        (data / "nnUNetPlans.json").write_text(json.dumps(plans_for(4)))
+        assert main([*OK, "-tr", name, "-pretrained_weights", str(file)]) == code
+    error = capsys.readouterr().err
+    assert f"{file} is from a model of another topology" in error and "(6, " in error
+    assert len(calls) == 1
+    assert not list((data.parents[1] / "results").iterdir())

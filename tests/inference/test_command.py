@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from tiny_model import TRAINER, write_case
 
 from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.inference.predictor import MMKDPredictor
+from nnunetv2_mmkd.inference.run import Settings, predict_folder
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -32,3 +36,17 @@ def test_bad_input_has_an_exit_code(model: Path, tmp_path: Path, capsys: pytest.
     assert main(["predict", *where, *how, "--available", "t1ce", "--missing", "t1c"]) == 1
     assert "mmkd predict: error: no modality would be left of t1, t1ce, t2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_termination_cleans_up(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_case(tmp_path / "in", "a")
+    monkeypatch.setattr(
+        MMKDPredictor, "predict_sliding_window_return_logits", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    settings = Settings(folds=(0,), device="cpu", preprocessing_processes=0, export_processes=0)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        predict_folder(str(model), str(tmp_path / "in"), str(tmp_path / "out"), settings)
+    assert caught.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
+    assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
+    assert json.loads((tmp_path / "out" / "mmkd_report.json").read_text())["finished"] is False

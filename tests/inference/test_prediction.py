@@ -67,7 +67,7 @@ def test_workers_agree_with_one_process(make_predictor: Make, tmp_path: Path) ->
     for case, channels in (("a", (0, 1, 2)), ("b", (1, 2)), ("c", (0,)), ("d", (2,))):
         write_case(tmp_path / "in", case, channels)
     predictor = make_predictor()
-    predictor.predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "one"))
+    predictor.predict_from_files_sequential(tmp_path / "in", tmp_path / "one")
     seen = list(predictor.network.seen)
     predictor.network.seen.clear()
     predictor.predict_from_files(
