@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -173,7 +174,8 @@ def _check_whole(file: str) -> None:
             while block := stream.read(BLOCK):  # raises if the stream ends early or its checksum is wrong
                 size += len(block)
     if file.lower().endswith((".nii", ".nii.gz")):
-        voxels = nibabel.load(file).dataobj
+        image: Any = nibabel.load(file)
+        voxels = image.dataobj
         needed = voxels.offset + int(np.prod(voxels.shape)) * voxels.dtype.itemsize
         if size < needed:
             raise ValueError(f"truncated: {size} bytes instead of {needed}")

@@ -47,11 +47,15 @@ class MaskedPredictor(nnUNetPredictor):
         **kwargs: as for ``nnUNetPredictor``.
     """
 
+    plans_manager: PlansManager
+    dataset_json: dict[str, Any]
+    network: Any
+
     def __init__(
         self,
         *args: Any,
-        missing: Iterable[str] | None = None,
-        available: Iterable[str] | None = None,
+        missing: str | Sequence[str] | None = None,
+        available: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -116,7 +120,9 @@ class MaskedPredictor(nnUNetPredictor):
         self.plans_manager = CompletingPlans(self.plans_manager.plans, self.dataset_json["file_ending"])
         self.excluded()  # unknown names are refused now, not at the first case
 
-    def select(self, *, missing: Iterable[str] | None = None, available: Iterable[str] | None = None) -> None:
+    def select(
+        self, *, missing: str | Sequence[str] | None = None, available: str | Sequence[str] | None = None
+    ) -> None:
         """Narrow the modalities of all cases from now on; without arguments, lift that.
 
         Args:

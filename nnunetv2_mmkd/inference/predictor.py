@@ -119,8 +119,11 @@ class MMKDPredictor(MaskedPredictor):
         folder = output if isinstance(output, str) else None
         for name in [folder] if folder is not None else {os.path.dirname(file) for file in output or ()}:
             check_writable(name)
-        find = cases_of_folder if isinstance(source, str) else cases_of_lists
-        cases = [case.without(excluded) for case in find(source, self.modalities, ending)]
+        if isinstance(source, str):
+            found = cases_of_folder(source, self.modalities, ending)
+        else:
+            found = cases_of_lists(source, self.modalities, ending)
+        cases = [case.without(excluded) for case in found]
         by_entries = {tuple(case.entries(ending)): case for case in cases}
         lists, outputs, previous = super()._manage_input_and_output_lists(
             [case.entries(ending) for case in cases], output, **manage
@@ -207,14 +210,14 @@ class MMKDPredictor(MaskedPredictor):
         case = make_case(identifier, self.modalities, files).without(self.excluded())
         case = check_case(case, self.plans_manager, {})
         reader = self.plans_manager.image_reader_writer_class()
-        array, properties = reader.read_images(case.entries(ending))
-        segmentation = self.predict_single_npy_array(array, properties)
+        array, geometry = reader.read_images(case.entries(ending))
+        segmentation = self.predict_single_npy_array(array, geometry)
         if output_file is not None:
             folder, name = os.path.split(output_file)
             os.makedirs(folder or ".", exist_ok=True)
             unfinished = partial_folder(folder)
             try:
-                reader.write_seg(segmentation, os.path.join(unfinished, name), properties)
+                reader.write_seg(segmentation, os.path.join(unfinished, name), geometry)
             finally:
                 if os.path.isfile(os.path.join(unfinished, name)):
                     os.unlink(os.path.join(unfinished, name))

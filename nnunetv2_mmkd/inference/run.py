@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -94,8 +94,8 @@ def predict_folder(
     output: str,
     settings: Settings,
     *,
-    missing: Iterable[str] | None = None,
-    available: Iterable[str] | None = None,
+    missing: Sequence[str] | None = None,
+    available: Sequence[str] | None = None,
 ) -> None:
     """Predict all cases of a folder with a trained model; see :meth:`MMKDPredictor.predict_from_files`.
 
