@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"mmkd: unknown verb {verb!r}\n\n{usage()}")
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("nnunetv2_mmkd").setLevel(logging.INFO)
     try:
         return int(importlib.import_module(f"nnunetv2_mmkd.cli.{verb}").main(args[1:]) or 0)
     except InputError as error:

@@ -115,7 +115,7 @@ def draw(truth: Path, predictions: Mapping[str, Path], path: Path) -> None:
 
 
 def _read(file: Path) -> NDArray[np.float32]:
-    return np.asarray(nib.load(file).dataobj, dtype=np.float32)
+    return nib.nifti1.load(file).get_fdata(dtype=np.float32)
 
 
 def _view(volume: NDArray[np.float32], slice_: int) -> NDArray[np.float32]:

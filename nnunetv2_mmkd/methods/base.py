@@ -69,7 +69,8 @@ class Supply:
 class Method:
     """A training objective. Subclasses implement :meth:`step`, and what of the rest they need.
 
-    The network is always the bare module: ``encode``, ``fuse`` and ``decode`` may be called separately.
+    The network is always the bare module: ``encode``, ``fuse`` and ``decode`` may be called separately (it is typed
+    ``Any`` because each method states what it calls).
 
     Attributes:
         needs_meta_split: whether some training cases must be held out for :attr:`Supply.next_meta_batch`.
@@ -83,17 +84,17 @@ class Method:
         """Called once, before the first step."""
         self.supply = supply
 
-    def start_iteration(self, network: nn.Module, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
         """Called before the step of an iteration (counted over the whole training, from 0)."""
 
-    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Compute the loss of a batch."""
         raise NotImplementedError
 
-    def end_iteration(self, network: nn.Module, iteration: int) -> None:
+    def end_iteration(self, network: Any, iteration: int) -> None:
         """Called after the optimiser's step."""
 
-    def end_epoch(self, network: nn.Module, epoch: int) -> None:
+    def end_epoch(self, network: Any, epoch: int) -> None:
         """Called after the last iteration of an epoch, before the curves are read."""
 
     def trainable(self) -> Sequence[nn.Module]:

@@ -11,7 +11,7 @@ from itertools import permutations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances
@@ -118,7 +118,7 @@ class MetaKD(Method):
 
     # -- the inner problem of Eq. (4) --------------------------------------------------------------------------------
 
-    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Task loss and weighted distillation of a batch."""
         streams = network.encode(batch.images, batch.available)
         task = task_loss(network.decode(network.fuse(streams)), batch.target)  # Eq. (3)
@@ -156,7 +156,7 @@ class MetaKD(Method):
 
     # -- the outer problem of Eq. (4) --------------------------------------------------------------------------------
 
-    def start_iteration(self, network: nn.Module, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
         """Meta-validation and meta-updating of Algorithm 1, when it is due."""
         interval = self.config.meta_interval
         if self.config.fidelity == "code" and iteration >= self.supply.warmup_iterations > 0:
@@ -169,7 +169,7 @@ class MetaKD(Method):
             self._meta_step(network, task_loss)
         network.train(was_training)
 
-    def _meta_step(self, network: nn.Module, task_loss: TaskLoss) -> None:
+    def _meta_step(self, network: Any, task_loss: TaskLoss) -> None:
         assert self.importance is not None and self.supply.next_meta_batch is not None
         batch = self.supply.next_meta_batch()
         scale = HALF_PRECISION_SCALE if self.supply.device.type == "cuda" else 1.0
@@ -234,5 +234,5 @@ class MetaKD(Method):
 
 def _pooled(valid: Tensor, spatial: torch.Size) -> Tensor:
     """Share of valid voxels in each bottleneck cell: ``[1, *spatial]`` voxels -> ``[*spatial]`` cells."""
-    pool = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
+    pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
     return pool(valid[None].float(), tuple(spatial))[0, 0]

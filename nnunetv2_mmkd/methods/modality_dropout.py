@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss
 
@@ -13,7 +13,7 @@ class ModalityDropout(Method):
     def __init__(self) -> None:
         self._averages = Averages()
 
-    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Task loss of the batch."""
         task = task_loss(network(batch.images, available=batch.available), batch.target)
         self._averages.add("loss/task", task)

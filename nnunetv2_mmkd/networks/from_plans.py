@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -74,8 +75,8 @@ def multi_stream(
     """
     if len(modalities) < 2:
         raise ValueError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
-    planned = planned_network(configuration, 1, heads, deep_supervision)
-    encoders = [planned.encoder]
+    planned: Any = planned_network(configuration, 1, heads, deep_supervision)
+    encoders: list[Any] = [planned.encoder]
     if not shared:
         encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
     fusions = [fusion(len(modalities), channels) for channels in planned.encoder.output_channels]

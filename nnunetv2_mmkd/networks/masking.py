@@ -87,9 +87,10 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str]) -> nn.Module:
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         available = kwargs.pop("available", None)
-        if len(args) == 2:
-            args, available = args[:1], args[1]
-        return (zero_missing(args[0], resolve(args[0], available, modalities)), *args[1:]), kwargs
+        x, *rest = args
+        if rest:
+            (available,) = rest
+        return (zero_missing(x, resolve(x, available, modalities)),), kwargs
 
     network.register_forward_pre_hook(hook, with_kwargs=True)
     return network

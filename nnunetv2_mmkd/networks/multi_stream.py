@@ -6,6 +6,7 @@ Legend: B batch, M modalities, P available pairs, C channels, K heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ class MultiStreamUNet(nn.Module):
     def _recomputes(self) -> bool:
         return self.recomputed_stages > 0 and self.training and torch.is_grad_enabled()
 
-    def _run(self, encoder: nn.Module, x: Tensor) -> list[Tensor]:
+    def _run(self, encoder: Any, x: Tensor) -> list[Tensor]:
         """Run an encoder stage by stage, recomputing the high-resolution ones in backward if asked to."""
         stem = getattr(encoder, "stem", None)
         skips = []
