@@ -1,0 +1,233 @@
+"""Counted costs: FLOPs and bytes of steps, on fake tensors, so that any size can be counted on any machine.
+
+Everything is float32 and as on a CPU: fake tensors carry shapes only, nothing is computed. FLOPs are those of
+``torch.utils.flop_counter`` (convolutions and matrix products).
+
+Legend: M modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
+from nnunetv2_mmkd.benchmark.plan import Plan
+from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, feed, make_batch, make_trainer, rare_event
+from nnunetv2_mmkd.training.multi_stream import STAGES_RECOMPUTED_ON_CUDA
+from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """Cost of one step, forward and backward, without the optimiser.
+
+    Attributes:
+        flops: multiplications and additions of convolutions and matrix products.
+        saved_bytes: held for backward when the forward pass is over, parameters excluded.
+        peak_bytes: most bytes alive at once beside parameters and batch: activations, gradients and what is
+            recomputed.
+    """
+
+    flops: int
+    saved_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class StockCount:
+    """Cost of the stock trainer.
+
+    Attributes:
+        step: one step.
+        encoder_flops: share of the step's FLOPs that is the encoder's.
+        forward_flops: one forward pass in eval mode.
+    """
+
+    step: StepCount
+    encoder_flops: int
+    forward_flops: int
+
+
+@dataclass(frozen=True)
+class TrainerCount:
+    """Cost of a trainer of this package.
+
+    Attributes:
+        flops: of a step with 1, 2, ..., M modalities, nothing recomputed unless asked for.
+        recomputed: number of recomputed stages -> a step with all modalities.
+        default_recomputed: the number of recomputed stages that the trainer takes on CUDA.
+        forward_flops: a forward pass in eval mode with 1, 2, ..., M modalities.
+        event: the method's rare event, or None.
+        event_flops: of one event, all its inner steps; 0 without.
+        multi_stream: whether the network has an encoder pass per modality.
+    """
+
+    flops: tuple[int, ...]
+    recomputed: dict[int, StepCount]
+    default_recomputed: int
+    forward_flops: tuple[int, ...]
+    event: RareEvent | None
+    event_flops: int
+    multi_stream: bool
+
+
+def count_stock(plan: Plan) -> StockCount:
+    """Count the stock trainer; call it in :func:`~nnunetv2_mmkd.benchmark.workplace.workplace`."""
+    trainer, batch = _fake(nnUNetTrainer, plan)
+    network = trainer.network
+
+    def encoder() -> Tensor:
+        return torch.stack([features.sum() for features in network.encoder(batch["data"])]).sum()
+
+    step = _count_step(network, batch, lambda: trainer.loss(network(batch["data"]), batch["target"]))
+    return StockCount(step, _count_flops(network, encoder), _count_forward(network, batch["data"]))
+
+
+def count_trainer(
+    trainer_class: type[nnUNetTrainerMMKD], plan: Plan, recomputed_stages: int | None = 0
+) -> TrainerCount:
+    """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.workplace.workplace`.
+
+    Args:
+        trainer_class: from :func:`~nnunetv2_mmkd.benchmark.workplace.find_trainer`.
+        plan: what it trains on.
+        recomputed_stages: for :attr:`TrainerCount.flops`; None is the trainer's own number on CUDA.
+    """
+    trainer, batch = _fake(trainer_class, plan)
+    feed(trainer, batch)
+    network = trainer.bare_network
+    sizes = range(1, plan.n_modalities + 1)
+
+    def loss(size: int) -> Callable[[], Tensor]:
+        prepared = trainer.prepare(batch, trainer.training_present, FixedSize(size))
+        return lambda: trainer.method.step(network, prepared, trainer.loss)["loss"]
+
+    default = default_recomputed(trainer)
+    set_recomputed(network, default if recomputed_stages is None else recomputed_stages)
+    flops = tuple(_count_flops(network, loss(size)) for size in sizes)
+    levels = sorted({0, default, len(network.fusions)}) if hasattr(network, "recomputed_stages") else [0]
+    recomputed = {}
+    for stages in levels:
+        set_recomputed(network, stages)
+        recomputed[stages] = _count_step(network, batch, loss(plan.n_modalities))
+    set_recomputed(network, 0)
+    present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
+    forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
+    event = rare_event(trainer)
+    return TrainerCount(
+        flops=flops,
+        recomputed=recomputed,
+        default_recomputed=default,
+        forward_flops=forward,
+        event=event,
+        event_flops=0 if event is None else _count_event(trainer, network, event),
+        multi_stream=hasattr(network, "encode"),
+    )
+
+
+def set_recomputed(network: nn.Module, stages: int) -> None:
+    """Switch recomputation of a network that has it."""
+    if hasattr(network, "recomputed_stages"):
+        network.recomputed_stages = stages  # type: ignore[assignment]
+
+
+def default_recomputed(trainer: nnUNetTrainerMMKD) -> int:
+    """The number of stages that a trainer recomputes on CUDA; 0 for a network without recomputation."""
+    if not hasattr(trainer.bare_network, "recomputed_stages"):
+        return 0
+    own = getattr(trainer, "recomputed_stages", None)
+    return STAGES_RECOMPUTED_ON_CUDA if own is None else int(own)
+
+
+def _fake(trainer_class: type[nnUNetTrainer], plan: Plan) -> tuple[Any, dict[str, Any]]:
+    """A trainer and a batch of fake tensors; masks made later are real, so that subsets can be looked at."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    trainer = make_trainer(trainer_class, plan, CPU)
+    trainer.optimizer = None
+    modules = [trainer.network, *(trainer.method.trainable() if isinstance(trainer, nnUNetTrainerMMKD) else ())]
+    for module in modules:
+        _make_fake(module, mode)
+    with mode:
+        batch = make_batch(trainer, plan)
+    return trainer, batch
+
+
+def _make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Replace parameters and buffers by fake ones; what was shared stays shared."""
+    fakes: dict[int, Tensor] = {}
+    for child in module.modules():
+        for tensors in (child._parameters, child._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in fakes:
+                    fake = mode.from_tensor(tensor.detach())
+                    fakes[id(tensor)] = nn.Parameter(fake) if isinstance(tensor, nn.Parameter) else fake
+                tensors[name] = fakes[id(tensor)]  # type: ignore[assignment]
+
+
+def _targets(batch: dict[str, Any]) -> list[Tensor]:
+    return list(batch["target"]) if isinstance(batch["target"], list) else [batch["target"]]
+
+
+def _count_flops(network: nn.Module, loss: Callable[[], Tensor]) -> int:
+    """FLOPs of ``loss().backward()``."""
+    network.zero_grad(set_to_none=True)
+    with FlopCounterMode(display=False) as flops:
+        loss().backward()
+    network.zero_grad(set_to_none=True)
+    return int(flops.get_total_flops())
+
+
+def _count_step(network: nn.Module, batch: dict[str, Any], loss: Callable[[], Tensor]) -> StepCount:
+    """FLOPs and bytes of ``loss().backward()``, in two passes: the FLOP counter keeps activations alive."""
+    total = _count_flops(network, loss)
+    saved = SavedBytes(network.parameters())
+    live = LiveBytes([*network.parameters(), batch["data"], *_targets(batch)])
+    with live:
+        with saved.watch():
+            value = loss()
+        held = saved.total
+        value.backward()
+    network.zero_grad(set_to_none=True)
+    return StepCount(total, held, live.peak)
+
+
+def _count_forward(network: nn.Module, data: Tensor, **keywords: Any) -> int:
+    training = network.training
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as flops:
+        network(data, **keywords)
+    network.train(training)
+    return int(flops.get_total_flops())
+
+
+class _InnerStepDone(Exception):
+    """Ends an inner step where its gradient is handed over for averaging: fake tensors have no values to go on."""
+
+
+def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEvent) -> int:
+    def done(_: Sequence[Tensor]) -> None:
+        raise _InnerStepDone
+
+    method = copy(trainer.method)
+    method.supply = replace(method.supply, average=done)
+    with FlopCounterMode(display=False) as flops:
+        try:
+            method.start_iteration(network, trainer.loss, event.interval * (trainer.mmkd_iteration // event.interval))
+        except _InnerStepDone:
+            network.train()
+        else:
+            raise RuntimeError(f"{type(method).__name__} did not average the gradient of its rare event")
+    return event.steps * int(flops.get_total_flops())

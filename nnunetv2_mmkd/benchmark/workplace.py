@@ -1,0 +1,172 @@
+"""Real trainers on synthetic data: a temporary place, trainer classes by name, a batch.
+
+Legend: B batch, M modalities.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from torch import Tensor
+
+from nnunetv2_mmkd.benchmark.plan import Plan
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+
+CASE = "synthetic"
+EXT_TRAINER = "nnUNet_extTrainer"
+COMPILE = "nnUNet_compile"
+
+
+@contextmanager
+def workplace(compiles: bool = False) -> Iterator[None]:
+    """nnU-Net's folders in a temporary place and our trainers found; the environment is as before afterwards.
+
+    Args:
+        compiles: nnU-Net's ``nnUNet_compile``, the same for both sides.
+    """
+    spec = importlib.util.find_spec("nnunetv2_mmkd.trainer_variants")
+    ours = list(spec.submodule_search_locations or []) if spec else []
+    folders = [os.path.abspath(folder) for folder in ours]
+    folders += [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder.strip()]
+    with tempfile.TemporaryDirectory(prefix="mmkd_benchmark_") as base:
+        values = {name: os.path.join(base, name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        values |= {EXT_TRAINER: os.pathsep.join(dict.fromkeys(folders)), COMPILE: str(compiles)}
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def find_trainer(name: str) -> type[nnUNetTrainerMMKD]:
+    """A trainer class of this package, or a user's own, by name (with suffixes); call it in :func:`workplace`.
+
+    Raises:
+        InputError: no such trainer, or one that is not an ``nnUNetTrainerMMKD``.
+    """
+    with open(os.devnull, "w") as sink, redirect_stdout(sink):
+        try:
+            found = recursive_find_trainer_class_by_name(name)
+        except (RuntimeError, AssertionError):  # not found; not a trainer
+            found = None
+    if found is None:
+        raise InputError(f"no trainer {name!r}: check the spelling, and {EXT_TRAINER} if it is one of your own")
+    if not issubclass(found, nnUNetTrainerMMKD):
+        raise InputError(
+            f"{name} is not a trainer of nnunetv2-mmkd (not an nnUNetTrainerMMKD): it has no method to measure. The "
+            "stock nnUNetTrainer is measured beside every trainer anyway"
+        )
+    return found
+
+
+def make_trainer(trainer_class: type[nnUNetTrainer], plan: Plan, device: torch.device) -> Any:
+    """Construct and initialise a trainer in :func:`workplace`, without a word on standard output.
+
+    Args:
+        trainer_class: the stock trainer, or one of ours.
+        plan: what it trains on.
+        device: where. Under ``FakeTensorMode`` the network is made of fake tensors.
+    """
+    plans = deepcopy(plan.plans) | {"continue_training": False}
+    with open(os.devnull, "w") as sink, redirect_stdout(sink):
+        trainer = trainer_class(plans, plan.configuration, 0, deepcopy(plan.dataset_json), device)
+        folder = Path(trainer.preprocessed_dataset_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{CASE}.b2nd").touch()  # nnU-Net infers the kind of data set from the files' ending
+        trainer.initialize()
+    trainer.network.train()
+    return trainer
+
+
+def make_batch(trainer: Any, plan: Plan) -> dict[str, Any]:
+    """A batch as nnU-Net's loader gives it, of noise.
+
+    Args:
+        trainer: an initialised trainer of the plan, for the scales of deep supervision and the label manager.
+        plan: for patch and batch size.
+
+    Returns:
+        ``data`` float32 ``[B, M, *patch]``, ``target`` (a list with deep supervision) and ``keys``.
+    """
+    shape = plan.patch
+    scales = trainer._get_deep_supervision_scales()
+    labels = trainer.label_manager
+    generator = torch.Generator().manual_seed(0)
+
+    def target(scale: Any) -> Tensor:
+        spatial = [round(edge * factor) for edge, factor in zip(shape, scale, strict=True)]
+        if labels.has_regions:
+            drawn = torch.rand((plan.batch_size, len(labels.foreground_regions), *spatial), generator=generator)
+            return drawn < 0.1
+        return torch.randint(0, len(labels.all_labels), (plan.batch_size, 1, *spatial), generator=generator).short()
+
+    return {
+        "data": torch.randn((plan.batch_size, plan.n_modalities, *shape), generator=generator),
+        "target": [target(scale) for scale in scales] if scales else target([1.0] * len(shape)),
+        "keys": [CASE] * plan.batch_size,
+    }
+
+
+class FixedSize:
+    """In place of a subset sampler: every sample keeps its first ``size`` modalities."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, present: Tensor) -> Tensor:
+        """Masks ``[B, M]`` on the CPU."""
+        return (torch.arange(present.shape[1]) < self.size).expand(present.shape).contiguous()
+
+
+@dataclass(frozen=True)
+class RareEvent:
+    """Something a method does once in a while, in equal inner steps (MetaKD's meta-update).
+
+    Attributes:
+        interval: iterations between two events.
+        steps: inner steps in each.
+    """
+
+    interval: int
+    steps: int
+
+
+def rare_event(trainer: nnUNetTrainerMMKD) -> RareEvent | None:
+    """The rare event of a trainer's method, from its hyper-parameters; None if it has none."""
+    config = trainer.method.config
+    if not trainer.method.needs_meta_split or not hasattr(config, "meta_interval"):
+        return None
+    return RareEvent(interval=int(config.meta_interval), steps=int(config.meta_steps))
+
+
+def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
+    """Let a trainer take steps on one batch, after its warm-up and between its rare events."""
+    trainer.training_present = {CASE: np.ones(len(trainer.modalities), dtype=bool)}
+    trainer.dataloader_meta = itertools.repeat(batch)
+    trainer.mmkd_iteration = quiet_iteration(trainer)
+
+
+def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:
+    """An iteration after the warm-up at which no rare event is due (unless it is due at every iteration)."""
+    event = rare_event(trainer)
+    first = trainer.warmup_iterations
+    return first if event is None else (first // event.interval + 1) * event.interval + 1

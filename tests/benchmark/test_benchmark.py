@@ -1,0 +1,124 @@
+"""The benchmark end to end on a tiny plan, its bound, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from nnunetv2_mmkd.benchmark.law import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
+from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
+from nnunetv2_mmkd.benchmark.workplace import EXT_TRAINER, find_trainer, workplace
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.modalities import SubsetLaw, all_subsets
+
+
+def tiny_plan(topology: str = "plain") -> Plan:
+    """Three stages of 4, 8 and 16 features, patch 8^3, batch of one."""
+    plan = synthetic_plan(topology, 1 / 8, batch_size=1).resized((8, 8, 8))
+    plans = deepcopy(plan.plans)
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    architecture["n_stages"] = 3
+    if topology == "resenc":
+        architecture["n_blocks_per_stage"] = [1, 1, 1]
+    for key, value in architecture.items():
+        if isinstance(value, list):
+            architecture[key] = value[:2] if key == "n_conv_per_stage_decoder" else value[:3]
+    return Plan(plans, plan.dataset_json, plan.configuration, plan.description)
+
+
+def test_probabilities_of_sizes() -> None:
+    subsets = all_subsets(4).sum(1).tolist()
+    uniform = size_probabilities(SubsetLaw("uniform"), 4)
+    assert uniform == pytest.approx([subsets.count(size) / 15 for size in range(1, 5)])
+    assert size_probabilities(SubsetLaw("bernoulli", p=0.5), 4) == pytest.approx(uniform)
+    assert size_probabilities(SubsetLaw("bernoulli", p=0.0), 3) == (0, 0, 1)
+    assert size_probabilities(SubsetLaw("full"), 3) == (0, 0, 1)
+    assert size_probabilities(SubsetLaw("count_uniform"), 4) == (0.25,) * 4
+    assert size_probabilities(SubsetLaw("count_uniform_incomplete"), 3) == (0.5, 0.5, 0)
+    assert expected((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
+
+
+def test_bound() -> None:
+    bound = arithmetic_bound(encoder_flops=30, total_flops=100, streams=2)
+    assert bound.encoder_share == pytest.approx(0.3)
+    assert bound.ratio == pytest.approx(1.3)
+    assert arithmetic_bound(30, 100, 1).ratio == pytest.approx(1)
+
+
+def test_end_to_end(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    settings = Settings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)
+    report = run_benchmark(tiny_plan(), settings)
+    assert dict(os.environ) == before
+    metakd, control = report.rows
+    assert control.flops_ratio == pytest.approx(1) and control.saved_ratio[0] == pytest.approx(1, abs=0.02)
+    assert control.event is None and control.bound == pytest.approx(1)
+    assert metakd.streams == pytest.approx(32 / 15)
+    assert list(metakd.flops_ratio_by_size) == sorted(metakd.flops_ratio_by_size)
+    assert metakd.forward_flops_ratio[1] < metakd.forward_flops_ratio[3]
+    assert metakd.saved_ratio[3] < metakd.saved_ratio[0]
+    assert metakd.recomputed_flops_ratio[3] > metakd.recomputed_flops_ratio[0]
+    assert metakd.event is not None and (metakd.event.interval, metakd.event.steps) == (100, 20)
+    assert metakd.event.amortised_flops == pytest.approx(metakd.event.flops_ratio / 100)
+    assert metakd.time_ratio is not None and metakd.time_ratio > 0
+    report.write(tmp_path / "b.json")
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert content["rows"][0]["event"]["amortised_time"] > 0
+    assert [row["trainer"] for row in content["rows"]] == list(settings.trainers)
+    assert "nnUNetTrainerMetaKD" in report.table() and "x bound" in report.table()
+
+
+def test_residual_encoder_counts_only() -> None:
+    report = run_benchmark(tiny_plan("resenc"), Settings(("nnUNetTrainerSharedStreams",), law="own", steps=0))
+    (row,) = report.rows
+    assert row.law == "count_uniform" and row.streams == pytest.approx(2.5)
+    assert row.event is None and row.time_ratio is None
+    assert row.flops_ratio > 1
+
+
+def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_plan()
+    folder = tmp_path / "Dataset501_X"
+    folder.mkdir()
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plan.plans))
+    labels = {**plan.dataset_json["labels"], "ignore": 4}
+    (folder / "dataset.json").write_text(json.dumps({**plan.dataset_json, "labels": labels}))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    read = dataset_plan("501", "3d_fullres")
+    assert read.patch == (8, 8, 8) and "ignore" not in read.dataset_json["labels"]
+    with pytest.raises(InputError, match="no configuration '2d'"):
+        dataset_plan("501", "2d")
+    with pytest.raises(InputError, match="nnUNetPlansX"):
+        dataset_plan("501", "3d_fullres", "nnUNetPlansX")
+    with pytest.raises(InputError, match="502"):
+        dataset_plan("502", "3d_fullres")
+    monkeypatch.delenv("nnUNet_preprocessed")
+    with pytest.raises(InputError, match="nnUNet_preprocessed"):
+        dataset_plan("501", "3d_fullres")
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNoSuchThing", "nnUNetTrainer"])
+def test_bad_trainer(name: str) -> None:
+    with workplace(), pytest.raises(InputError, match=name):
+        find_trainer(name)
+
+
+def test_bad_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(EXT_TRAINER, raising=False)
+    plan = tiny_plan()
+    with pytest.raises(InputError, match="multiple"):
+        run_benchmark(plan.resized((9, 8, 8)), Settings(("nnUNetTrainerMetaKD",)))
+    with pytest.raises(InputError, match="3 sizes"):
+        plan.resized((8, 8))
+    with pytest.raises(InputError, match="batch size"):
+        plan.resized(batch_size=0)
+    with pytest.raises(InputError, match="subset law"):
+        run_benchmark(plan, Settings(("nnUNetTrainerMetaKD",), law="nonsense"))
+    with pytest.raises(InputError, match="topology"):
+        synthetic_plan("round")
+    assert EXT_TRAINER not in os.environ
