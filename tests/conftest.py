@@ -29,17 +29,24 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture
-def home(session_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """Tiny data sets, nnU-Net's variables (results in ``tmp_path``), one thread, pools in this process, seeds."""
+def one_thread() -> Iterator[None]:
+    """One thread and seeds: equalities hold on the CPU with the same number of threads."""
     import numpy as np
     import torch
-    from tiny_nnunet import inline_pools, set_variables
 
-    set_variables(monkeypatch, session_home, tmp_path / "results")
-    inline_pools(monkeypatch)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     np.random.seed(0)
-    yield session_home
+    yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def home(session_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Home:
+    """Tiny data sets, nnU-Net's variables (results in ``tmp_path``), pools in this process."""
+    from tiny_nnunet import inline_pools, set_variables
+
+    set_variables(monkeypatch, session_home, tmp_path / "results")
+    inline_pools(monkeypatch)
+    return session_home

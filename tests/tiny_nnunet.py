@@ -20,6 +20,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
 import nnunetv2_mmkd.trainer_variants as variants
 
@@ -86,6 +87,7 @@ class InlineContext:
 def inline_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nnU-Net's pools work in this process."""
     original = multiprocessing.get_context
+    monkeypatch.setattr("nnunetv2.utilities.utils.Pool", InlinePool)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: InlineContext(original(method)))
 
 
@@ -147,6 +149,14 @@ def shrink(plans: dict[str, Any]) -> dict[str, Any]:
     return plans
 
 
+class QuickFingerprint(DatasetFingerprintExtractor):
+    """nnU-Net's fingerprint from fewer samples of the intensities than a hundred million."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.num_foreground_voxels_for_intensitystats = 10_000
+
+
 class Home:
     """``nnUNet_raw`` and ``nnUNet_preprocessed`` of a test session; data sets are made when first asked for."""
 
@@ -167,11 +177,12 @@ class Home:
         write_raw(self.raw, name, modalities, labels, {"case_1": ["T2"]} if modalities == 3 else {})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("nnUNet_n_proc_DA", "1")  # the planner wants a thread
+            inline_pools(patch)
             self._prepare(number)
         return name
 
     def _prepare(self, number: int) -> None:
-        nnunet.extract_fingerprints([number], num_processes=1, show_progress_bar=False)
+        nnunet.extract_fingerprint_dataset(number, QuickFingerprint, num_processes=1, show_progress_bar=False)
         for identifier, planner in PLANNERS.items():
             assert nnunet.plan_experiments([number], planner) == identifier
             (file,) = self.preprocessed.glob(f"Dataset{number}_*/{identifier}.json")

@@ -48,16 +48,28 @@ def read_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> d
             f"{path} is no missing-rate table ({error!r}): it needs 'missing': {{case: [names]}}"
         ) from error
     known = set(cases)
-    for case, names in missing.items():
+    for case in missing:
         if case not in known:
             raise InputError(f"{path} names the case {case!r}, which this data set does not have")
         try:
-            gone = indices(names, modalities)
+            gone = missing_of(case, missing, modalities)
         except InputError as error:
-            raise InputError(f"{path}, case {case}: {error}") from error
+            raise InputError(f"{path}, {error}") from error
         if len(gone) == len(modalities):
             raise InputError(f"{path} leaves the case {case} with no modality at all: at least one must stay")
     return table
+
+
+def missing_of(case: str, missing: Mapping[str, Sequence[str]], modalities: Sequence[str]) -> list[int]:
+    """Channels that a case misses, by a map of missing modalities.
+
+    Raises:
+        InputError: an unknown modality; the message names the case.
+    """
+    try:
+        return indices(missing.get(case, ()), modalities)
+    except InputError as error:
+        raise InputError(f"missing modalities of case {case}: {error}") from error
 
 
 def present_masks(
@@ -72,7 +84,7 @@ def present_masks(
     for case in cases:
         mask = np.ones(len(modalities), dtype=bool)
         for gone in missing:
-            mask[indices(gone.get(case, ()), modalities)] = False
+            mask[missing_of(case, gone, modalities)] = False
         if not mask.any():
             raise InputError(f"case {case} has no modality at all: remove it from the training cases")
         masks[case] = mask

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.training.missing_rates import missing_of
 
 
 def undeclared_missing(
@@ -30,12 +30,12 @@ def undeclared_missing(
     found: dict[str, list[str]] = {}
     for case in cases:
         data = dataset.load_case(case)[0]
-        known = set(indices(declared.get(case, ()), modalities))
+        known = set(missing_of(case, declared, modalities))
         blank = [
             name
             for channel, name in enumerate(modalities)
             if channel not in known and not np.any(data[channel, data.shape[1] // 2]) and not np.any(data[channel])
         ]
-        if blank and len(blank) + len(known) < len(modalities):
+        if blank:
             found[case] = blank
     return found
