@@ -1,0 +1,75 @@
+"""Every kind of data set and plan trains a step, is saved, and is predicted with by the stock predictor."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
+
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+
+MATRIX = [
+    (2, "regions", "2d", PLAIN),
+    (2, "regions", "3d_fullres", RESIDUAL),
+    (3, "classes", "2d", RESIDUAL),
+    (3, "classes", "3d_fullres", PLAIN),
+    (3, "regions_ignore", "3d_fullres", PLAIN),
+    (3, "regions_ignore", "2d", RESIDUAL),
+    (5, "classes_ignore", "2d", PLAIN),
+    (5, "classes_ignore", "3d_fullres", RESIDUAL),
+]
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(("modalities", "labels", "configuration", "identifier"), MATRIX)
+def test_trains_and_predicts(
+    home: Home,
+    trainer_class: type,
+    modalities: int,
+    labels: str,
+    configuration: str,
+    identifier: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = home.dataset(modalities, labels)
+    trainer = start(home.trainer(trainer_class, dataset, configuration, identifier=identifier))
+    before = copy.deepcopy(trainer.network.state_dict())
+    batch = next(trainer.dataloader_train)
+    assert np.isfinite(trainer.train_step(batch)["loss"])
+    assert differences(before, trainer.network.state_dict()) != []
+    assert all(torch.isfinite(weight).all() for weight in trainer.network.state_dict().values())
+    with torch.no_grad():
+        trainer.network.eval()
+        trainer.on_validation_epoch_start()
+        outputs = trainer.validation_step(next(trainer.dataloader_val))
+    assert np.isfinite(outputs["loss"]) and len(outputs["tp_hard"]) == 2
+    ignored = trainer.prepare(batch, trainer.training_present).valid
+    assert (ignored is not None) == labels.endswith("ignore")
+
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    predictor = nnUNetPredictor(tile_step_size=1, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,))
+    assert differences(trainer.network.state_dict(), predictor.network.state_dict()) == []
+    images = home.raw / dataset / "imagesTr"
+    files = [str(images / f"case_2_{channel:04d}.nii.gz") for channel in range(modalities)]
+    predictor.predict_from_files_sequential([files], [str(tmp_path / "case_2")])
+    result, image = sitk.ReadImage(str(tmp_path / "case_2.nii.gz")), sitk.ReadImage(files[0])
+    assert result.GetSize() == image.GetSize()
+    assert set(np.unique(sitk.GetArrayFromImage(result))) <= {0, 1, 2}
+    data = torch.randn(modalities, 18, 16, 16)
+    full = predictor.predict_sliding_window_return_logits(data)
+    zero = data.clone()
+    zero[1] = 0
+    limited = predictor.predict_sliding_window_return_logits(zero)
+    monkeypatch.setenv("nnUNet_missing_modalities", "t1gd")
+    data[1] = float("nan")
+    assert differences(limited, predictor.predict_sliding_window_return_logits(data)) == []
+    assert not torch.equal(full, limited)
