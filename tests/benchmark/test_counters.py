@@ -46,7 +46,7 @@ def test_views_count_once_and_parameters_not_at_all() -> None:
     # the clone of x, exp's result, the doubled one (a view of it keeps it whole), and the vector of ones
     assert saved.total == 3 * UNIT + 8 * 4
     assert with_parameter.total == UNIT
-    del loss, other
+    del y, loss, other
     assert saved.total == 0
 
 
