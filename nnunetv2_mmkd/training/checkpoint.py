@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Method
@@ -23,6 +24,7 @@ class CheckpointMixin(nnUNetTrainer):
     mmkd_iteration: int
     missing_table: dict[str, Any] | None
     suffix_table: str | None
+    _random_state: Tensor | None = None
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint with our key, written under a temporary name and renamed when complete."""
@@ -63,4 +65,10 @@ class CheckpointMixin(nnUNetTrainer):
             self.sampler.load_state_dict(state["sampler"])
         else:  # only rank 0's sampler is stored; the others go on with a sequence of their own
             self.sampler.generator.manual_seed(self.mmkd_iteration * 1000 + self.local_rank)
-        torch.set_rng_state(state["random_state"])
+        self._random_state = state["random_state"]
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; a resumed run then goes on with the stored random state (the loaders' first batches draw)."""
+        super().on_train_start()
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)

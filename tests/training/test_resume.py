@@ -1,0 +1,159 @@
+"""A run that is stopped, saved and resumed equals an uninterrupted one; what the checkpoint holds."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from tiny_nnunet import Home, differences, start
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+
+EPOCHS, STOP_AFTER = 3, 2
+TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
+
+
+class SameBatches:
+    """Feeds epoch e the e-th batches, whoever asks and whenever the run was started."""
+
+    batches: dict[str, list[list[dict[str, Any]]]]
+    stop_after: int | None = None
+
+    def apply_suffixes(self) -> None:
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = EPOCHS, 3, 2
+        self.save_every = 1
+
+    def draw_curves(self) -> None:
+        """Drawing takes longer than training here."""
+
+    def on_epoch_start(self) -> None:
+        if self.current_epoch == self.stop_after:
+            raise KeyboardInterrupt
+        super().on_epoch_start()
+        for name, epochs in self.batches.items():
+            setattr(self, f"dataloader_{name}", iter(copy.deepcopy(epochs[self.current_epoch])))
+
+
+class MetaKDRun(SameBatches, nnUNetTrainerMetaKD):
+    config = MetaKDConfig(meta_interval=2, meta_steps=2)  # the interval does not divide the epoch
+    full_modality_warmup = 0.8  # ends in the resumed part
+    warmup_from_iterations = 1
+
+
+class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
+    pass
+
+
+@pytest.mark.parametrize("trainer_class", [MetaKDRun, ControlRun], ids=lambda c: c.__name__)
+def test_resumed_equals_uninterrupted(
+    home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # slow
+    source = start(home.trainer(nnUNetTrainerMetaKD))
+    monkeypatch.setattr(
+        trainer_class,
+        "batches",
+        {
+            "train": [[next(source.dataloader_train) for _ in range(3)] for _ in range(EPOCHS)],
+            "val": [[next(source.dataloader_val) for _ in range(2)] for _ in range(EPOCHS)],
+            "meta": [[next(source.dataloader_meta) for _ in range(6)] for _ in range(EPOCHS)],
+        },
+        raising=False,
+    )
+    final = {}
+    for run in ("whole", "resumed"):
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / run))
+        torch.manual_seed(1)
+        trainer = home.trainer(trainer_class)
+        if run == "resumed":
+            trainer.stop_after = STOP_AFTER
+            with pytest.raises(KeyboardInterrupt):
+                trainer.run_training()
+            torch.manual_seed(99)  # a new process starts with another state
+            np.random.seed(99)
+            trainer = home.trainer(trainer_class)
+            trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+            assert trainer.current_epoch == STOP_AFTER and trainer.mmkd_iteration == 3 * STOP_AFTER
+        trainer.run_training()
+        folder = Path(trainer.output_folder)
+        assert not list(folder.glob("*.tmp*")) and not list(folder.glob(".*tmp"))
+        final[run] = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+        for key in TIMES:
+            final[run]["logging"].pop(key)
+    whole, resumed = final["whole"], final["resumed"]
+    for part in ("network_weights", "optimizer_state", "mmkd", "logging", "_best_ema", "current_epoch"):
+        assert differences(whole[part], resumed[part], part) == []
+    assert whole["mmkd"]["iteration"] == 3 * EPOCHS
+    assert all(len(values) == EPOCHS for values in whole["logging"].values())
+    if trainer_class is MetaKDRun:
+        assert whole["mmkd"]["method"]["meta_updates"] == 10  # 2 at each of the iterations 0, 2, 4, 6, 8
+        adam = whole["mmkd"]["method"]["importance"]["optimizer"]["state"][0]
+        assert float(adam["step"]) == 10 and adam["exp_avg"].abs().sum() > 0
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, (str, int)) and plain(entry) for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(plain(entry) for entry in value)
+    return value is None or type(value) in (torch.Tensor, int, float, str, bool)
+
+
+def test_the_checkpoint_has_one_plain_key_more_than_nnunets(home: Home, tmp_path: Path) -> None:
+    ours, stock = start(home.trainer(nnUNetTrainerMetaKD)), start(home.trainer(nnUNetTrainer))
+    for name, trainer in (("ours", ours), ("stock", stock)):
+        trainer.save_checkpoint(str(tmp_path / f"{name}.pth"))
+    saved, host = (torch.load(tmp_path / f"{name}.pth", weights_only=False) for name in ("ours", "stock"))
+    assert saved.keys() - host.keys() == {"mmkd"} and not host.keys() - saved.keys()
+    assert plain(saved["mmkd"])
+    torch.save(saved["mmkd"], tmp_path / "key.pth")
+    torch.load(tmp_path / "key.pth", weights_only=True)
+    assert not any("importance" in key for key in saved["network_weights"])
+
+
+def test_an_interrupted_save_keeps_the_old_checkpoint(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start(home.trainer(nnUNetTrainerModalityDropout))
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    before = file.read_bytes()
+
+    def full_disk(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(trainer.sampler, "state_dict", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == before
+
+
+def test_checkpoint_of_a_stock_trainer_is_refused(home: Home, tmp_path: Path) -> None:
+    stock = start(home.trainer(nnUNetTrainer))
+    stock.save_checkpoint(str(tmp_path / "stock.pth"))
+    with pytest.raises(InputError, match="was written by nnUNetTrainer, not by a trainer of nnunetv2-mmkd"):
+        home.trainer(nnUNetTrainerModalityDropout).load_checkpoint(str(tmp_path / "stock.pth"))
+
+
+def test_curves_that_an_older_checkpoint_lacks_are_nan(home: Home, tmp_path: Path) -> None:
+    trainer = start(home.trainer(nnUNetTrainerModalityDropout))
+    trainer.current_epoch = 2
+    trainer.save_checkpoint(str(tmp_path / "old.pth"))
+    old = torch.load(tmp_path / "old.pth", weights_only=False)
+    old["logging"] = {k: [0.5] * 3 for k in old["logging"] if not k.startswith("mmkd/")}
+    torch.save(old, tmp_path / "old.pth")
+    resumed = home.trainer(nnUNetTrainerModalityDropout)
+    resumed.load_checkpoint(str(tmp_path / "old.pth"))
+    resumed.on_train_start()
+    curves = {key: values for key, values in resumed._log.items() if key.startswith("mmkd/")}
+    assert set(curves) == {"mmkd/pseudo Dice/all modalities", "mmkd/pseudo Dice/subset law", "mmkd/loss/task"}
+    assert all(len(values) == 3 and np.isnan(values).all() for values in curves.values())
