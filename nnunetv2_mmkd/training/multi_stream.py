@@ -45,4 +45,4 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
         stages = self.recomputed_stages
         if stages is None:
             stages = STAGES_RECOMPUTED_ON_CUDA if self.device.type == "cuda" else 0
-        self.bare_network.recomputed_stages = stages
+        setattr(self.bare_network, "recomputed_stages", stages)  # noqa: B010 - typed as a plain module

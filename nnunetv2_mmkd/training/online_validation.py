@@ -30,7 +30,11 @@ class OnlineValidationMixin(nnUNetTrainer):
 
     method: Method
     subset_law: SubsetLaw
-    bare_network: nn.Module
+
+    @property
+    def bare_network(self) -> nn.Module:
+        """The network without wrappers."""
+        raise NotImplementedError
 
     def on_validation_epoch_start(self) -> None:
         """Start the sequence of subsets anew."""

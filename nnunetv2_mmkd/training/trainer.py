@@ -172,7 +172,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
     @property
     def bare_network(self) -> nn.Module:
         """The network that methods get: without DDP's wrapper, and without the compiler's unless it compiles whole."""
-        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
         if isinstance(network, OptimizedModule) and not self.compiles_whole_network:
             network = network._orig_mod
         return network
