@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nnunetv2_mmkd.cli.paths import EXT_TRAINER, SHELLS, export_line, ext_trainer_value, guess_shell
+from nnunetv2_mmkd.paths import EXT_TRAINER, SHELLS, export_line, ext_trainer_value, guess_shell
 
 HELP = "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers"
 

@@ -20,9 +20,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.cli.paths import EXT_TRAINER, require_variables
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.paths import EXT_TRAINER, require_variables
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
@@ -141,7 +141,7 @@ def _shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of the network that is to be trained; built without memory."""
     if issubclass(trainer, nnUNetTrainerMMKD):
-        plans = {**plans, "mmkd": {"modalities": list(modality_names(dataset_json)), **trainer.plans_entry()}}
+        plans = {**plans, "mmkd": trainer.plans_entry(modality_names(dataset_json))}
     manager = PlansManager(plans)
     planned = manager.get_configuration(configuration)
     with torch.device("meta"):

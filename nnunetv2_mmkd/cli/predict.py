@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from nnunetv2_mmkd.cli.paths import require_variables, set_ext_trainer
+from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
 
 HELP = "nnUNetv2_predict with its own flags, and --missing / --available"
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nnunetv2_mmkd.cli.paths import set_ext_trainer
+from nnunetv2_mmkd.paths import set_ext_trainer
 
 HELP = "nnUNetv2_train with its own flags, our trainers found"
 

@@ -16,6 +16,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.paths import set_ext_trainer
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +118,11 @@ def claim(out: Path) -> None:
 
 def set_environment(out: Path) -> None:
     """Point nnU-Net's folders into the demo's, and its trainer search to ours. Before nnU-Net is imported."""
-    from nnunetv2_mmkd.trainer_variants import __path__ as trainers
-
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folder = out / name
         folder.mkdir(exist_ok=True)
         os.environ[name] = str(folder)
-    os.environ["nnUNet_extTrainer"] = str(next(iter(trainers)))
+    set_ext_trainer()
     os.environ.setdefault("nnUNet_n_proc_DA", "1")
     os.environ.setdefault("nnUNet_def_n_proc", "2")
 

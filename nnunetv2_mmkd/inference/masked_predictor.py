@@ -26,6 +26,7 @@ from nnunetv2_mmkd.inference.model_folder import Model, check_model, modalities_
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
 from nnunetv2_mmkd.modalities import mask_of, parse_names
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.paths import set_ext_trainer
 
 BY_USER = "excluded by the user"
 """Why a modality is missing: ``--missing`` or ``--available``."""
@@ -83,15 +84,15 @@ class MaskedPredictor(nnUNetPredictor):
             use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
         folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
         check_model(folder, folds, checkpoint_name)
+        set_ext_trainer()
         try:
             super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
         except RuntimeError as error:
             if "Could not find requested nnunet trainer" not in str(error):
                 raise
             raise InputError(
-                f"{folder}: the class of its trainer was not found. `mmkd predict` knows this package's trainers; "
-                'elsewhere run `eval "$(mmkd env)"` first, and add the folder of a trainer of your own to '
-                f"nnUNet_extTrainer. nnU-Net says: {error}"
+                f"{folder}: the class of its trainer was not found. This package's trainers are known; add the folder "
+                f"of a trainer of your own to nnUNet_extTrainer. nnU-Net says: {error}"
             ) from error
         configuration = os.path.basename(os.path.abspath(folder)).rpartition("__")[2]
         self.model = Model(os.path.abspath(folder), self.trainer_name, configuration, tuple(folds), checkpoint_name)

@@ -75,7 +75,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.modalities = modality_names(dataset_json)
-        self.plans_manager.plans["mmkd"] = {"modalities": list(self.modalities), **self.plans_entry()}
+        self.plans_manager.plans["mmkd"] = self.plans_entry(self.modalities)
         self.apply_suffixes()
         if os.environ.pop(MISSING_VARIABLE, ""):
             self.print_to_log_file(
@@ -92,9 +92,9 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
         return ModalityDropout()
 
     @classmethod
-    def plans_entry(cls) -> dict[str, Any]:
-        """What the network needs to know beside the modalities, kept in ``plans["mmkd"]``."""
-        return {}
+    def plans_entry(cls, modalities: Sequence[str]) -> dict[str, Any]:
+        """What the network needs to know, kept in ``plans["mmkd"]``."""
+        return {"modalities": list(modalities)}
 
     @classmethod
     def build_network(

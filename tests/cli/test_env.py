@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_mmkd.cli import paths
+from nnunetv2_mmkd import paths
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 

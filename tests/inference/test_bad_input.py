@@ -154,5 +154,5 @@ def test_model_that_is_not_complete(model: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"no checkpoint_best\.pth"):
         MMKDPredictor().initialize_from_trained_model_folder(str(model), None, "checkpoint_best.pth")
     monkeypatch.delenv("nnUNet_extTrainer")
-    with pytest.raises(InputError, match=rf"mmkd env.*{TRAINER}"):
+    with pytest.raises(InputError, match=rf"nnUNet_extTrainer.*{TRAINER}"):
         MMKDPredictor().initialize_from_trained_model_folder(str(model), (0,))
