@@ -40,4 +40,8 @@ def test_ranks_with_equal_batches_equal_one_process(tmp_path: Path) -> None:
     first, second = run_two(tmp_path, shared=True, different=False)
     alone = gloo_workers.train(0, 1, shared=True, different=False)
     assert differences(first, second) == []
-    assert differences(first, alone) == []  # the mean of two equal gradients is exact
+    # the mean of two equal gradients is exact; without deep supervision nothing reaches the first head, whose missing
+    # gradient counts as zero on two ranks, so that weight decay moves it
+    used = [key for key in alone["network"] if "seg_layers.0" not in key]
+    assert differences(*({key: run["network"][key] for key in used} for run in (first, alone))) == []
+    assert differences(first["method"], alone["method"]) == []
