@@ -52,7 +52,7 @@ class SavedBytes:
             yield
 
     def _pack(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor)
+        kept = _Kept(tensor.detach())  # attached, an operation's own result would hold the graph that holds it
         self._kept.add(kept)
         return kept
 
