@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def default_processes() -> int:
     """``nnUNet_def_n_proc`` if that is set, as in nnU-Net, otherwise the number of cores, at most 8."""
-    value = os.environ.get("nnUNet_def_n_proc", "")  # noqa: SIM112
+    value = os.environ.get("nnUNet_def_n_proc", "")
     return int(value) if value.isdigit() and int(value) > 0 else min(8, os.cpu_count() or 1)
 
 

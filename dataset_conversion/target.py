@@ -27,7 +27,7 @@ def raw_folder() -> Path:
     Raises:
         InputError: the environment variable ``nnUNet_raw`` is not set.
     """
-    value = os.environ.get("nnUNet_raw")  # noqa: SIM112
+    value = os.environ.get("nnUNet_raw")
     if not value:
         raise InputError(
             "the environment variable nnUNet_raw is not set; set it to the folder for raw data sets, e.g. "
