@@ -55,6 +55,21 @@ class MultiStreamUNet(nn.Module):
         """Parameters that a step may leave unused because no sample of the batch has their modality."""
         return [] if self.shared else list(self.encoders.parameters())
 
+    def compile_parts(self, **options: Any) -> None:
+        """Compile what has no mask in it, in place: the encoders' stages and the decoder.
+
+        Gathering by mask would break the graph of the whole. State-dict keys stay as they are.
+
+        Args:
+            options: of ``torch.compile``.
+        """
+        self.decoder.compile(**options)
+        encoder: Any
+        for encoder in self.encoders:
+            for part in (getattr(encoder, "stem", None), *encoder.stages):
+                if part is not None:
+                    part.compile(**options)
+
     def forward(self, x: Tensor, available: Tensor | None = None) -> Tensor | list[Tensor]:
         """Segment with the available modalities.
 

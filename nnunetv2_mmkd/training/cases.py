@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Batch, Method
-from nnunetv2_mmkd.modalities import FULL
+from nnunetv2_mmkd.modalities import FULL, indices
 from nnunetv2_mmkd.training.meta_split import split_meta
 from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
-from nnunetv2_mmkd.training.presence import undeclared_missing
+from nnunetv2_mmkd.training.presence import blanking, undeclared_missing
 
 META_SPLIT_FILE = "mmkd_meta_split.json"
 
@@ -41,6 +42,7 @@ class CasesMixin(nnUNetTrainer):
     meta_cases: list[str]
     undeclared: dict[str, list[str]]
     dataloader_meta: Any = None
+    dataset_class: Any
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """As nnU-Net, without the cases of the meta split among those trained on."""
@@ -128,6 +130,20 @@ class CasesMixin(nnUNetTrainer):
     def next_meta_batch(self) -> Batch:
         """A batch of the meta split with all modalities that its cases have."""
         return self.prepare(next(self.dataloader_meta), self.training_present, FULL)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's validation, with all modalities that each case has: what is missing is blank there."""
+        self.print_to_log_file("The final validation uses all modalities that each case has, nothing is dropped.")
+        if self.dataset_class is None:
+            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        planned = self.dataset_class
+        declared = self.dataset_json.get("missing_modalities", {})
+        missing = {case: indices(names, self.modalities) for case, names in declared.items()}
+        self.dataset_class = blanking(planned, missing)
+        try:
+            super().perform_actual_validation(save_probabilities)
+        finally:
+            self.dataset_class = planned
 
     def on_train_end(self) -> None:
         """As nnU-Net, and stop the meta split's workers."""

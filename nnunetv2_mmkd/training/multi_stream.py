@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
@@ -25,7 +26,7 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
             two largest on CUDA, so that nnU-Net's memory target still holds with all modalities there, none on CPU.
     """
 
-    compiles_whole_network = False  # gathering by mask breaks the graph; nnUNet_compile asks for it all the same
+    compiles_whole_network = False  # gathering by mask breaks the graph; with nnUNet_compile its parts are compiled
     shared_streams: bool = True
     fusion: FusionFactory = MeanFillProjection
     recomputed_stages: int | None = None
@@ -40,9 +41,12 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
         )
 
     def initialize(self) -> None:
-        """As the base, with the recomputation switched."""
+        """As the base; then switch recomputation, and compile the parts of the network if nnUNet_compile asks."""
         super().initialize()
+        network: Any = self.bare_network
+        if self._do_i_compile():
+            network.compile_parts()
         stages = self.recomputed_stages
         if stages is None:
             stages = STAGES_RECOMPUTED_ON_CUDA if self.device.type == "cuda" else 0
-        setattr(self.bare_network, "recomputed_stages", stages)  # noqa: B010 - typed as a plain module
+        network.recomputed_stages = stages

@@ -30,6 +30,7 @@ class OnlineValidationMixin(nnUNetTrainer):
 
     method: Method
     subset_law: SubsetLaw
+    network: Any
 
     @property
     def bare_network(self) -> nn.Module:

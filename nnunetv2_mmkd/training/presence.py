@@ -39,3 +39,24 @@ def undeclared_missing(
         if blank:
             found[case] = blank
     return found
+
+
+def blanking(dataset_class: type, missing: Mapping[str, Sequence[int]]) -> type:
+    """A data set class whose cases come with their missing channels all zero.
+
+    Normalisations that shift (CT) leave a missing channel at some other value, where it could not be detected.
+
+    Args:
+        dataset_class: nnU-Net's.
+        missing: case -> positions of the channels that it lacks.
+    """
+
+    class Blanked(dataset_class):  # type: ignore[misc]
+        def load_case(self, identifier: str) -> tuple[Any, ...]:
+            data, *rest = super().load_case(identifier)
+            if missing.get(identifier):
+                data = np.array(data[:])
+                data[list(missing[identifier])] = 0
+            return data, *rest
+
+    return Blanked

@@ -280,8 +280,3 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
         self.log_curves()
         super().on_epoch_end()
         self.draw_curves()
-
-    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """nnU-Net's validation, with all modalities that each case has."""
-        self.print_to_log_file("The final validation uses all modalities that each case has, nothing is dropped.")
-        super().perform_actual_validation(save_probabilities)

@@ -103,3 +103,12 @@ def test_the_trainer_switches_recomputation(home: Home) -> None:
     trainer = home.trainer(Recomputing)
     trainer.initialize()
     assert trainer.bare_network.recomputed_stages == 2
+
+
+def test_compiled_parts_keep_keys_and_results(one_thread: None) -> None:
+    network = gloo_workers.tiny_network(True)
+    x, mask = torch.randn(2, 3, 16, 16), torch.tensor([[True, False, True], [True, True, False]])
+    keys, expected = list(network.state_dict()), network(x, mask)
+    network.compile_parts(backend="eager")
+    torch.testing.assert_close(network(x, mask), expected)
+    assert list(network.state_dict()) == keys
