@@ -36,10 +36,10 @@ class MetaKDConfig:
         meta_steps: steps of Adam in each (paper silent; 20 in the released code).
         meta_lr: learning rate of the importance weights' Adam (§8: 1e-2).
         meta_weight_decay: its L2 penalty (§8: 5e-5).
-        meta_scales: where features are multiplied by the weights in the meta-loss: ``"bottleneck"``, or ``"all"``
-            (full-scale skips of a U-Net weaken the signal of the bottleneck).
-        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: L2 penalty 5e-4, and a
-            meta-update every 500 iterations once the warm-up is over.
+        meta_scales: where features are multiplied by the weights in the meta-loss: ``"all"`` that the decoder gets
+            (Eq. 4, read for a U-Net), or the ``"bottleneck"`` only.
+        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: L2 penalty 5e-4, features
+            multiplied at the bottleneck only, and a meta-update every 500 iterations once the warm-up is over.
         seed: of the random initialisation.
     """
 
@@ -52,7 +52,7 @@ class MetaKDConfig:
     meta_steps: int = 20
     meta_lr: float = 1e-2
     meta_weight_decay: float = 5e-5
-    meta_scales: str = "bottleneck"
+    meta_scales: str = "all"
     fidelity: str = "paper"
     seed: int = 0
 
@@ -90,7 +90,10 @@ class MetaKD(Method):
         Teacher and ratio are detached (the papers are silent, the released code does so; see
         :func:`~nnunetv2_mmkd.losses.feature.pairwise_distances` and :func:`~nnunetv2_mmkd.methods.importance.ratios`).
         Optimiser and schedule of the network are nnU-Net's (SGD with Nesterov momentum 0.99 and 1e-2 as in the paper,
-        polynomial decay where the paper has a cosine). ``fidelity="code"`` does not reproduce that the released code
+        polynomial decay where the paper has a cosine). Eq. (4) multiplies "the features", which in a U-Net reach the
+        decoder at every scale; the released code, whose decoder leans on a wide bottleneck, multiplies that alone. In
+        a planned U-Net the skips leave the bottleneck's weights with next to no gradient, so that the L2 penalty
+        decides: hence ``meta_scales="all"``. ``fidelity="code"`` does not reproduce that the released code
         feeds zero images to the meta-loss after the warm-up.
     """
 
@@ -177,7 +180,8 @@ class MetaKD(Method):
             with torch.no_grad():
                 streams = network.encode(batch.images, batch.available)
             weights = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
-            fused = network.fuse(streams, weights, self.config.meta_scales)
+            scales = "bottleneck" if self.config.fidelity == "code" else self.config.meta_scales
+            fused = network.fuse(streams, weights, scales)
             loss = task_loss(network.decode(fused), batch.target)  # Eq. (4), outer
         (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
         gradient = gradient / scale

@@ -205,7 +205,7 @@ def test_ends_on_the_informative_modality() -> None:
     with torch.no_grad():
         net.fusions[0].weight.zero_()
         net.fusions[0].bias.zero_()
-    made = method(MetaKDConfig(init="zeros", meta_steps=300), meta=informative)
+    made = method(MetaKDConfig(init="zeros", meta_steps=300, meta_scales="bottleneck"), meta=informative)
     made.start_iteration(net, mse_loss, 0)
     weights = made.importance.normalised()
     assert weights.argmax() == 2

@@ -1,0 +1,118 @@
+"""What the importance weights learn on the phantom: the modality that shows the enhancing tumour.
+
+The phantoms are clean and many, so that some hundred iterations are enough to learn from T1ce alone; before a network
+can do that, no weight has a reason to rise.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import Tensor
+
+from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.modalities import SubsetLaw, SubsetSampler
+from nnunetv2_mmkd.networks.from_plans import multi_stream
+from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+
+NAMES = ("t1", "t1ce", "t2", "flair")
+SIZE, TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 32, 16, 300, 5
+
+
+def plan() -> ConfigurationManager:
+    """Three stages of 8, 16, 32 features, instance norm, as nnU-Net writes it."""
+    return ConfigurationManager(
+        {
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": 3,
+                    "features_per_stage": [8, 16, 32],
+                    "conv_op": "torch.nn.modules.conv.Conv3d",
+                    "kernel_sizes": [[3, 3, 3]] * 3,
+                    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+                    "n_conv_per_stage": [2, 2, 2],
+                    "n_conv_per_stage_decoder": [1, 1],
+                    "conv_bias": True,
+                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            }
+        }
+    )
+
+
+@cache
+def cases(enhancing: str) -> tuple[Tensor, Tensor]:
+    """Images ``[n, M, *spatial]``, standardised within the brain, and enhancing tumour ``[n, 1, *spatial]``."""
+    config = PhantomConfig(size=SIZE, enhancing=enhancing, noise=0.02, bias=0.05, texture=0.02, scale_spread=0.1)
+    images, targets = [], []
+    for index in range(TRAINING_CASES + META_CASES):
+        case = make_case(config, index)
+        brain = case.images["t1"] > 0
+        rows = []
+        for name in NAMES:
+            volume = case.images[name].astype(np.float32)
+            rows.append(np.where(brain, (volume - volume[brain].mean()) / volume[brain].std(), 0))
+        images.append(torch.from_numpy(np.stack(rows)).float())
+        targets.append(torch.from_numpy(case.seg == 4)[None])
+    return torch.stack(images), torch.stack(targets)
+
+
+def learned_logits(seed: int, enhancing: str) -> Tensor:
+    """Mean over the last 20 % of the meta-updates of the importance logits, from equal ones."""
+    torch.manual_seed(seed)
+    images, targets = cases(enhancing)
+    network = multi_stream(plan(), NAMES, heads=1, deep_supervision=False)
+    sampler = SubsetSampler(SubsetLaw("count_uniform", per="batch"), seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int, size: int, dropped: bool) -> Batch:
+        chosen = torch.randint(low, high, (size,), generator=generator)
+        there = torch.ones(size, len(NAMES), dtype=torch.bool)
+        return Batch(images[chosen], sampler(there) if dropped else there, there, targets[chosen])
+
+    def next_meta_batch() -> Batch:
+        return draw(TRAINING_CASES, TRAINING_CASES + META_CASES, 4, dropped=False)
+
+    method = MetaKD(MetaKDConfig(init="zeros", meta_interval=INTERVAL, meta_steps=2))
+    method.setup(Supply(NAMES, torch.device("cpu"), next_meta_batch=next_meta_batch))
+    loss = DC_and_BCE_loss(
+        {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    history = []
+    for iteration in range(ITERATIONS):
+        method.start_iteration(network, loss, iteration)
+        if iteration % INTERVAL == 0:
+            history.append(method.importance.w.detach().clone())
+        optimizer.zero_grad()
+        method.step(network, draw(0, TRAINING_CASES, 2, dropped=True), loss)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimizer.step()
+    return torch.stack(history[-len(history) // 5 :]).mean(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_t1ce_rises_most_when_the_task_is_enhancing_tumour(seed: int) -> None:
+    logits = learned_logits(seed, "t1ce")
+    assert NAMES[int(logits.argmax())] == "t1ce", dict(zip(NAMES, logits.tolist(), strict=True))
+
+
+@pytest.mark.slow
+def test_the_winner_moves_with_the_contrast() -> None:
+    logits = learned_logits(0, "flair")
+    assert NAMES[int(logits.argmax())] == "flair", dict(zip(NAMES, logits.tolist(), strict=True))
