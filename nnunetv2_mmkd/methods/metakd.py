@@ -131,7 +131,7 @@ class MetaKD(Method):
         self._averages.add("loss/distillation", self.config.alpha * distillation)
         if pairs:
             per_pair = distillation.detach() * len(batch.available) / pairs
-            self._averages.add("distillation/per pair", per_pair)
+            self._averages.add("distillation per pair/mean", per_pair)
         parts = {"task": task.detach(), "distillation": (self.config.alpha * distillation).detach()}
         return {"loss": loss, "parts": parts}
 
@@ -186,24 +186,22 @@ class MetaKD(Method):
         (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
         gradient = gradient / scale
         self.supply.average([gradient])
-        self._averages.add("meta/loss", loss)
+        self._averages.add("meta loss/held-out cases", loss)
         if torch.isfinite(gradient).all():
             self.importance.apply(gradient)
             self.meta_updates += 1
-        else:
-            self._averages.add("meta/skipped", 1.0)
 
     # -- curves and state --------------------------------------------------------------------------------------------
 
     def curve_names(self) -> tuple[str, ...]:
         """Loss parts, importance weights, largest ratio, and the agreement of filled with real features (Fig. 5)."""
-        names = ["loss/task", "loss/distillation", "distillation/per pair"]
+        names = ["loss/task", "loss/distillation", "distillation per pair/mean"]
         for group in ("fill l1", "fill relative_l1", "fill cosine"):
             names += [f"{group}/{modality}" for modality in self.supply.modalities]
         if self.importance is not None:
             names += [f"importance/{modality}" for modality in self.supply.modalities]
             names += [f"importance logit/{modality}" for modality in self.supply.modalities]
-            names += ["distillation/largest ratio", "meta/loss", "meta/updates"]
+            names += ["largest ratio/of two weights", "meta loss/held-out cases", "meta updates/so far"]
         return tuple(names)
 
     def curves(self) -> dict[str, float]:
@@ -217,10 +215,10 @@ class MetaKD(Method):
                 values[f"importance/{modality}"] = weight
                 values[f"importance logit/{modality}"] = logit
             ratio = self.importance.ratios()
-            values["distillation/largest ratio"] = max(
+            values["largest ratio/of two weights"] = max(
                 float(ratio[i, j]) for i, j in permutations(range(len(ratio)), 2)
             )
-            values["meta/updates"] = float(self.meta_updates)
+            values["meta updates/so far"] = float(self.meta_updates)
         return values
 
     def state_dict(self) -> dict[str, Any]:

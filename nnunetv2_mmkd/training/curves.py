@@ -19,7 +19,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
     """Draw curves named ``"group/name"``: a panel per group, epochs on the x axis.
 
     Args:
-        curves: values per epoch; NaN is not drawn.
+        curves: values per epoch; epochs with NaN are passed over.
         path: PNG; written under a temporary name, then renamed.
         title: of the figure.
     """
@@ -29,7 +29,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
         groups.setdefault(group, {})[name] = values
     if not groups:
         return
-    columns = min(3, len(groups))
+    columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
     figure = Figure(figsize=(5.5 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -38,13 +38,15 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
         ax.set_visible(False)
     for ax, (group, lines) in zip(axes.flat, groups.items(), strict=False):
         for number, (name, values) in enumerate(lines.items()):
+            heights = np.asarray(values, dtype=float)
+            there = np.flatnonzero(~np.isnan(heights))
             ax.plot(
-                np.arange(len(values)),
-                np.asarray(values, dtype=float),
+                there,
+                heights[there],
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=3.5,
-                markevery=max(1, len(values) // 12),
+                markevery=max(1, len(there) // 12),
                 linewidth=1.4,
                 label=name,
             )

@@ -118,9 +118,9 @@ def test_a_short_training_writes_curves_and_configuration(home: Home) -> None:
         "mmkd/pseudo Dice/subset law",
         *(f"mmkd/{name}" for name in trainer.method.curve_names()),
     }
-    assert {"mmkd/importance/t1", "mmkd/distillation/largest ratio", "mmkd/fill cosine/t2"} <= set(curves)
+    assert {"mmkd/importance/t1", "mmkd/largest ratio/of two weights", "mmkd/fill cosine/t2"} <= set(curves)
     assert all(len(values) == 2 for values in curves.values())
-    assert trainer._log["mmkd/meta/updates"] == [20.0, 20.0]
+    assert trainer._log["mmkd/meta updates/so far"] == [20.0, 20.0]
     assert np.isclose(sum(curves[f"mmkd/importance/{name}"][-1] for name in trainer.modalities), 1)
     assert Image.open(folder / "mmkd_progress.png").size[0] > 100
     assert (folder / "progress.png").is_file()
