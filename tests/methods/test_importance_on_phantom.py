@@ -107,12 +107,12 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_t1ce_rises_most_when_the_task_is_enhancing_tumour(seed: int) -> None:
+def test_t1ce_rises_most_when_the_task_is_enhancing_tumour(one_thread: None, seed: int) -> None:
     logits = learned_logits(seed, "t1ce")
     assert NAMES[int(logits.argmax())] == "t1ce", dict(zip(NAMES, logits.tolist(), strict=True))
 
 
 @pytest.mark.slow
-def test_the_winner_moves_with_the_contrast() -> None:
+def test_the_winner_moves_with_the_contrast(one_thread: None) -> None:
     logits = learned_logits(0, "flair")
     assert NAMES[int(logits.argmax())] == "flair", dict(zip(NAMES, logits.tolist(), strict=True))
