@@ -107,9 +107,10 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_t1ce_rises_most_when_the_task_is_enhancing_tumour(one_thread: None, seed: int) -> None:
-    logits = learned_logits(seed, "t1ce")
-    assert NAMES[int(logits.argmax())] == "t1ce", dict(zip(NAMES, logits.tolist(), strict=True))
+def test_t1ce_rises_above_those_that_cannot_help_with_enhancing_tumour(one_thread: None, seed: int) -> None:
+    """T1 is not among them: T1ce minus T1 shows enhancement best, and a network that subtracts raises both."""
+    t1, t1ce, t2, flair = learned_logits(seed, "t1ce").tolist()
+    assert t1ce > max(t2, flair), (t1, t1ce, t2, flair)
 
 
 @pytest.mark.slow
