@@ -1,0 +1,69 @@
+"""Names of modalities: aliases, the order of a data set's channels, lists a user types. Needs neither torch nor nnU-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nnunetv2_mmkd.errors import InputError
+
+ALIASES: Mapping[str, str] = {
+    "t1n": "t1",
+    "t1w": "t1",
+    "t1c": "t1ce",
+    "t1gd": "t1ce",
+    "t1wce": "t1ce",
+    "t2w": "t2",
+    "t2f": "flair",
+    "fl": "flair",
+    "c0": "bssfp",
+    "de": "lge",
+}
+"""Other names of a modality -> the name this package uses."""
+
+
+def canonical(name: str) -> str:
+    """The name this package uses for a modality: lower case, aliases resolved (``"T1Gd"`` -> ``"t1ce"``)."""
+    key = name.strip().lower()
+    return ALIASES.get(key, key)
+
+
+def modality_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the modalities of a data set, canonical, in channel order.
+
+    Args:
+        dataset_json: nnU-Net's ``dataset.json`` with ``channel_names`` (``{"0": "T1", ...}``).
+
+    Raises:
+        InputError: two channels have the same name (they could not be told apart by name).
+    """
+    channels = dataset_json["channel_names"]
+    names = tuple(canonical(str(channels[key])) for key in sorted(channels, key=int))
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(
+            f"dataset.json: channel_names {list(channels.values())} name the modality {doubled[0]!r} more than once; "
+            "give each channel a name of its own"
+        )
+    return names
+
+
+def indices(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
+    """Channel positions of modalities given by name or alias, ascending, without repetition.
+
+    Raises:
+        InputError: a name that is not among ``modalities``.
+    """
+    known = [canonical(modality) for modality in modalities]
+    found = set()
+    for name in names:
+        if canonical(name) not in known:
+            raise InputError(f"unknown modality {name!r}: this model or data set has {', '.join(known)}")
+        found.add(known.index(canonical(name)))
+    return sorted(found)
+
+
+def parse_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Split ``"t1ce flair"``, ``"t1ce,flair"`` or a list of such into names."""
+    parts = [text] if isinstance(text, str) else list(text)
+    return tuple(name for part in parts for name in part.replace(",", " ").split())
