@@ -1,4 +1,4 @@
-"""Names of modalities: aliases, the order of a data set's channels, lists a user types. Needs neither torch nor nnU-Net."""
+"""Names of modalities: aliases, a data set's channel order, what a user types. Needs neither torch nor nnU-Net."""
 
 from __future__ import annotations
 
