@@ -33,6 +33,7 @@ __all__ = [
     "parse_names",
 ]
 
+
 def mask_of(
     modalities: Sequence[str], *, available: Iterable[str] | None = None, missing: Iterable[str] | None = None
 ) -> Tensor:
