@@ -1,0 +1,1 @@
+"""Row order and printed numbers of the papers' result tables."""
