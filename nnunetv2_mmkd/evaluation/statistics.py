@@ -1,0 +1,523 @@
+"""Means over cases and subsets, and comparisons between two methods.
+
+All functions take the long result table: one row per ``method, case, subset, region, metric`` with its ``value``.
+A value that is NaN (the metric is undefined for the case) is left out, pairwise in a comparison, and counted; it is
+never turned into 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE
+
+COLUMNS = ("method", "case", "subset", "region", "metric", "value")
+"""Columns of a result table."""
+
+Alternative = Literal["two-sided", "greater", "less"]
+"""Alternative of a test: the first method's values are different, greater or less."""
+
+_NAMED = 5
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class SubsetSummary:
+    """One method, subset, region and metric over the cases.
+
+    Attributes:
+        method, subset, region, metric: of the result table.
+        mean: mean over the cases, NaN without any.
+        sd: standard deviation over the cases (n - 1), NaN with fewer than two.
+        cases: cases with a value.
+        undefined: cases whose value is NaN, left out.
+    """
+
+    method: str
+    subset: str
+    region: str
+    metric: str
+    mean: float
+    sd: float
+    cases: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class AverageSummary:
+    """One method, region and metric over the subsets: the *Average* row of the papers.
+
+    Attributes:
+        method, region, metric: of the result table.
+        mean: mean of the subsets' means, NaN if one of them is.
+        subsets: how many.
+        undefined: values that are NaN, left out of the subsets' means.
+    """
+
+    method: str
+    region: str
+    metric: str
+    mean: float
+    subsets: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class MissingPair:
+    """A case and subset that one of two methods lacks.
+
+    Attributes:
+        method: the method without it.
+        case, subset: what it lacks.
+    """
+
+    method: str
+    case: str
+    subset: str
+
+
+@dataclass(frozen=True)
+class CaseComparison:
+    """Two methods compared with the case as the unit.
+
+    Attributes:
+        first, second: methods; all differences are first - second.
+        region, metric: of the result table.
+        mean_first, mean_second: mean over cases of each case's mean over subsets.
+        difference: mean over cases of the paired differences.
+        ci_low, ci_high: percentile bootstrap interval of ``difference``, patients drawn.
+        confidence: level of the interval, e.g. 0.95.
+        p_value: Wilcoxon signed-rank test of the patients' mean differences; 1 if all of them are 0.
+        alternative: of the test.
+        cases, patients: how many went into it.
+        subsets: subsets averaged over.
+        undefined: pairs (case, subset) left out because a value is NaN.
+        dropped: cases left out because none of their pairs has two values.
+        incomplete: cases kept with fewer than all subsets.
+        missing: pairs that one method lacks (only if ``common_only``).
+        resamples, seed: of the bootstrap.
+    """
+
+    first: str
+    second: str
+    region: str
+    metric: str
+    mean_first: float
+    mean_second: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    confidence: float
+    p_value: float
+    alternative: Alternative
+    cases: int
+    patients: int
+    subsets: tuple[str, ...]
+    undefined: int
+    dropped: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    missing: tuple[MissingPair, ...]
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class SubsetComparison:
+    """Two methods compared with the subset as the unit, as the papers do.
+
+    Attributes:
+        first, second: methods; the difference is first - second.
+        difference: mean over the subsets.
+        t: paired t statistic, NaN if all differences are 0.
+        p_value: of the test, NaN if ``t`` is.
+        alternative: of the test.
+        pairs: n of the test, the average row included if it is a pair.
+        average_row: whether the average over the subsets is one more pair.
+        undefined: subsets left out because a mean is NaN.
+    """
+
+    first: str
+    second: str
+    difference: float
+    t: float
+    p_value: float
+    alternative: Alternative
+    pairs: int
+    average_row: bool
+    undefined: tuple[str, ...]
+
+
+def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
+    """Mean and standard deviation over the cases, per method, subset, region and metric.
+
+    ``pandas.DataFrame(summarise(table))`` makes a table of it.
+
+    Raises:
+        InputError: columns lacking, a value that is no number, or a row given twice.
+    """
+    keys = ["method", "subset", "region", "metric"]
+    found = []
+    for group, rows in _checked(table).groupby(keys, sort=False):
+        values = rows["value"].dropna().to_numpy(float)
+        mean = float(values.mean()) if values.size else float("nan")
+        sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
+        found.append(SubsetSummary(*map(str, group), mean, sd, values.size, len(rows) - values.size))
+    return tuple(found)
+
+
+def average_over_subsets(table: pd.DataFrame, subsets: Sequence[str] | None = None) -> tuple[AverageSummary, ...]:
+    """Mean over subsets of the means over cases, per method, region and metric.
+
+    Args:
+        table: result table.
+        subsets: names to average over; ``None``: all in the table.
+
+    Raises:
+        InputError: a method lacks one of the subsets (its average would not compare with another's), or as
+            :func:`summarise`.
+    """
+    wanted = list(dict.fromkeys(table["subset"] if subsets is None else subsets)) if "subset" in table else []
+    groups: dict[tuple[str, str, str], dict[str, SubsetSummary]] = {}
+    for row in summarise(table):
+        groups.setdefault((row.method, row.region, row.metric), {})[row.subset] = row
+    found = []
+    for (method, region, metric), rows in groups.items():
+        lacking = [name for name in wanted if name not in rows]
+        if lacking:
+            raise InputError(
+                f"method {method!r}, region {region!r}, {metric}: no value for the subsets {_some(lacking)}; evaluate "
+                "them or give the subsets to average over"
+            )
+        chosen = [rows[name] for name in wanted]
+        mean = float(np.mean([row.mean for row in chosen]))
+        found.append(AverageSummary(method, region, metric, mean, len(chosen), sum(row.undefined for row in chosen)))
+    return tuple(found)
+
+
+def subset_means(table: pd.DataFrame, *, region: str, metric: str) -> pd.DataFrame:
+    """Means over the cases: one row per subset, one column per method, in the order of the table.
+
+    NaN values are left out of a mean; a subset that a method lacks, or for which all values are NaN, is NaN.
+
+    Raises:
+        InputError: no rows of that region and metric, or as :func:`summarise`.
+    """
+    rows = _select(_checked(table), region, metric)
+    means = rows.groupby(["subset", "method"], sort=False)["value"].mean().unstack("method")
+    return means.reindex(index=rows["subset"].unique(), columns=rows["method"].unique())
+
+
+def improvement(score: float, others: Iterable[float], *, lower_is_better: bool = False) -> float:
+    """Relative improvement over the best other method in percent, the "Imprv" of MetaKD's and MCKD's tables.
+
+    100 (score - b) / b with b the best of the others: the greatest, or with ``lower_is_better`` the least and the
+    sign turned round, so that positive is always better. NaN if there is no other score or b is 0.
+
+    Args:
+        score: of the method in question.
+        others: of all other methods; NaN (not reported) left out.
+        lower_is_better: for distances.
+    """
+    known = [value for value in others if not np.isnan(value)]
+    best = (min(known) if lower_is_better else max(known)) if known else 0.0
+    if best == 0.0:
+        return float("nan")
+    return 100.0 * (best - score if lower_is_better else score - best) / best
+
+
+def improvement_column(means: pd.DataFrame, method: str, *, lower_is_better: bool = False) -> pd.Series:
+    """:func:`improvement` per subset, and of the averages over the subsets in a last row ``average``.
+
+    As in the paper, the average row compares averages (it is not the average of the column), and the best other
+    method may differ from row to row. An other method's average is over the subsets it reports.
+
+    Args:
+        means: one row per subset, one column per method (:func:`subset_means`), without an average row.
+        method: column in question.
+
+    Raises:
+        InputError: no such column.
+    """
+    if method not in means.columns:
+        raise InputError(f"no method {method!r}; there are {_some(list(means.columns))}")
+    rows = pd.concat([means, means.mean().to_frame(AVERAGE).T])
+    others = [column for column in means.columns if column != method]
+    values = [
+        improvement(float(row[method]), row[others].astype(float), lower_is_better=lower_is_better)
+        for _, row in rows.iterrows()
+    ]
+    return pd.Series(values, index=rows.index, name="improvement")
+
+
+def compare(
+    table: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    region: str,
+    metric: str = "dice",
+    unit: Literal["cases", "subsets"] = "cases",
+    patients: Mapping[str, str] | None = None,
+    alternative: Alternative | None = None,
+    average_row: bool = False,
+    common_only: bool = False,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> CaseComparison | SubsetComparison:
+    """Compare two methods on the cases and subsets that both have.
+
+    ``unit="cases"``, for inference: each case's mean over subsets, d_c = mean_s (first - second), paired between the
+    methods. The interval is a percentile bootstrap of mean_c d_c in which whole patients are drawn with replacement;
+    the test is Wilcoxon's signed-rank test of the patients' means of d_c. ``unit="subsets"``, to set a run beside
+    the papers: :func:`subset_t_test` over the subsets' means (over the paired cases), which takes correlated means
+    for independent ones and says nothing about other patients.
+
+    Args:
+        table: result table.
+        first, second: methods; differences are first - second.
+        region, metric: rows to compare.
+        unit: see above.
+        patients: case -> patient; ``None``: each case is a patient. Only ``unit="cases"``.
+        alternative: of the test; ``None``: two-sided for cases, ``"greater"`` for subsets (for a distance, where lower
+            is better, say ``"less"``).
+        average_row: one more pair, see :func:`subset_t_test`. Only ``unit="subsets"``.
+        common_only: leave out pairs (case, subset) that one method lacks and name them in the result, instead of
+            raising. With ``unit="subsets"`` they are left out alike but not reported.
+        confidence: level of the interval.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        InputError: an unknown method, region or metric; pairs that one method lacks without ``common_only``; nothing
+            left to compare; a case without a patient; a confidence, number of resamples or unit out of range.
+    """
+    if unit not in ("cases", "subsets"):
+        raise InputError(f"unit {unit!r}: expected 'cases' or 'subsets'")
+    pairs, missing = _pair(table, first, second, region, metric, common_only)
+    if unit == "subsets":
+        means = pairs.dropna(subset=["first", "second"]).groupby("subset", sort=False)[["first", "second"]].mean()
+        means = means.reindex(pairs["subset"].unique())
+        return subset_t_test(
+            dict(zip(means.index, means["first"], strict=True)),
+            dict(zip(means.index, means["second"], strict=True)),
+            average_row=average_row,
+            alternative=alternative or "greater",
+            names=(first, second),
+        )
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence {confidence}: expected a level between 0 and 1, e.g. 0.95")
+    if resamples < 1:
+        raise InputError(f"resamples {resamples}: expected at least 1")
+    defined = pairs.dropna(subset=["first", "second"])
+    cases = defined.groupby("case", sort=False)[["first", "second"]].mean()
+    if cases.empty:
+        raise InputError(f"{first!r} and {second!r}, region {region!r}, {metric}: no case has a value of both")
+    difference = (cases["first"] - cases["second"]).to_numpy(float)
+    patient = _patients(list(cases.index), patients)
+    low, high = _bootstrap(difference, patient, confidence, resamples, seed)
+    subsets = tuple(map(str, pairs["subset"].unique()))
+    counts = defined.groupby("case", sort=False).size()
+    chosen: Alternative = alternative or "two-sided"
+    return CaseComparison(
+        first=first,
+        second=second,
+        region=region,
+        metric=metric,
+        mean_first=float(cases["first"].mean()),
+        mean_second=float(cases["second"].mean()),
+        difference=float(difference.mean()),
+        ci_low=low,
+        ci_high=high,
+        confidence=confidence,
+        p_value=_wilcoxon(difference, patient, chosen),
+        alternative=chosen,
+        cases=len(cases),
+        patients=int(patient.max()) + 1,
+        subsets=subsets,
+        undefined=len(pairs) - len(defined),
+        dropped=tuple(str(case) for case in pairs["case"].unique() if case not in cases.index),
+        incomplete=tuple(str(case) for case, count in counts.items() if count < len(subsets)),
+        missing=missing,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def subset_t_test(
+    first: Mapping[str, float],
+    second: Mapping[str, float],
+    *,
+    average_row: bool = False,
+    alternative: Alternative = "greater",
+    names: tuple[str, str] = ("first", "second"),
+) -> SubsetComparison:
+    """The papers' paired t-test over subset means.
+
+    t = mean(d) / (sd(d) / sqrt(n)) with n - 1 degrees of freedom, d the differences of the subsets' means.
+
+    LCKD's Table 1 and MetaKD's Tables 4 and 5 are this test over the subsets. In MetaKD's and MCKD's Table 1 the
+    *Average* row is one pair more (``average_row=True``), which makes the p-value too small. Either way the subsets'
+    means come from the same cases and are strongly correlated, so the p-value is no evidence about new patients;
+    for that use :func:`compare` with cases as the unit.
+
+    Args:
+        first, second: subset -> mean, without an average row; NaN (not reported) is left out pairwise.
+        average_row: add the average over the subsets as one more pair.
+        alternative: ``"greater"`` is the papers' one-tailed test of first > second.
+        names: methods, for the result.
+
+    Raises:
+        InputError: a subset that one of them lacks, or fewer than two pairs.
+    """
+    for here, there, name in ((first, second, names[1]), (second, first, names[0])):
+        lacking = [subset for subset in here if subset not in there]
+        if lacking:
+            raise InputError(
+                f"method {name!r} has no value for the subsets {_some(lacking)}; both need the same subsets"
+            )
+    pairs = {name: (float(first[name]), float(second[name])) for name in first}
+    used = {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}
+    if len(used) < 2:
+        raise InputError(f"{names[0]!r} and {names[1]!r}: {len(used)} subsets with both means; a paired test needs 2")
+    difference = np.array([a - b for a, b in used.values()])
+    if average_row:
+        difference = np.append(difference, difference.mean())
+    t, p_value = _paired_t(difference, alternative)
+    return SubsetComparison(
+        first=names[0],
+        second=names[1],
+        difference=float(difference.mean()),
+        t=t,
+        p_value=p_value,
+        alternative=alternative,
+        pairs=len(difference),
+        average_row=average_row,
+        undefined=tuple(name for name in pairs if name not in used),
+    )
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    lacking = [column for column in COLUMNS if column not in table.columns]
+    if lacking:
+        raise InputError(f"the result table lacks the columns {_some(lacking)}; expected {', '.join(COLUMNS)}")
+    try:
+        rows = table[list(COLUMNS)].assign(value=pd.to_numeric(table["value"]).astype(float))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the result table has a value that is no number: {error}") from error
+    infinite = rows[np.isinf(rows["value"])]
+    if len(infinite):
+        raise InputError(f"the result table has an infinite value: {_row(infinite)}; write NaN for an undefined metric")
+    doubled = rows[rows.duplicated(list(COLUMNS[:-1]))]
+    if len(doubled):
+        raise InputError(f"the result table has a row twice: {_row(doubled)}; keep one of them")
+    return rows
+
+
+def _row(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{column} {rows.iloc[0][column]!r}" for column in COLUMNS[:-1])
+
+
+def _some(names: Sequence[object]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(str, names[:_NAMED])) + more
+
+
+def _select(rows: pd.DataFrame, region: str, metric: str) -> pd.DataFrame:
+    for column, wanted in (("metric", metric), ("region", region)):
+        if wanted not in set(rows[column]):
+            raise InputError(
+                f"the result table has no {column} {wanted!r}; it has {_some(list(rows[column].unique()))}"
+            )
+        rows = rows[rows[column] == wanted]
+    return rows
+
+
+def _pair(
+    table: pd.DataFrame, first: str, second: str, region: str, metric: str, common_only: bool
+) -> tuple[pd.DataFrame, tuple[MissingPair, ...]]:
+    rows = _select(_checked(table), region, metric)
+    if first == second:
+        raise InputError(f"both methods are {first!r}; give two")
+    for name in (first, second):
+        if name not in set(rows["method"]):
+            raise InputError(
+                f"no method {name!r} with region {region!r} and {metric}; there are {_some(list(rows['method'].unique()))}"
+            )
+    one, two = (
+        rows[rows["method"] == name][["case", "subset", "value"]].rename(columns={"value": side})
+        for name, side in ((first, "first"), (second, "second"))
+    )
+    pairs = one.merge(two, on=["case", "subset"], how="outer", indicator=True, sort=False)
+    order = {subset: position for position, subset in enumerate(rows["subset"].unique())}
+    pairs = pairs.sort_values(
+        ["case", "subset"], key=lambda column: column.map(order) if column.name == "subset" else column
+    )
+    lonely = pairs[pairs["_merge"] != "both"]
+    missing = tuple(
+        MissingPair(second if side == "left_only" else first, str(case), str(subset))
+        for case, subset, side in zip(lonely["case"], lonely["subset"], lonely["_merge"], strict=True)
+    )
+    if missing and not common_only:
+        listed = _some([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
+        raise InputError(
+            f"{first!r} and {second!r} have not the same cases and subsets: {listed}; evaluate the missing ones or ask "
+            "for the common ones only"
+        )
+    common = pairs[pairs["_merge"] == "both"].drop(columns="_merge")
+    if common.empty:
+        raise InputError(f"{first!r} and {second!r} have no case and subset in common")
+    return common, missing
+
+
+def _patients(cases: Sequence[str], patients: Mapping[str, str] | None) -> np.ndarray:
+    """Position of each case's patient, 0, 1, ..."""
+    if patients is None:
+        return np.arange(len(cases))
+    unknown = [case for case in cases if case not in patients]
+    if unknown:
+        raise InputError(f"no patient is given for the cases {_some(unknown)}; complete the mapping case -> patient")
+    return np.asarray(pd.factorize(np.array([patients[case] for case in cases], dtype=object))[0])
+
+
+def _bootstrap(
+    difference: np.ndarray, patient: np.ndarray, confidence: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Percentile interval of the mean over cases, whole patients drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    sums = np.bincount(patient, weights=difference)
+    sizes = np.bincount(patient)
+    count = len(sums)
+    means = []
+    for start in range(0, resamples, _CHUNK):
+        drawn = generator.integers(0, count, size=(min(_CHUNK, resamples - start), count))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _wilcoxon(difference: np.ndarray, patient: np.ndarray, alternative: Alternative) -> float:
+    means = np.bincount(patient, weights=difference) / np.bincount(patient)
+    if not means.any():
+        return 1.0
+    return float(stats.wilcoxon(means, alternative=alternative).pvalue)
+
+
+def _paired_t(difference: np.ndarray, alternative: Alternative) -> tuple[float, float]:
+    count = len(difference)
+    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / np.sqrt(count)
+    if error == 0.0 and mean == 0.0:
+        return float("nan"), float("nan")
+    t = mean / error if error > 0 else float(np.copysign(np.inf, mean))
+    upper = float(stats.t.sf(t, count - 1))
+    if alternative == "greater":
+        return t, upper
+    if alternative == "less":
+        return t, float(stats.t.cdf(t, count - 1))
+    return t, 2 * min(upper, float(stats.t.cdf(t, count - 1)))

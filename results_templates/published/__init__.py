@@ -1,1 +1,0 @@
-"""Numbers printed in the papers, one file per table."""
