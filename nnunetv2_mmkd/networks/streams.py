@@ -37,6 +37,22 @@ class Streams:
             rows = [(modality, row) for row, (b, modality) in enumerate(self.pairs) if b == sample]
             yield tuple(m for m, _ in rows), torch.stack([self.scales[scale][row] for _, row in rows])
 
+    def narrowed(self, available: Tensor) -> Streams:
+        """The same features with fewer modalities, as if only those had been encoded.
+
+        Args:
+            available: bool ``[M]`` or ``[B, M]``, within :attr:`available`.
+
+        Raises:
+            ValueError: a modality is asked for that has not been encoded.
+        """
+        mask = available.detach().cpu().bool().expand_as(self.available)
+        if (mask & ~self.available).any():
+            raise ValueError("a modality is asked for that has not been encoded")
+        rows = [row for row, (sample, modality) in enumerate(self.pairs) if mask[sample, modality]]
+        scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
+        return Streams(mask, tuple(self.pairs[row] for row in rows), scales)
+
 
 def pairs_of(available: Tensor) -> tuple[tuple[int, int], ...]:
     """The available ``(sample, modality)`` pairs of a mask ``[B, M]``, by modality and then by sample."""

@@ -1,0 +1,106 @@
+"""All subsets of the modalities in one pass of the sliding window.
+
+nnU-Net's window, Gaussian, mirroring and ensembling run on a network that returns the heads of every subset, so none of
+that code is repeated here.
+
+Legend: M modalities, S subsets, K heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+
+from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
+from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+
+
+class SubsetBank(nn.Module):
+    """A network that predicts with several subsets at once.
+
+    A multi-stream network encodes each modality once and fuses and decodes for each subset; an early-fusion network is
+    run once for each.
+
+    Args:
+        network: ``forward(x, available)``.
+        subsets: bool ``[S, M]``, no row empty.
+    """
+
+    def __init__(self, network: nn.Module, subsets: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.subsets = subsets.detach().cpu().bool()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load the weights of the network itself, as nnU-Net's predictor does between the folds of an ensemble."""
+        return _uncompiled(self.network).load_state_dict(state_dict, *args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of all subsets.
+
+        Args:
+            x: ``[B, M, *spatial]``.
+
+        Returns:
+            ``[B, S·K, *spatial]``, the K heads of the first subset first.
+        """
+        network = _uncompiled(self.network)
+        if not isinstance(network, MultiStreamUNet):
+            return torch.cat([self.network(x, available=subset) for subset in self.subsets], 1)
+        streams = network.encode(x, self.subsets.any(0))
+        return torch.cat([network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets], 1)
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """All that nnU-Net's sliding window asks a label manager for."""
+
+    num_segmentation_heads: int
+
+
+class AllSubsetsPredictor(MaskedPredictor):
+    """``nnUNetPredictor`` that predicts a preprocessed case with many subsets of its modalities.
+
+    On the CPU the logits of a subset equal a prediction with that mask bit for bit.
+    """
+
+    label_manager: Any
+
+    @property
+    def n_heads(self) -> int:
+        """K."""
+        return int(self.label_manager.num_segmentation_heads)
+
+    def predict_subsets(self, data: Tensor, subsets: Tensor) -> Tensor:
+        """Logits of a preprocessed case with each of the subsets.
+
+        Args:
+            data: ``[M, *spatial]``; what stands in a channel that no subset has is never read.
+            subsets: bool ``[S, M]``, no row empty.
+
+        Returns:
+            ``[S, K, *spatial]`` on the CPU.
+        """
+        network, labels = self.network, self.label_manager
+        self.network = SubsetBank(network, subsets)
+        self.label_manager = _Heads(len(subsets) * labels.num_segmentation_heads)
+        try:
+            logits = self.predict_logits_from_preprocessed_data(data).cpu()
+        finally:
+            self.network, self.label_manager = network, labels
+        return logits.reshape(len(subsets), labels.num_segmentation_heads, *logits.shape[1:])
+
+    def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
+        if isinstance(self.network, SubsetBank):  # the bank knows its masks
+            return nnUNetPredictor._internal_maybe_mirror_and_predict(self, x)
+        return super()._internal_maybe_mirror_and_predict(x)
