@@ -1,0 +1,145 @@
+"""The front: names, tables, MyoPS regions, post-processing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
+from nnunetv2_mmkd.evaluation.metrics.measure import (
+    LESION_METRICS,
+    METRICS,
+    Metric,
+    measure,
+    measure_lesions,
+    measure_postprocessed,
+)
+from nnunetv2_mmkd.evaluation.metrics.postprocessing import remove_small
+from nnunetv2_mmkd.evaluation.metrics.regions import (
+    MYOPS_LABELS,
+    MYOPS_REGIONS,
+    PASSION_REGIONS,
+    region_masks,
+    renumbered,
+    subject,
+)
+
+ONE = (1.0, 1.0, 1.0)
+
+
+def _cube(size: int, length: int = 20) -> np.ndarray:
+    mask = np.zeros((length,) * 3, dtype=bool)
+    mask[3 : 3 + size, 3 : 3 + size, 3 : 3 + size] = True
+    return mask
+
+
+def test_table_of_metrics() -> None:
+    assert list(METRICS) == ["dice", "hausdorff", "hd95", "hd95_area", "sensitivity", "specificity", "precision", "nsd"]
+    assert list(LESION_METRICS) == ["lesion_dice", "lesion_hd95"]
+    assert METRICS["hd95"] == Metric("hd95", "HD95", "mm", higher_is_better=False, percent=False)
+    for metric in (*METRICS.values(), *LESION_METRICS.values()):
+        assert metric.percent == metric.higher_is_better == (metric.unit == ""), metric.name
+    with pytest.raises(TypeError):
+        METRICS["mine"] = METRICS["dice"]  # type: ignore[index]
+
+
+def test_measure_gives_what_is_asked_in_that_order() -> None:
+    assert list(measure(_cube(4), _cube(5), ONE)) == list(METRICS)
+    values = measure(_cube(4), _cube(5), ONE, ["nsd", "dice"], tolerance=3.0)
+    assert list(values) == ["nsd", "dice"]
+    assert values == pytest.approx({"nsd": 1.0, "dice": 128 / 189})
+    assert all(type(value) is float for value in measure(_cube(4), _cube(5), ONE).values())
+
+
+def test_surfaces_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    directed = Comparison._directed
+    monkeypatch.setattr(Comparison, "_directed", lambda self, *pair: calls.append(1) or directed(self, *pair))
+    measure(_cube(4), _cube(5), ONE, ["dice", "precision"])
+    assert not calls
+    measure(_cube(4), _cube(5), ONE)
+    assert len(calls) == 2  # border voxels, surface elements
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(InputError, match="unknown metric 'dise'"):
+        measure(_cube(4), _cube(4), ONE, ["dise"])
+    with pytest.raises(InputError, match="need a task: measure_lesions"):
+        measure(_cube(4), _cube(4), ONE, ["lesion_dice"])
+
+
+def test_measure_lesions() -> None:
+    case = dict.fromkeys(("WT", "TC", "ET"), _cube(6))
+    table = measure_lesions({**case, "ET": _cube(0)}, case, ONE, "brats2023-gli")
+    assert table["ET"]["lesion_dice"] == 0
+    assert table["ET"]["lesion_hd95"] == table["ET"]["legacy_hd95"] == 374
+    assert table["ET"]["n_missed"] == 1
+    assert table["WT"] == {
+        "lesion_dice": 1.0,
+        "lesion_hd95": 0.0,
+        "legacy_dice": 1.0,
+        "legacy_hd95": 0.0,
+        "sensitivity": 1.0,
+        "specificity": 1.0,
+        "n_lesions": 1,
+        "n_found": 1,
+        "n_missed": 0,
+        "n_false_positives": 0,
+        "n_ignored": 0,
+    }
+
+
+def test_remove_small() -> None:
+    mask = _cube(8)
+    assert mask.sum() == 512
+    assert remove_small(mask).sum() == 512
+    assert remove_small(mask, 512).sum() == 512
+    assert remove_small(mask, 513).sum() == 0
+    assert mask.sum() == 512
+    scattered = np.zeros((40, 40, 40), dtype=bool)
+    scattered[::4, ::4, ::4] = True
+    assert remove_small(scattered).sum() == 1000  # the whole region counts, not its components
+
+
+def test_postprocessed_scores_have_names_of_their_own() -> None:
+    prediction, truth = _cube(5), _cube(0)
+    assert measure(prediction, truth, ONE, ["dice"]) == {"dice": 0.0}
+    assert measure_postprocessed(prediction, truth, ONE, ["dice"]) == {"dice_postprocessed": 1.0}
+    assert measure_postprocessed(prediction, truth, ONE, ["dice"], threshold=125) == {"dice_postprocessed": 0.0}
+
+
+def test_regions_of_myops() -> None:
+    labels = np.array([[0, 200, 500, 600, 1220, 2221]])
+    on_disk = region_masks(labels, {**MYOPS_REGIONS, **PASSION_REGIONS})
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in on_disk.items()} == {
+        "scar": [5],
+        "edema_scar": [4, 5],
+        "LV": [2],
+        "RV": [3],
+        "MYO": [1, 4, 5],
+    }
+    assert renumbered(PASSION_REGIONS, MYOPS_LABELS) == {"LV": (2,), "RV": (3,), "MYO": (1, 4, 5)}
+    in_nnunet = region_masks(np.arange(6)[None].astype(np.float64), renumbered(MYOPS_REGIONS, MYOPS_LABELS))
+    assert np.array_equal(in_nnunet["edema_scar"], on_disk["edema_scar"])
+    with pytest.raises(InputError, match=r"\[2221\]"):
+        renumbered(MYOPS_REGIONS, {1220: 4})
+
+
+def test_a_subject_is_scored_as_one_volume() -> None:
+    """Slices with Dice 1 and 0.5; as a volume 2 * 9 / 20."""
+    truth, prediction = np.zeros((2, 8, 8), dtype=bool), np.zeros((2, 8, 8), dtype=bool)
+    truth[0, :2, :4] = prediction[0, :2, :4] = True
+    truth[1, 0, 0:2] = prediction[1, 0, 1:3] = True
+    values = measure(subject(iter(prediction)), subject(iter(truth)), (15.0, 0.75, 0.75), ["dice"])
+    assert values == {"dice": pytest.approx(18 / 20)}
+    with pytest.raises(InputError, match="all of one shape"):
+        subject([np.zeros((2, 2)), np.zeros((2, 3))])
+    with pytest.raises(InputError, match="at least one"):
+        subject([])
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.5])
+def test_a_segmentation_of_no_labels(value: float) -> None:
+    with pytest.raises(InputError, match="segmentation: holds"):
+        region_masks(np.array([0.0, value]), {"scar": (1,)})
