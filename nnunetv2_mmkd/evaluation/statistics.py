@@ -8,7 +8,7 @@ never turned into 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -141,6 +141,7 @@ class SubsetComparison:
         pairs: n of the test, the average row included if it is a pair.
         average_row: whether the average over the subsets is one more pair.
         undefined: subsets left out because a mean is NaN.
+        missing: pairs that one method lacks (only from :func:`compare` with ``common_only``).
     """
 
     first: str
@@ -152,6 +153,7 @@ class SubsetComparison:
     pairs: int
     average_row: bool
     undefined: tuple[str, ...]
+    missing: tuple[MissingPair, ...] = ()
 
 
 def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
@@ -164,11 +166,11 @@ def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
     """
     keys = ["method", "subset", "region", "metric"]
     found = []
-    for group, rows in _checked(table).groupby(keys, sort=False):
+    for (method, subset, region, metric), rows in _checked(table).groupby(keys, sort=False):
         values = rows["value"].dropna().to_numpy(float)
         mean = float(values.mean()) if values.size else float("nan")
         sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
-        found.append(SubsetSummary(*map(str, group), mean, sd, values.size, len(rows) - values.size))
+        found.append(SubsetSummary(method, subset, region, metric, mean, sd, values.size, len(rows) - values.size))
     return tuple(found)
 
 
@@ -290,7 +292,7 @@ def compare(
             is better, say ``"less"``).
         average_row: one more pair, see :func:`subset_t_test`. Only ``unit="subsets"``.
         common_only: leave out pairs (case, subset) that one method lacks and name them in the result, instead of
-            raising. With ``unit="subsets"`` they are left out alike but not reported.
+            raising.
         confidence: level of the interval.
         resamples, seed: of the bootstrap.
 
@@ -304,13 +306,14 @@ def compare(
     if unit == "subsets":
         means = pairs.dropna(subset=["first", "second"]).groupby("subset", sort=False)[["first", "second"]].mean()
         means = means.reindex(pairs["subset"].unique())
-        return subset_t_test(
+        result = subset_t_test(
             dict(zip(means.index, means["first"], strict=True)),
             dict(zip(means.index, means["second"], strict=True)),
             average_row=average_row,
             alternative=alternative or "greater",
             names=(first, second),
         )
+        return replace(result, missing=missing)
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence}: expected a level between 0 and 1, e.g. 0.95")
     if resamples < 1:
@@ -447,18 +450,15 @@ def _pair(
         raise InputError(f"both methods are {first!r}; give two")
     for name in (first, second):
         if name not in set(rows["method"]):
-            raise InputError(
-                f"no method {name!r} with region {region!r} and {metric}; there are {_some(list(rows['method'].unique()))}"
-            )
+            known = _some(list(rows["method"].unique()))
+            raise InputError(f"no method {name!r} with region {region!r} and {metric}; there are {known}")
     one, two = (
         rows[rows["method"] == name][["case", "subset", "value"]].rename(columns={"value": side})
         for name, side in ((first, "first"), (second, "second"))
     )
-    pairs = one.merge(two, on=["case", "subset"], how="outer", indicator=True, sort=False)
+    pairs = one.merge(two, on=["case", "subset"], how="outer", indicator=True)
     order = {subset: position for position, subset in enumerate(rows["subset"].unique())}
-    pairs = pairs.sort_values(
-        ["case", "subset"], key=lambda column: column.map(order) if column.name == "subset" else column
-    )
+    pairs = pairs.assign(order=pairs["subset"].map(order)).sort_values(["case", "order"]).drop(columns="order")
     lonely = pairs[pairs["_merge"] != "both"]
     missing = tuple(
         MissingPair(second if side == "left_only" else first, str(case), str(subset))

@@ -1,0 +1,1 @@
+"""Numbers printed in the papers, one file per table."""
