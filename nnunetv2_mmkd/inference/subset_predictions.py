@@ -251,9 +251,7 @@ def _check_labels(folder: str, cases: Sequence[SubsetCase], ending: str) -> None
             )
 
 
-def _record(
-    predictor: AllSubsetsPredictor, model: str, settings: WindowSettings, images: str | None
-) -> dict[str, Any]:
+def _record(predictor: AllSubsetsPredictor, model: str, settings: WindowSettings, images: str | None) -> dict[str, Any]:
     """What must agree for segmentations to be of one kind."""
     checkpoints = {}
     for path in sorted(Path(model).glob(f"fold_*/{predictor.model.checkpoint}")):

@@ -1,0 +1,55 @@
+"""The regions that a data set is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
+from nnunetv2_mmkd.errors import InputError
+
+SHORT: Mapping[str, str] = {
+    "whole_tumor": "WT",
+    "tumor_core": "TC",
+    "enhancing_tumor": "ET",
+    "whole tumor": "WT",
+    "tumor core": "TC",
+    "enhancing tumor": "ET",
+}
+"""Names in ``dataset.json`` -> the field's own."""
+
+
+def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Region -> the label values it contains.
+
+    A data set that this package converted is evaluated on its edition's regions, also when it was converted with
+    ``--labels classes``. Any other is evaluated on the regions or classes that its ``dataset.json`` declares.
+
+    Args:
+        dataset_json: nnU-Net's ``dataset.json``.
+
+    Raises:
+        InputError: it declares no label but the background.
+    """
+    edition = EDITIONS.get(str(dataset_json.get("edition", "")).lower())
+    if edition is not None and edition.regions:
+        regions = {name: tuple(values) for name, values in edition.regions.items()}
+    else:
+        regions = {
+            name: tuple(value) if isinstance(value, list | tuple) else (int(value),)
+            for name, value in dataset_json["labels"].items()
+            if name not in ("background", "ignore")
+        }
+    if not regions:
+        raise InputError("dataset.json declares no label but the background: there is nothing to evaluate")
+    return {SHORT.get(name.lower(), name): values for name, values in regions.items()}
+
+
+def label_values(dataset_json: Mapping[str, Any]) -> tuple[frozenset[int], int | None]:
+    """All values that a label map of a data set may hold (0 included), and the one that is ignored, if any."""
+    labels = dataset_json["labels"]
+    ignored = labels.get("ignore")
+    values = {0}
+    for value in labels.values():
+        values |= set(value) if isinstance(value, list | tuple) else {int(value)}
+    return frozenset(int(value) for value in values), None if ignored is None else int(ignored)
