@@ -414,6 +414,10 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         rows = table[list(COLUMNS)].assign(value=pd.to_numeric(table["value"]).astype(float))
     except (ValueError, TypeError) as error:
         raise InputError(f"the result table has a value that is no number: {error}") from error
+    for column in COLUMNS[:-1]:
+        if rows[column].isna().any():
+            number = int(np.flatnonzero(rows[column].isna())[0]) + 1
+            raise InputError(f"the result table has no {column} in row {number}; every row needs all columns but value")
     infinite = rows[np.isinf(rows["value"])]
     if len(infinite):
         raise InputError(f"the result table has an infinite value: {_row(infinite)}; write NaN for an undefined metric")

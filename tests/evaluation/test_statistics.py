@@ -79,7 +79,7 @@ def test_average_over_subsets() -> None:
     assert (first.method, first.mean, first.subsets, first.undefined) == ("a", pytest.approx(0.7), 2, 1)
     assert second.mean == pytest.approx((0.4 + 0.7) / 2)
     assert average_over_subsets(SMALL, ["t1"])[1].mean == pytest.approx(0.4)
-    with pytest.raises(InputError, match="'a'.*subsets t2"):
+    with pytest.raises(InputError, match=r"'a'.*subsets t2"):
         average_over_subsets(SMALL[(SMALL["method"] == "b") | (SMALL["subset"] == "t1")])
 
 
@@ -178,6 +178,8 @@ def test_bad_tables() -> None:
         summarise(SMALL.astype({"value": object}).replace(0.9, "high"))
     with pytest.raises(InputError, match="a row twice: method 'a', case 'c1'"):
         summarise(pd.concat([SMALL, SMALL.head(1)]))
+    with pytest.raises(InputError, match="no case in row 1"):
+        summarise(SMALL.astype({"case": object}).replace("c1", None))
     with pytest.raises(InputError, match="infinite"):
         summarise(SMALL.replace(0.9, np.inf))
 
@@ -204,6 +206,11 @@ def test_subsets_as_the_unit_from_a_result_table() -> None:
     means = subset_means(table, region="WT", metric="dice")
     assert result.p_value == pytest.approx(stats.ttest_rel(means["a"], means["b"], alternative="greater").pvalue)
     assert (result.first, result.pairs, result.missing) == ("a", 3, ())
+    with_row = compare(table, "a", "b", region="WT", unit="subsets", average_row=True)
+    assert isinstance(with_row, SubsetComparison)
+    assert with_row.pairs == 4 and with_row.p_value < result.p_value
+    less = compare(table.drop(index=table.index[0]), "a", "b", region="WT", unit="subsets", common_only=True)
+    assert less.missing == (MissingPair("a", "c00", "t1"),)
 
 
 def published_means(name: str, region: str, metric: str = "dice") -> pd.DataFrame:
