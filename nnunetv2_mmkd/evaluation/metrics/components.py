@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure
+from scipy.ndimage import find_objects
 
 from nnunetv2_mmkd.evaluation.metrics.masks import Mask
-
-NEIGHBOURS = generate_binary_structure(3, 2)
-"""One step of dilation: the 18 voxels that share a face or an edge."""
 
 Labels = NDArray[np.int32]
 
@@ -42,6 +39,27 @@ def components(mask: Mask) -> Labels:
     return cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26).astype(np.int32)
 
 
+def dilated(mask: Mask, steps: int = 1) -> Mask:
+    """A 3d mask grown by its 18 neighbours (shared face or edge), ``steps`` times, inside the image.
+
+    One step is the union of three squares, one per plane of axes, and a square is a line along one axis, then along
+    the other. That is many times quicker than a general dilation.
+    """
+    for _ in range(steps):
+        first, second = _thicker(mask, 0), _thicker(mask, 1)
+        mask = _thicker(first, 1) | _thicker(first, 2) | _thicker(second, 2)
+    return mask
+
+
+def _thicker(mask: Mask, axis: int) -> Mask:
+    """Grown by one voxel to both sides along an axis."""
+    result = mask.copy()
+    here, source = result.swapaxes(0, axis), mask.swapaxes(0, axis)
+    here[1:] |= source[:-1]
+    here[:-1] |= source[1:]
+    return result
+
+
 def merged(mask: Mask, dilation: int) -> Lesions:
     """Lesions of a 3d mask: components whose dilations (18 neighbours, ``dilation`` steps) are connected are one.
 
@@ -49,7 +67,7 @@ def merged(mask: Mask, dilation: int) -> Lesions:
     """
     if not mask.any():
         return Lesions(components(mask), components(mask))
-    reach = components(binary_dilation(mask, NEIGHBOURS, iterations=dilation))
+    reach = components(dilated(mask, dilation))
     return Lesions(np.where(mask, reach, 0), reach)
 
 
@@ -75,7 +93,7 @@ def joined(lesions: Lesions, others: Lesions) -> Lesions:
     first = np.arange(lesions.count + 1)
     for number, box in enumerate(find_objects(lesions.labels), start=1):
         around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
-        near = others.labels[around][binary_dilation(lesions.labels[around] == number, NEIGHBOURS)]
+        near = others.labels[around][dilated(lesions.labels[around] == number)]
         if near.any():
             first[number] = lesions.count + near[near > 0].min()
     return _renumbered(lesions, first)

@@ -221,8 +221,9 @@ def _scores(
 
 def _meetings(predicted: Lesions, true: Lesions) -> NDArray[np.integer]:
     """Pairs (true lesion, predicted lesion) where the dilated true one meets the predicted one, ``[N, 2]``."""
-    meet = (predicted.labels > 0) & (true.reach > 0)
-    return np.unique(np.stack([true.reach[meet], predicted.labels[meet]], axis=1), axis=0)
+    meet = np.zeros((true.count + 1, predicted.count + 1), dtype=bool)
+    meet[true.reach, predicted.labels] = True
+    return np.argwhere(meet[1:, 1:]) + 1
 
 
 def _around(boxes: Sequence[Box]) -> Box:

@@ -12,6 +12,7 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
+from nnunetv2_mmkd.evaluation.metrics.components import dilated
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionRule, LesionTask
 from nnunetv2_mmkd.evaluation.metrics.lesions import lesion_wise, lesion_wise_region
 
@@ -248,6 +249,15 @@ def test_nothing_anywhere() -> None:
         for region, scores in lesion_wise(case, case, ONE, name).items():
             assert (scores.dice, scores.hd95, scores.legacy_dice, scores.legacy_hd95) == (1, 0, 1, 0), region
             assert (scores.sensitivity, scores.specificity, scores.lesions) == (1, 1, ())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_dilation_against_scipy(steps: int) -> None:
+    """18 neighbours, and the image border as scipy has it."""
+    mask = np.random.default_rng(0).random((15, 9, 12)) < 0.01
+    mask[0, 0, 0] = True
+    assert np.array_equal(dilated(mask, steps), binary_dilation(mask, STEP, steps))
+    assert dilated(np.ones((1, 1, 1), dtype=bool), 2).all()
 
 
 def test_tasks() -> None:
