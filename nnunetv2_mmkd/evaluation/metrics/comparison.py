@@ -132,6 +132,9 @@ class Comparison:
 
         Empty regions: both empty NaN or 0; one empty infinity or 373.1287 (``legacy``).
 
+        Deviations:
+            surface-distance gives infinity for two empty masks; here the policy decides.
+
         References:
             Nikolov et al., JMIR 2021, arXiv:1809.04430.
         """
@@ -147,7 +150,8 @@ class Comparison:
 
         .. math:: \frac{|S_P \cap B_G^\tau| + |S_G \cap B_P^\tau|}{|S_P| + |S_G|}
 
-        DeepMind's definition (areas of surface elements), not nnU-Net v1's (counts of border voxels).
+        DeepMind's definition (areas of surface elements), not that of nnU-Net v1, panoptica and BraTS 2025 (mean of two
+        shares of border voxels): the two are not comparable.
 
         Empty regions: both empty NaN or 1; one empty 0.
 

@@ -48,7 +48,7 @@ EMPTY_POLICIES: Mapping[str, EmptyPolicy] = MappingProxyType(
         )
     }
 )
-"""``"nan"``: undefined stays NaN and a distance to nothing is infinite (DeepMind surface-distance; Dice as nnU-Net).
+"""``"nan"``: undefined stays NaN (Dice as nnUNetv2_evaluate_folder), a distance to nothing is infinite.
 ``"legacy"``: BraTS 2018-2021 and FeTS (CaPTk): both empty 1 and 0 mm, one empty 0 and 373.1287 mm."""
 
 

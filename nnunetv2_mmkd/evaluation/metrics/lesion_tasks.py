@@ -42,7 +42,7 @@ class LesionTask:
         penalty: HD95 in mm of a missed lesion and of a false positive; None: the diagonal of the image in voxels.
         merge_predictions: predicted components merge by dilation as true ones do (2024).
         remove_small_predictions: predicted lesions of at most ``min_volume`` are removed before everything, the scores
-            of the whole region included (2024).
+            of the whole region included (2024). All scripts but MEN-RT's count voxels there: the same at 1 mm.
         count_false_positives: whether a predicted lesion that meets no true one lowers the score.
         note: what else there is to know.
     """
