@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "convert": "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome",
     "train": "nnUNetv2_train with its own flags, our trainers found",
     "predict": "nnUNetv2_predict with its own flags, and --missing / --available",
+    "evaluate": "all subsets of the modalities: scores, the papers' tables, pictures, performance card",
+    "compare": "two methods of a table of results: differences, intervals, tests",
     "submit": "turn predictions into a challenge's submission files",
     "benchmark": "cost of a trainer against the stock trainer on the same plan",
 }

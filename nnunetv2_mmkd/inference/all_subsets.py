@@ -54,7 +54,8 @@ class SubsetBank(nn.Module):
         if not isinstance(network, MultiStreamUNet):
             return torch.cat([self.network(x, available=subset) for subset in self.subsets], 1)
         streams = network.encode(x, self.subsets.any(0))
-        return torch.cat([network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets], 1)
+        heads: list[Any] = [network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets]
+        return torch.cat(heads, 1)
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:

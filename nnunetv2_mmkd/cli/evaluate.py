@@ -1,0 +1,134 @@
+"""``mmkd evaluate``: all subsets of the modalities, from a trained model to the papers' table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
+from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
+from nnunetv2_mmkd.evaluation.metrics.measure import METRICS
+from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
+
+HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
+
+DESCRIPTION = """\
+Score models, or segmentations that are there already, with every subset of the modalities. By default each validation
+case is predicted by the fold that did not train on it, and the folds are pooled, as in nnU-Net's cross-validation.
+Cases were cropped and normalised with all their images there. A run that is interrupted goes on where it stopped.
+In the output folder: results.csv (method, case, subset, region, metric, value), summary.csv, shapley.csv, tables/,
+figures/, predictions/. The validation Dice per subset goes into the model folder's dataset.json, and `mmkd predict`
+then says per case what to expect.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd evaluate``."""
+    parser = argparse.ArgumentParser("mmkd evaluate", description=DESCRIPTION)
+    parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder")
+    model = parser.add_argument_group("what", "models by -d, -c and -tr or by -m; segmentations by --predictions")
+    model.add_argument("-d", help="data set, name or id")
+    model.add_argument("-c", help="configuration, e.g. 3d_fullres")
+    model.add_argument("-tr", nargs="+", default=["nnUNetTrainerMetaKD"], help="trainers (default: %(default)s)")
+    model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    model.add_argument("-m", nargs="+", metavar="FOLDER", default=[], help="model folders")
+    model.add_argument(
+        "--predictions", nargs="+", metavar="NAME=FOLDER", default=[], help="folders with SUBSET/CASE.nii.gz, needs -l"
+    )
+    model.add_argument("--names", nargs="+", help="names of the models in the tables (default: their trainers)")
+    cases = parser.add_argument_group("cases")
+    cases.add_argument("-f", nargs="+", help="folds (default: all that are trained)")
+    cases.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    cases.add_argument("-i", metavar="FOLDER", help="images instead of the validation cases; the folds are averaged")
+    cases.add_argument("-l", metavar="FOLDER", help="their segmentations")
+    cases.add_argument("--dataset_json", metavar="FILE", help="for --predictions (default: beside the labels)")
+    cases.add_argument(
+        "--subsets", nargs="+", default=["all"], metavar="SUBSET", help="all (default), singles, full, or e.g. t1+t2"
+    )
+    scores = parser.add_argument_group("scores")
+    scores.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["dice", "hd95"],
+        metavar="NAME",
+        help=f"of {', '.join(METRICS)} (default: %(default)s)",
+    )
+    scores.add_argument(
+        "--empty",
+        default="legacy",
+        choices=list(EMPTY_POLICIES),
+        help="policy for empty regions (default: %(default)s)",
+    )
+    scores.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="of the NSD (default: %(default)s)")
+    scores.add_argument("--lesions", metavar="TASK", help=f"also lesion-wise scores: {', '.join(LESION_TASKS)}")
+    scores.add_argument(
+        "--et_threshold", type=int, nargs="?", const=500, default=0, metavar="VOXELS",
+        help="also scores of ET after predictions of fewer voxels were removed (500 if no number is given)",
+    )  # fmt: skip
+    report = parser.add_argument_group("tables and pictures")
+    report.add_argument(
+        "--published", nargs="+", default=[], metavar="TABLE", help="printed tables beside: metakd_table1, ..."
+    )
+    report.add_argument(
+        "--improvement", metavar="NAME", help="add the relative improvement of this method over the others"
+    )
+    report.add_argument("--overlay", nargs="+", default=[], metavar="CASE", help="cases to draw (default: one)")
+    report.add_argument("--reference", metavar="NAME", help="modality under the overlays (default: the last)")
+    report.add_argument("--no_card", action="store_true", help="leave the models' folders as they are")
+    window = parser.add_argument_group("prediction")
+    window.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
+    window.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
+    window.add_argument("-device", default="cuda", help="cuda (default), cpu or mps")
+    window.add_argument("--not_on_device", action="store_true", help="keep the results off the device")
+    window.add_argument("-np", type=int, default=3, help="processes that score (default: %(default)s)")
+    window.add_argument("-nps", type=int, default=3, help="processes that export (default: %(default)s); 0: none")
+    window.add_argument("--overwrite", action="store_true", help="throw away predictions of another model in -o")
+    window.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if (args.d is None) != (args.c is None):
+        parser.error("-d and -c belong together")
+    folders = {}
+    for text in args.predictions:
+        name, equals, folder = text.partition("=")
+        if not equals or not name or not folder:
+            parser.error(f"--predictions takes NAME=FOLDER, not {text}")
+        folders[name] = folder
+    try:
+        folds = None if args.f is None else tuple(fold if fold == "all" else int(fold) for fold in args.f)
+    except ValueError:
+        parser.error(f"-f takes numbers or 'all', not {' '.join(args.f)}")
+    set_ext_trainer()
+
+    from nnunetv2_mmkd.evaluation.score import ScoreSettings
+    from nnunetv2_mmkd.inference.evaluate import Report, Target, evaluate, name_models
+    from nnunetv2_mmkd.inference.model_folder import model_folder
+    from nnunetv2_mmkd.inference.subset_predictions import WindowSettings
+
+    models = list(args.m)
+    if args.d is not None:
+        require_variables(["nnUNet_results"])
+        models = [model_folder(args.d, trainer, args.p, args.c) for trainer in args.tr] + models
+    window = WindowSettings(
+        args.step_size, not args.disable_tta, args.device, not args.not_on_device, args.nps,
+        not args.disable_progress_bar,
+    )  # fmt: skip
+    settings = ScoreSettings(tuple(args.metrics), args.empty, args.tolerance, args.lesions, args.et_threshold)
+    target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json)
+    report = Report(tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference)
+    named = name_models(models, args.names)
+    if set(named) & set(folders):
+        raise InputError(f"{next(iter(set(named) & set(folders)))} names a model and a folder of predictions")
+    output = Path(args.o)
+    evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
+    for file in sorted((output / "tables").glob("*.md")):
+        sys.stdout.write(f"\n{file}\n\n{file.read_text(encoding='utf-8')}")
+    return 0

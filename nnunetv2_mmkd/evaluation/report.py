@@ -1,0 +1,76 @@
+"""Everything that is written about a long result table: summary, tables in the papers' shape, pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from nnunetv2_mmkd.evaluation.score import write_table
+from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
+from nnunetv2_mmkd.evaluation.statistics import summarise
+from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.evaluation.tables import as_csv, as_latex, as_markdown, metric_of, subset_table
+
+RESULTS = "results.csv"
+"""The long table, in the output folder."""
+
+
+def write_report(
+    table: pd.DataFrame,
+    output: Path,
+    modalities: Sequence[str],
+    *,
+    published: Sequence[str] = (),
+    improvement_of: str | None = None,
+) -> None:
+    """Write ``results.csv``, ``summary.csv``, ``shapley.csv``, ``tables/`` and ``figures/``.
+
+    Args:
+        table: long result table.
+        output: folder.
+        modalities: of the data set, in channel order.
+        published: printed tables to lay beside the run.
+        improvement_of: method of MetaKD's improvement column.
+
+    Raises:
+        InputError: an unknown printed table or method.
+    """
+    write_table(table, output / RESULTS)
+    write_table(pd.DataFrame([asdict(row) for row in summarise(table)]), output / "summary.csv")
+    for metric in table_metrics(table):
+        made = subset_table(table, metric, modalities, published=published, improvement_of=improvement_of)
+        for ending, text in (("md", as_markdown(made)), ("tex", as_latex(made)), ("csv", as_csv(made))):
+            write_text(text, output / "tables" / f"{metric.replace('@', '_')}.{ending}")
+    if complete(table, modalities):
+        rows = [
+            {"method": found.method, "region": found.region, "metric": found.metric, "modality": name, "value": value}
+            for metric in table_metrics(table)
+            if metric_of(metric).percent and metric_of(metric).higher_is_better
+            for found in shapley_by_region(table, modalities, metric=metric)
+            for name, value in found.values.items()
+        ]
+        write_table(pd.DataFrame(rows), output / "shapley.csv")
+
+
+def table_metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics of a table that get tables and pictures (not the counts of lesions)."""
+    return [str(name) for name in table["metric"].unique() if not str(name).startswith("n_")]
+
+
+def complete(table: pd.DataFrame, modalities: Sequence[str]) -> bool:
+    """Whether every method has all subsets, with a value somewhere."""
+    wanted = set(all_subset_names(modalities))
+    defined = table.dropna(subset=["value"])
+    return all(set(rows["subset"]) >= wanted for _, rows in defined.groupby(["method", "region", "metric"]))
+
+
+def write_text(text: str, file: Path) -> None:
+    """Write a text file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
