@@ -118,6 +118,7 @@ def lesion_wise(
     millimetres = checked_spacing(spacing, 3)
 
     anything = np.logical_or.reduce([mask for pair in pairs.values() for mask in pair])
+    # the margin holds all dilations: which lesion comes first is asked of them
     box = bounding_box(anything, margin=1 + max(rule.dilation for rule in task.regions.values()))
     found, true = {}, {}
     for name, rule in task.regions.items():

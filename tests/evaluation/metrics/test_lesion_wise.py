@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
-from nnunetv2_mmkd.evaluation.metrics.components import dilated
+from nnunetv2_mmkd.evaluation.metrics.components import dilated, joined, separate
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionRule, LesionTask
 from nnunetv2_mmkd.evaluation.metrics.lesions import lesion_wise, lesion_wise_region
 
@@ -95,7 +95,8 @@ def test_men_rt() -> None:
     """False positives cost nothing, a missed lesion the diagonal in voxels."""
     empty, block, far = _cubes([], 40), _cubes([(5, 6)], 40), _cubes([(5, 6), (30, 6)], 40)
     spacing = (1.0, 2.0, 1.0)
-    assert lesion_wise({"GTV": far}, {"GTV": block}, spacing, "brats2024-men-rt")["GTV"].dice == 1
+    more = lesion_wise({"GTV": far}, {"GTV": block}, spacing, "brats2024-men-rt")["GTV"]
+    assert (more.dice, more.hd95, more.n_false_positives) == (1, 0, 1)
     invented = lesion_wise({"GTV": block}, {"GTV": empty}, spacing, "brats2024-men-rt")["GTV"]
     assert (invented.dice, invented.hd95, invented.legacy_dice) == (1, 0, 0)
     assert invented.legacy_hd95 == pytest.approx(40 * math.sqrt(3))
@@ -218,6 +219,58 @@ def test_2024_gli_joins_lesions_of_et_around_one_cavity() -> None:
     assert alone.n_lesions == 2
 
 
+GLI_JOINS = [(name, by) for name, rule in LESION_TASKS["brats2024-gli"].regions.items() for by in rule.joined_by]
+
+
+@pytest.mark.parametrize(("region", "other"), GLI_JOINS)
+def test_2024_gli_joins(region: str, other: str) -> None:
+    ends, between = np.zeros((60, 12, 12), dtype=bool), np.zeros((60, 12, 12), dtype=bool)
+    ends[5:11, 3:9, 3:9] = ends[41:47, 3:9, 3:9] = True
+    between[11:41, 3:9, 3:9] = True
+    case = _gli_2024(**{region: ends, other: between})
+    assert lesion_wise(case, case, ONE, "brats2024-gli")[region].n_lesions == 1
+
+
+def test_the_2024_joins() -> None:
+    assert GLI_JOINS == [
+        ("NETC", "ET"), ("NETC", "RC"), ("SNFH", "ET"), ("SNFH", "RC"), ("SNFH", "NETC"),
+        ("ET", "NETC"), ("ET", "RC"), ("RC", "ET"), ("RC", "NETC"),
+    ]  # fmt: skip
+
+
+def test_joins_follow_each_other() -> None:
+    """ET - NETC - ET - RC - ET: the first join makes two lesions of three, the second one of two."""
+    row = {"ET": [(0, 4), (20, 24), (40, 44)], "NETC": [(4, 20)], "RC": [(24, 40)]}
+    masks = {name: np.zeros((44, 4, 4), dtype=bool) for name in row}
+    for name, parts in row.items():
+        for start, stop in parts:
+            masks[name][start:stop] = True
+    case = _gli_2024(**masks)
+    assert lesion_wise(case, case, ONE, "brats2024-gli")["ET"].n_lesions == 1
+
+
+def test_a_lesion_that_touches_two_joins_the_first() -> None:
+    lesions, others = np.zeros((12, 2, 1), dtype=bool), np.zeros((12, 2, 1), dtype=bool)
+    lesions[0:3, 0] = lesions[4:7, 0] = lesions[8:10, 0] = True
+    others[1:6, 1] = others[7:10, 1] = True  # touch the first two, and the last two
+    result = joined(separate(lesions), separate(others))
+    assert result.count == 2
+    assert sorted(np.bincount(result.labels.ravel())[1:]) == [2, 6]
+
+
+def test_which_comes_first_is_decided_by_the_dilated_lesions_in_the_whole_image() -> None:
+    """Cavity r1 starts 2 voxels before r2 along the first axis, also where the dilation leaves the box around all."""
+    shape = (30, 100, 12)
+    et, rc = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    rc[10:13, 60:80, 5:8] = rc[12:15, 20:30, 5:8] = True  # r1, r2
+    et[12:14, 30:60, 5:8] = True  # touches both: 180 voxels
+    et[12:14, 80:83, 5:8] = True  # touches r1: 18
+    et[12:14, 15:20, 5:8] = True  # touches r2: 30
+    case = _gli_2024(ET=et, RC=rc)
+    scores = lesion_wise(case, case, ONE, "brats2024-gli")["ET"]
+    assert sorted(lesion.volume for lesion in scores.lesions) == [30, 198]
+
+
 def test_2024_met_joins_lesions_of_et_around_one_necrosis() -> None:
     """NETC need not be given: it is TC without ET."""
     core, enhancing = np.zeros((60, 20, 20), dtype=bool), np.zeros((60, 20, 20), dtype=bool)
@@ -240,6 +293,8 @@ def test_2024_predicted_components_merge() -> None:
     assert lesion_wise_region(prediction, truth, ONE, "brats2024-gli", "ET").n_false_positives == 1
     assert lesion_wise_region(prediction, truth, ONE, "brats2024-gli", "WT").n_false_positives == 0
     assert lesion_wise_region(prediction, truth, ONE, "brats2023-gli", "ET").n_false_positives == 2
+    thick = lesion_wise_region(prediction, truth, (1.0, 1.0, 2.0), "brats2024-gli", "WT")
+    assert thick.n_false_positives == 1  # 32 mm³
 
 
 def test_nothing_anywhere() -> None:

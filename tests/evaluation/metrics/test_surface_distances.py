@@ -113,6 +113,14 @@ def test_the_three_percentiles_differ() -> None:
     assert pair.hausdorff() == pytest.approx(26 * math.sqrt(3))
 
 
+def test_percentile_by_area() -> None:
+    """The smallest distance within which at least 95 % of the area lies."""
+    distance = np.array([1.0] + [0.0] * 19)
+    assert surface.area_percentile(distance, np.ones(20), 95) == 0.0  # 19 of 20 are enough
+    assert surface.area_percentile(distance, np.array([1.001] + [1.0] * 19), 95) == 1.0
+    assert surface.area_percentile(np.array([3.0, 1.0, 2.0]), np.array([1.0, 90.0, 9.0]), 95) == 2.0
+
+
 def test_equal_masks() -> None:
     values = measure(_cube(6), _cube(6), (0.1, 0.2, 0.3), SURFACE_NAMES, tolerance=0.0)
     assert values == {"hausdorff": 0.0, "hd95": 0.0, "hd95_area": 0.0, "nsd": 1.0}
