@@ -1,0 +1,125 @@
+"""Images and label maps as slices, oriented as radiologists see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from nnunetv2_mmkd.dataset_conversion.nifti import read_volume
+from nnunetv2_mmkd.errors import InputError
+
+THICK = 3.0
+"""Ratio of spacings from which an image is a stack of slices, shown in the plane they were taken in."""
+
+_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image.
+
+    Attributes:
+        voxels: grey values, 2d or 3d, axes as :class:`~nnunetv2_mmkd.evaluation.label_map.LabelMap` has them.
+        plane: how to slice it.
+    """
+
+    voxels: NDArray[np.float32]
+    plane: Plane
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Which axis of an array is sliced, and how a slice lies on the page.
+
+    Attributes:
+        axis: that is sliced; None: the array is one slice.
+        transposed: whether the first remaining axis goes across the page.
+        flip: whether to turn the rows and the columns of the page round.
+        aspect: height of a pixel over its width.
+        name: axial, coronal or sagittal; empty if not known.
+    """
+
+    axis: int | None
+    transposed: bool
+    flip: tuple[bool, bool]
+    aspect: float
+    name: str
+
+    def slice(self, values: NDArray, index: int) -> NDArray:
+        """A slice as it lies on the page, ``[row, column]``."""
+        page = values if self.axis is None else values.take(index, axis=self.axis)
+        page = page.T if self.transposed else page
+        return page[:: -1 if self.flip[0] else 1, :: -1 if self.flip[1] else 1]
+
+    def areas(self, mask: NDArray) -> NDArray[np.int64]:
+        """Voxels of a mask in each slice."""
+        if self.axis is None:
+            return np.array([np.count_nonzero(mask)])
+        other = tuple(axis for axis in range(mask.ndim) if axis != self.axis)
+        return np.asarray(np.count_nonzero(mask, axis=other))
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image: NIfTI, or anything SimpleITK reads (colours are averaged).
+
+    Raises:
+        InputError: absent or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.name.endswith((".nii", ".nii.gz")):
+        volume = read_volume(path)
+        affine = volume.header.get_best_affine()[:3, :3]
+        return Picture(volume.voxels.astype(np.float32), plane_of(affine, volume.voxels.shape))
+    try:
+        image = sitk.ReadImage(str(path))
+        voxels = sitk.GetArrayFromImage(image).astype(np.float32)
+    except RuntimeError as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[-150:]})") from error
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        voxels = voxels.mean(axis=-1)
+    if voxels.ndim == 3 and voxels.shape[0] == 1:
+        voxels = voxels[0]
+    spacing = image.GetSpacing()
+    if voxels.ndim == 2:
+        return Picture(voxels, Plane(None, False, (False, False), spacing[1] / spacing[0], ""))
+    if voxels.ndim != 3:
+        raise InputError(f"{path}: {voxels.ndim} dimensions; expected 2 or 3")
+    affine = _LPS @ np.reshape(image.GetDirection(), (3, 3)) @ np.diag(spacing)
+    return Picture(voxels, plane_of(affine[:, ::-1], voxels.shape))
+
+
+def plane_of(affine: NDArray, shape: Sequence[int]) -> Plane:
+    """How to slice a volume: across its thick axis if it has one, else axially.
+
+    Anterior or superior is up, the patient's right at the left of the page; in sagittal slices anterior is at the left.
+
+    Args:
+        affine: axes of the array -> mm right, anterior, superior, ``[3, 3]``.
+        shape: of the array.
+    """
+    ways = nib.orientations.io_orientation(np.vstack([np.column_stack([affine, np.zeros(3)]), [0, 0, 0, 1]]))
+    world, sign = ways[:, 0].astype(int).tolist(), ways[:, 1].tolist()
+    spacing = np.linalg.norm(affine, axis=0)
+    thick = int(spacing.argmax())
+    if 1 in shape:
+        axis = list(shape).index(1)
+    elif spacing[thick] >= THICK * np.sort(spacing)[1]:
+        axis = thick
+    else:
+        axis = world.index(2)
+    row, column = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[world[axis]]
+    rows, columns = world.index(row), world.index(column)
+    return Plane(
+        axis=axis,
+        transposed=columns < rows,
+        flip=(sign[rows] > 0, sign[columns] > 0),
+        aspect=float(spacing[rows] / spacing[columns]),
+        name=("sagittal", "coronal", "axial")[world[axis]],
+    )
