@@ -71,8 +71,8 @@ def read_card(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     return dict(card) if isinstance(card, Mapping) else {}
 
 
-def carried(folder: str | Path, fold: int | str) -> dict[str, Any]:
-    """The card of a model folder without the entry of a fold that is about to be trained again."""
+def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
+    """The card of a model folder without the entry of a fold that is about to be trained again (None: whole)."""
     file = os.path.join(folder, "dataset.json")
     if not os.path.isfile(file):
         return {}

@@ -72,6 +72,7 @@ class Job:
         model: what predicts.
         file_ending: of the segmentations.
         report_file: where the report goes, or None.
+        expected: case -> what the model's performance card promises for what it has; for the report.
     """
 
     modalities: Sequence[str]
@@ -82,6 +83,7 @@ class Job:
     model: Model
     file_ending: str
     report_file: str | None = None
+    expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _partial: dict[str, str] = field(default_factory=dict)
     _before: list[tuple[int, int] | None] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
@@ -161,5 +163,7 @@ class Job:
                 "segmentation": os.path.basename(output) + self.file_ending,
                 "done": now is not None and now != before,
             }
+            if case.identifier in self.expected:
+                entries[os.path.basename(output)]["expected"] = dict(self.expected[case.identifier])
         content = {"model": self.model.as_json(), "modalities": list(self.modalities), "finished": finished}
         write_json({**content, "cases": dict(sorted(entries.items()))}, self.report_file)

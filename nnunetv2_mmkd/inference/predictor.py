@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import stack_arrays
 from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case
 from nnunetv2_mmkd.inference.checks import check_case, check_cases
+from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
 from nnunetv2_mmkd.inference.job import Job, check_writable, report_name
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of
+
+log = logging.getLogger(__name__)
 
 
 def _plain(argument: Any) -> Any:
@@ -139,6 +143,9 @@ class MMKDPredictor(MaskedPredictor):
             processes=processes,
             progress=self.allow_tqdm,
         )
+        known = expectations(chosen, self.dataset_json, self.model)
+        for line in lines(chosen, known):
+            log.info("expected of %s", line)
         report = report_name(manage.get("part_id", 0), manage.get("num_parts", 1))
         return Job(
             modalities=self.modalities,
@@ -149,6 +156,7 @@ class MMKDPredictor(MaskedPredictor):
             model=self.model,
             file_ending=ending,
             report_file=None if folder is None else os.path.join(folder, report),
+            expected={case: as_json(expectation) for case, expectation in known.items()},
         )
 
     @contextmanager

@@ -198,8 +198,9 @@ class _Exporter:
         self.folders = {path.name: path for path in output.iterdir() if path.is_dir()}
         self.partial = {name: partial_folder(str(path)) for name, path in self.folders.items()}
         self.results: list[Any] = []
-        self.pool: Any = None if not processes else multiprocessing.get_context("spawn").Pool(processes)
-        self.workers: list[Any] = list(self.pool._pool) if processes else []
+        pool: Any = multiprocessing.get_context("spawn").Pool(processes) if processes else None
+        self.pool = pool
+        self.workers = list(pool._pool) if processes else []
 
     def __enter__(self) -> _Exporter:
         return self

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunetv2_mmkd.evaluation.card import KEY as CARD
+from nnunetv2_mmkd.evaluation.card import carried
 from nnunetv2_mmkd.methods.base import Batch, Method, Supply
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import FULL, SubsetLaw, SubsetSampler, modality_names
@@ -188,7 +190,12 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
         return torch.autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
 
     def on_train_start(self) -> None:
-        """As nnU-Net, then tell what this run is."""
+        """As nnU-Net, keeping the other folds' performance cards; then tell what this run is."""
+        trained_on = self.current_epoch < self.num_epochs
+        card = carried(self.output_folder_base, self.fold if trained_on else None)
+        self.dataset_json = {key: value for key, value in self.dataset_json.items() if key != CARD}
+        if card:
+            self.dataset_json[CARD] = card
         super().on_train_start()
         config = self.method.config
         described = {

@@ -1,0 +1,55 @@
+"""What to expect of a prediction from the modalities that are there: the model's performance card, case by case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnunetv2_mmkd.evaluation.card import Expected, expected, read_card
+from nnunetv2_mmkd.inference.cases import Case
+from nnunetv2_mmkd.inference.model_folder import Model
+
+Expectation = Mapping[str, Expected]
+"""Region -> validation Dice."""
+
+NAMED = 3
+"""So many cases are named in a line."""
+
+
+def expectations(cases: Sequence[Case], dataset_json: Mapping[str, Any], model: Model) -> dict[str, Expectation]:
+    """Case -> what to expect; cases whose subset the card does not know are left out."""
+    card = read_card(dataset_json)
+    found = {}
+    for case in cases:
+        entry = expected(card, model.folds, model.checkpoint, "+".join(case.used))
+        if entry is not None:
+            found[case.identifier] = entry
+    return found
+
+
+def as_json(expectation: Expectation) -> dict[str, dict[str, float | int | None]]:
+    """The same as JSON knows it."""
+    return {
+        region: {
+            "dice": round(value.mean, 4),
+            "sd": None if math.isnan(value.sd) else round(value.sd, 4),
+            "cases": value.cases,
+        }
+        for region, value in expectation.items()
+    }
+
+
+def lines(cases: Sequence[Case], found: Mapping[str, Expectation]) -> list[str]:
+    """One line per subset for the reader: ``2 cases, t1ce missing: ET Dice 0.46 ± 0.20 in validation (12 cases)``."""
+    groups: dict[tuple[str, ...], list[Case]] = {}
+    for case in cases:
+        if case.identifier in found:
+            groups.setdefault(case.used, []).append(case)
+    texts = []
+    for group in groups.values():
+        who = ", ".join(case.identifier for case in group[:NAMED]) + (", ..." if len(group) > NAMED else "")
+        what = f"{' and '.join(group[0].missing)} missing" if group[0].missing else "nothing missing"
+        values = "; ".join(f"{region} {value}" for region, value in found[group[0].identifier].items())
+        texts.append(f"{len(group)} case{'s' if len(group) > 1 else ''} ({who}), {what}: {values}")
+    return texts
