@@ -18,6 +18,7 @@ from nnunetv2_mmkd.evaluation.figures.cells import common_count
 from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import (
+    COLUMN,
     NORMAL,
     PAGE,
     SMALL,
@@ -116,7 +117,8 @@ def _numbers(method: str, group: Any, region: str, metric: str, values: np.ndarr
 
 def _by_subset(chosen: Selection, groups: Sequence[str], boxes: dict[Any, np.ndarray], note: str, title: str) -> Figure:
     low = 0.14 * len(chosen.modalities) + 0.1
-    width = max(PAGE, 0.7 + len(groups) * (0.085 * len(chosen.methods) + 0.08))
+    boxes_wide, gaps = len(groups) * len(chosen.methods), 0.7 + 0.08 * len(groups)
+    width = max(COLUMN, gaps + 0.085 * boxes_wide, min(PAGE, gaps + 0.3 * boxes_wide))
     figure = new_figure(width, len(chosen.regions) * 1.35 + low + 0.3, title, note)
     ratios = [1.35] * len(chosen.regions) + [low]
     *panels, bottom = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
@@ -142,7 +144,7 @@ def _by_count(chosen: Selection, groups: Sequence[int], boxes: dict[Any, np.ndar
         ax.set_visible(False)
     for number, (ax, region) in enumerate(zip(axes.flat, chosen.regions, strict=False)):
         _panel(ax, chosen, groups, boxes, region, points=True)
-        ax.set_title(region, fontsize=NORMAL)
+        ax.set_title(region, fontsize=NORMAL, pad=9)
         ax.set_xticks(range(len(groups)), [str(group) for group in groups], fontsize=NORMAL)
         ax.tick_params(axis="x", length=0, labelbottom=number + across >= len(chosen.regions))
         ax.set_xlim(-0.5, len(groups) - 0.5)

@@ -140,7 +140,7 @@ def _draw(ax: Axes, x: int, y: float, cell: Cell | None, frame: Frame) -> None:
     empty = np.isnan(cell.value)
     face = (1.0, 1.0, 1.0, 1.0) if empty else frame.colours(float(frame.norm(cell.value)))
     ax.add_patch(Rectangle(corner, 1, 1, facecolor=face, edgecolor="0.8" if empty else "white", linewidth=0.4))
-    ink = "black" if _luminance(face) > 0.4 else "white"
+    ink = "black" if _luminance(face) > 0.25 else "white"
     shift = 0.13 if cell.count else 0.0
     ax.text(x - shift, y, cell.text, ha="center", va="center_baseline", fontsize=SMALL, color=ink)
     if cell.count:

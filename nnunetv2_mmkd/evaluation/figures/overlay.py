@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.planes import Picture, read_picture
-from nnunetv2_mmkd.evaluation.figures.style import NORMAL, SMALL, new_figure, png, save, shown, wrapped
+from nnunetv2_mmkd.evaluation.figures.style import NORMAL, SMALL, legend_above, new_figure, png, save, shown, wrapped
 from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map, require_same_grid
 from nnunetv2_mmkd.evaluation.metrics.measure import measure
 from nnunetv2_mmkd.evaluation.metrics.regions import region_masks
@@ -74,10 +74,10 @@ class _Scene:
                 aspect=aspect,
                 interpolation="nearest",
             )
-        for number, name in _large_first(self.regions):
+        for order, (number, name) in enumerate(_large_first(self.regions)):
             if masks[name].any() and min(masks[name].shape) > 1:
                 line = LINES[0 if self.style == "fill" else number % len(LINES)]
-                width = 0.5 if self.style == "fill" else 1.0
+                width = 0.5 if self.style == "fill" else max(0.7, 1.5 - 0.4 * order)
                 ax.contour(
                     masks[name].astype(float), [0.5], colors=[colours[name]], linestyles=[line], linewidths=width
                 )
@@ -179,7 +179,7 @@ def _figure(
     lines = max(text.count("\n") for text in scores.values()) + 1
     above = 0.11 * (max(text.count("\n") for text in heads) + 1)
     width = 0.2 + across * (_PANEL + 0.04)
-    figure = new_figure(width, len(methods) * (height + 0.03 + 0.1 * lines) + above + 0.22, title, note, 0.015)
+    figure = new_figure(width, len(methods) * (height + 0.03 + 0.1 * lines) + above + 0.26, title, note, 0.015)
     axes = figure.subplots(len(methods), across, squeeze=False)
     for row, method in enumerate(methods):
         for ax, subset in zip(axes[row, 1:], subsets, strict=True):
@@ -202,7 +202,7 @@ def _figure(
     for ax, head in zip(axes[0, 1:], heads, strict=True):
         ax.set_title(head, fontsize=NORMAL, pad=2.5)
     names = min(len(scene.regions), max(1, int(width / 0.9)))
-    figure.legend(handles=_handles(scene), loc="outside upper center", ncols=names, fontsize=NORMAL, frameon=False)
+    legend_above(figure, _handles(scene), names)
     return figure
 
 
@@ -262,7 +262,7 @@ def _blank(ax: Axes, text: str) -> None:
 
 def _header(subset: str) -> str:
     """A subset's name as it fits above a panel."""
-    return wrapped(" + ".join(shown(name) for name in subset.split(SEPARATOR)), _PANEL * 0.95, NORMAL)
+    return wrapped(" +\N{NO-BREAK SPACE}".join(shown(name) for name in subset.split(SEPARATOR)), _PANEL, NORMAL)
 
 
 def _score(values: Mapping[str, float]) -> str:

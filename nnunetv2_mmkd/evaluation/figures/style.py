@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -71,7 +73,23 @@ def method_legend(figure: Figure, methods: Sequence[str]) -> None:
         paint(handle, order)
     entry = text_width(max(methods, key=len), NORMAL) + 0.45
     columns = max(1, min(len(methods), int(figure.get_figwidth() / entry)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=NORMAL, frameon=False)
+    legend_above(figure, handles, columns)
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """A legend above the panels, below the title of the figure, which becomes the legend's."""
+    title = figure.get_suptitle()
+    if title:
+        figure.suptitle("")
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=columns,
+        fontsize=NORMAL,
+        frameon=False,
+        title=title or None,
+        title_fontsize=TITLE,
+    )
 
 
 def panels_across(count: int, panel: float, room: float) -> int:
@@ -121,7 +139,8 @@ def save(figure: Figure, numbers: pd.DataFrame, path: str | Path) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def png(path: str | Path) -> Path:
