@@ -22,6 +22,7 @@ from nnunetv2_mmkd.evaluation.figures.style import (
     NORMAL,
     PAGE,
     SMALL,
+    cases,
     method_legend,
     new_figure,
     paint,
@@ -212,7 +213,7 @@ def _note(chosen: Selection, numbers: pd.DataFrame, by: By, groups: int) -> str:
     common = common_count([int(count) for count in numbers["cases"]])
     other = (numbers["cases"] != common).any()
     parts = ["● available, ○ missing."] if by == "subset" else ["One value per case: its mean over the subsets."]
-    parts.append(f"{common} cases per box" + ("; where not, their number is above the box." if other else "."))
+    parts.append(f"{cases(common)} per box" + ("; where not, their number is above the box." if other else "."))
     if len(numbers) < len(chosen.methods) * len(chosen.regions) * groups:
         parts.append("–: not evaluated.")
     parts.append("Line: median; diamond: mean; whiskers: up to 1.5 interquartile ranges.")

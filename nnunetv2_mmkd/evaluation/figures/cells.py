@@ -85,14 +85,16 @@ def draw_cells(cells: Mapping[Key, Cell], frame: Frame) -> Figure:
     panel = max(cell * len(frame.regions), text_width("x" * words, NORMAL) + 0.06)
     across = panels_across(len(frame.methods), panel + 0.06, PAGE - bullets - bar)
     if across == 1:
-        panel = max(panel, min(COLUMN - bullets - bar, 0.6 * len(frame.regions)))
+        panel = max(panel, min(COLUMN - bullets - bar, max(1.5, 0.6 * len(frame.regions))))
     lines = -(-len(frame.methods) // across)
     rows = len(frame.subsets) + (1 + _GAP if frame.last else 0)
     longest = text_width(max(frame.regions, key=len), NORMAL)
     turned = longest > panel / len(frame.regions)
     head = max(text_width(max(frame.modalities, key=len), SMALL), longest if turned else 0.12)
+    head += 0.14 * max(wrapped(method, panel, TITLE).count("\n") for method in frame.methods)
     width = bullets + across * (panel + 0.06) + bar
-    figure = new_figure(width, lines * (rows * _ROW + head + 0.35), frame.title, frame.note, 0.02)
+    height = lines * (rows * _ROW + head + 0.35)
+    figure = new_figure(width, height, frame.title, frame.note, 0.02)
     grid = figure.subplots(lines, across + 1, squeeze=False, width_ratios=[bullets, *[panel] * across])
     for number, ax in enumerate(grid[:, 1:].flat):
         if number < len(frame.methods):
@@ -106,7 +108,7 @@ def draw_cells(cells: Mapping[Key, Cell], frame: Frame) -> Figure:
             ax.text(len(frame.modalities) - 0.45, y, frame.last, ha="right", va="center", fontsize=NORMAL)
         _rows(ax, frame)
     bar_axes = figure.colorbar(ScalarMappable(frame.norm, frame.colours), ax=grid, pad=0.02, aspect=35, shrink=0.9)
-    bar_axes.set_label(frame.label, fontsize=NORMAL)
+    bar_axes.set_label(wrapped(frame.label, height, NORMAL), fontsize=NORMAL)
     bar_axes.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
     bar_axes.outline.set_linewidth(0.5)  # type: ignore[operator]
     return figure
@@ -121,7 +123,7 @@ def _panel(ax: Axes, method: str, cells: Mapping[Key, Cell], frame: Frame, width
             _draw(ax, x, y, cells.get((method, name, region)), frame)
     for position in size_changes(frame.subsets):
         ax.axhline(position - 0.5, color="black", linewidth=0.8)
-    ax.set_title(wrapped(method, width, NORMAL), fontsize=TITLE)
+    ax.set_title(wrapped(method, width, TITLE), fontsize=TITLE)
     ax.set_xlim(-0.5, len(frame.regions) - 0.5)
     ax.set_xticks(range(len(frame.regions)), frame.regions, fontsize=NORMAL, rotation=90 * turned)
     ax.xaxis.tick_top()

@@ -14,7 +14,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells
 from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
-from nnunetv2_mmkd.evaluation.figures.style import png, save
+from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 
 _LAST = "All, mean"
@@ -120,7 +120,7 @@ def _numbers(chosen: Selection, subsets: Sequence[str]) -> pd.DataFrame:
 
 def _note(chosen: Selection, cells: dict[Key, Cell], common: int, subsets: int) -> str:
     better = "more" if chosen.metric.higher_is_better else "less"
-    parts = [f"● available, ○ missing. Mean change against all modalities, paired over {common} cases"]
+    parts = [f"● available, ○ missing. Mean change against all modalities, paired over {cases(common)}"]
     parts[0] += "; (n): over n cases." if any(cell.count for cell in cells.values()) else "."
     parts.append(f"{_LAST}: mean with all modalities. {better.capitalize()} is better.")
     if any(cell.text == "–" for cell in cells.values()):

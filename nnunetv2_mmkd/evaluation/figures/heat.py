@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells, limits
 from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
-from nnunetv2_mmkd.evaluation.figures.style import png, save
+from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 
 _LAST = "Average"
@@ -103,7 +103,7 @@ def _numbers(chosen: Selection) -> pd.DataFrame:
 
 
 def _note(chosen: Selection, cells: dict[Key, Cell], common: int) -> str:
-    parts = [f"● available, ○ missing. Mean over {common} case{'s' * (common != 1)}"]
+    parts = [f"● available, ○ missing. Mean over {cases(common)}"]
     parts[0] += "; (n): over n cases." if any(cell.count for cell in cells.values()) else "."
     parts.append("Average: mean of the subsets' means.")
     if any(cell.text == "–" for cell in cells.values()):

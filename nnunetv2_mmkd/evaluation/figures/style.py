@@ -57,10 +57,15 @@ def wrapped(text: str, inches: float, points: float) -> str:
     return "\n".join(textwrap.wrap(text, letters, break_long_words=False, break_on_hyphens=False))
 
 
+def cases(count: int) -> str:
+    """``"1 case"``, ``"12 cases"``."""
+    return f"{count} case{'s' * (count != 1)}"
+
+
 def paint(patch: Patch, order: int) -> None:
     """Give a bar or box the look of the method in this position."""
     patch.set_facecolor(COLOURS[order % len(COLOURS)])
-    patch.set_hatch(HATCHES[order % len(HATCHES)])
+    patch.set_hatch(HATCHES[(order + order // len(COLOURS)) % len(HATCHES)])
     patch.set_hatch_linewidth(0.4)
     patch.set_edgecolor("0.25")
     patch.set_linewidth(0.5)
@@ -73,6 +78,7 @@ def method_legend(figure: Figure, methods: Sequence[str]) -> None:
         paint(handle, order)
     entry = text_width(max(methods, key=len), NORMAL) + 0.45
     columns = max(1, min(len(methods), int(figure.get_figwidth() / entry)))
+    figure.set_figheight(figure.get_figheight() + 0.15 * (-(-len(methods) // columns) - 1))
     legend_above(figure, handles, columns)
 
 
