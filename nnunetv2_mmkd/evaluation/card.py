@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ KEY = "mmkd_performance"
 
 METRIC = "dice"
 """What the card is about."""
+
+_WAY = ("metric", "checkpoint", "empty", "step_size", "mirroring")
+"""In what entries must agree to be pooled."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +52,32 @@ def fold_card(table: pd.DataFrame, cases: Iterable[str], about: Mapping[str, Any
     """The entry of one fold.
 
     Args:
-        table: long result table of one method.
+        table: long result table of one method. NaN is left out; a subset without any value is not in the entry.
         cases: the fold's validation cases.
         about: what else describes the entry (checkpoint, policy for empty regions, window).
 
     Raises:
         InputError: the table has no Dice of these cases.
     """
-    rows = table[(table["metric"] == METRIC) & table["case"].isin(list(cases))].dropna(subset=["value"])
+    cases = list(cases)
+    rows = table[(table["metric"] == METRIC) & table["case"].isin(cases)]
     if rows.empty:
+        if METRIC in set(table["metric"]):
+            raise InputError(f"the performance card needs results of the validation cases {', '.join(cases[:3])}, ...")
         raise InputError("a performance card is made of Dice: add dice to --metrics")
     subsets: dict[str, dict[str, dict[str, float | int]]] = {}
-    for (subset, region), group in rows.groupby(["subset", "region"], sort=False)["value"]:
-        spread = float(group.std()) if len(group) > 1 else None
-        values = {"mean": round(float(group.mean()), 6), "cases": len(group)}
-        subsets.setdefault(str(subset), {})[str(region)] = values | ({} if spread is None else {"sd": round(spread, 6)})
+    groups = rows.dropna(subset=["value"]).groupby(["subset", "region"], sort=False)["value"]
+    for (subset, region), group in groups:
+        values: dict[str, float | int] = {"mean": float(group.mean()), "cases": len(group)}
+        if len(group) > 1:
+            values["sd"] = float(group.std())
+        subsets.setdefault(str(subset), {})[str(region)] = values
     return {"metric": METRIC, **about, "subsets": subsets}
 
 
 def read_card(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     """All folds' entries of a ``dataset.json``; empty without a card."""
-    card = dataset_json.get(KEY)
+    card = dataset_json.get(KEY) if isinstance(dataset_json, Mapping) else None
     return dict(card) if isinstance(card, Mapping) else {}
 
 
@@ -78,7 +88,7 @@ def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
         return {}
     try:
         card = read_card(json.loads(Path(file).read_text(encoding="utf-8")))
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return {key: entry for key, entry in card.items() if key != str(fold)}
 
@@ -93,11 +103,17 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        content[KEY] = dict(sorted({**read_card(content), **entries}.items()))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no table of keys; expected nnU-Net's dataset.json")
+        content[KEY] = dict(sorted({**read_card(content), **{str(fold): of for fold, of in entries.items()}}.items()))
         temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        shutil.copymode(file, temporary)
         os.replace(temporary, file)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"the performance card cannot be written to {file}: {error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def expected(
@@ -114,13 +130,15 @@ def expected(
         subset: name, e.g. ``"t1+t2"``.
 
     Returns:
-        region -> expectation; None if a fold has no entry for this checkpoint and subset.
+        region -> expectation; None if a fold has no entry for this checkpoint and subset, or the folds' entries were
+        made in different ways (policy for empty regions, window).
     """
-    entries = [card.get(str(fold)) for fold in folds]
-    if not entries or any(entry is None or entry.get("checkpoint") != checkpoint for entry in entries):
+    entries = [entry for entry in (card.get(str(fold)) for fold in folds) if isinstance(entry, Mapping)]
+    if not entries or len(entries) < len(folds):
         return None
-    tables = [entry["subsets"].get(subset) for entry in entries if entry is not None]
-    if any(table is None for table in tables):
+    ways = [[entry.get(key) for key in _WAY] for entry in entries]
+    tables = [entry.get("subsets", {}).get(subset) for entry in entries]
+    if any(way != ways[0] for way in ways) or entries[0].get("checkpoint") != checkpoint or not all(tables):
         return None
     regions = list(dict.fromkeys(region for table in tables for region in table))
     return {region: _pooled([table[region] for table in tables if region in table]) for region in regions}

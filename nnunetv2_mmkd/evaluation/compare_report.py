@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.score import read_table, write_table
+from nnunetv2_mmkd.evaluation.score import read_columns, read_table, write_table
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, SubsetComparison, compare
 from nnunetv2_mmkd.evaluation.tables import metric_of
 
@@ -59,28 +60,22 @@ def compare_tables(
         Lines for the reader.
 
     Raises:
-        InputError: an unreadable table, the same result in two tables, an unknown method, metric or region.
+        InputError: an unreadable table, the same result twice, an unknown method, metric or region, infinite values,
+            settings that do not go together, or as :func:`~nnunetv2_mmkd.evaluation.statistics.compare`.
     """
+    if settings.unit == "cases" and settings.average_row:
+        raise InputError("the average row is a pair of the test over subsets: add --unit subsets, or leave it out")
+    if settings.unit == "subsets" and patients is not None:
+        raise InputError(f"{patients}: patients are drawn with --unit cases; the test over subsets knows no patients")
     table = pd.concat([read_table(file) for file in files], ignore_index=True)
-    keys = ["method", "case", "subset", "region", "metric"]
-    doubled = table[table.duplicated(keys)]
-    if not doubled.empty:
-        row = doubled.iloc[0]
-        raise InputError(
-            f"{row['method']}, case {row['case']}, {row['subset']}, {row['region']}, {row['metric']} has two values in "
-            f"{', '.join(map(str, files))}: give each result once"
-        )
-    rows = table[table["metric"] == settings.metric]
-    if rows.empty:
-        raise InputError(f"no {settings.metric!r} in the tables; there are {', '.join(table['metric'].unique())}")
+    rows = _rows(table, files, first, second, settings.metric)
     about = metric_of(settings.metric)
     lower = not about.higher_is_better
     of = None if patients is None else _patients(patients)
-    found: list[CaseComparison | SubsetComparison] = []
-    regions = settings.regions or tuple(rows["region"].unique())
-    for region in regions:
-        result = compare(
-            table,
+    regions = settings.regions or tuple(map(str, rows["region"].unique()))
+    found = [
+        compare(
+            rows,
             first,
             second,
             region=region,
@@ -94,16 +89,48 @@ def compare_tables(
             resamples=settings.resamples,
             seed=settings.seed,
         )
-        found.append(result)
-    if output is not None:
-        write_table(
-            pd.DataFrame([{"region": r, **_flat(asdict(f))} for r, f in zip(regions, found, strict=True)]), output
-        )
-    factor, unit = (100.0, "points") if about.percent else (1.0, about.unit)
-    return [
-        f"{first} - {second}: {about.title}, {unit or 'as it is'}" + (" (less is better)" if lower else ""),
-        *(_line(region, result, factor) for region, result in zip(regions, found, strict=True)),
+        for region in regions
     ]
+    if output is not None:
+        flat = [
+            {"region": region, "metric": settings.metric, "unit": settings.unit, **_flat(asdict(result))}
+            for region, result in zip(regions, found, strict=True)
+        ]
+        write_table(pd.DataFrame(flat), output)
+    factor, unit = (100.0, "points") if about.percent else (1.0, about.unit)
+    head = f"{first} - {second}: {about.title}" + f", {unit}" * bool(unit) + ", less is better" * lower
+    if settings.unit == "cases":
+        head += f"; [{100 * settings.confidence:g} % interval, bootstrap over patients]"
+    return [head, *(_line(region, result, factor) for region, result in zip(regions, found, strict=True))]
+
+
+def _rows(table: pd.DataFrame, files: Sequence[Path], first: str, second: str, metric: str) -> pd.DataFrame:
+    """The rows of the two methods and the metric."""
+    read = ", ".join(map(str, files))
+    doubled = table[table.duplicated(["method", "case", "subset", "region", "metric"])]
+    if not doubled.empty:
+        row = doubled.iloc[0]
+        raise InputError(
+            f"{row['method']}, case {row['case']}, {row['subset']}, {row['region']}, {row['metric']} has two values in "
+            f"{read}: give each result once"
+        )
+    rows = table[table["metric"] == metric]
+    if rows.empty:
+        raise InputError(f"no {metric!r} in {read}; there are {', '.join(table['metric'].unique()) or 'no results'}")
+    for name in (first, second):
+        if name not in set(rows["method"]):
+            raise InputError(
+                f"no method {name!r} with {metric} in {read}; there are {', '.join(rows['method'].unique())}"
+            )
+    rows = rows[rows["method"].isin([first, second])]
+    infinite = rows[np.isinf(rows["value"])]
+    if not infinite.empty:
+        row = infinite.iloc[0]
+        raise InputError(
+            f"{row['method']}, case {row['case']}, {row['subset']}, {row['region']}: {metric} is infinite, so would be "
+            f"all means ({len(infinite)} such values in {read}); compare a table made with --empty legacy"
+        )
+    return rows
 
 
 def _line(region: str, result: CaseComparison | SubsetComparison, factor: float) -> str:
@@ -128,16 +155,21 @@ def _left_out(result: CaseComparison | SubsetComparison) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _flat(row: dict[str, object]) -> dict[str, object]:
-    return {key: len(value) if isinstance(value, tuple) and key != "subsets" else
-            " ".join(value) if isinstance(value, tuple) else value for key, value in row.items()}  # fmt: skip
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    """A result as cells: subsets by name, of everything else that is left out its number."""
+    return {key: _cell(key, value) for key, value in row.items()}
+
+
+def _cell(key: str, value: object) -> object:
+    if not isinstance(value, tuple):
+        return value
+    return " ".join(value) if key == "subsets" else len(value)
 
 
 def _patients(file: Path) -> dict[str, str]:
-    try:
-        frame = pd.read_csv(file, dtype=str)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
-    if not {"case", "patient"} <= set(frame.columns):
-        raise InputError(f"{file}: has the columns {', '.join(frame.columns)}; expected case and patient")
-    return dict(zip(frame["case"], frame["patient"], strict=True))
+    """Case -> patient."""
+    found: dict[str, str] = {}
+    for line, cells in read_columns(file, ("case", "patient"), "patients"):
+        if found.setdefault(cells["case"], cells["patient"]) != cells["patient"]:
+            raise InputError(f"{file}, line {line}: case {cells['case']} has two patients; keep one of them")
+    return found

@@ -29,15 +29,22 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
         dataset_json: nnU-Net's ``dataset.json``.
 
     Raises:
-        InputError: it declares no label but the background.
+        InputError: it declares no label but the background, or not the labels of its edition.
     """
+    declared = _labels(dataset_json)
     edition = EDITIONS.get(str(dataset_json.get("edition", "")).lower())
     if edition is not None and edition.regions:
         regions = {name: tuple(values) for name, values in edition.regions.items()}
+        lacking = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
+        if lacking:
+            raise InputError(
+                f"dataset.json: a data set of {edition.title} has the label {min(lacking)}, but 'labels' does not "
+                "declare it; take the key 'edition' out to evaluate the labels that are declared"
+            )
     else:
         regions = {
-            name: tuple(value) if isinstance(value, list | tuple) else (int(value),)
-            for name, value in dataset_json["labels"].items()
+            name: tuple(int(part) for part in value) if isinstance(value, list | tuple) else (int(value),)
+            for name, value in declared.items()
             if name not in ("background", "ignore")
         }
     if not regions:
@@ -47,9 +54,16 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
 
 def label_values(dataset_json: Mapping[str, Any]) -> tuple[frozenset[int], int | None]:
     """All values that a label map of a data set may hold (0 included), and the one that is ignored, if any."""
-    labels = dataset_json["labels"]
+    labels = _labels(dataset_json)
     ignored = labels.get("ignore")
     values = {0}
     for value in labels.values():
         values |= set(value) if isinstance(value, list | tuple) else {int(value)}
     return frozenset(int(value) for value in values), None if ignored is None else int(ignored)
+
+
+def _labels(dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
+    labels = dataset_json.get("labels")
+    if not isinstance(labels, Mapping):
+        raise InputError("dataset.json has no 'labels'; expected nnU-Net's dataset.json of the labels")
+    return labels

@@ -1,27 +1,32 @@
 """From folders of segmentations to the long result table: ``method, case, subset, region, metric, value``.
 
-Each case is scored by itself and its rows kept, so that a run that is interrupted goes on where it stopped.
+Each case is scored by itself and its rows kept with a stamp of the files they come from, so that a run that is
+interrupted goes on where it stopped, and a file that changed is scored anew.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map, require_same_grid
+from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_grid, read_label_map, require_same_grid
 from nnunetv2_mmkd.evaluation.metrics.empty import empty_policy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import lesion_task
 from nnunetv2_mmkd.evaluation.metrics.measure import LESION_METRICS, METRICS, measure, measure_lesions
@@ -43,7 +48,7 @@ class ScoreSettings:
         et_threshold: also every metric of ET after predictions of ET with fewer voxels were removed; 0: not.
 
     Raises:
-        InputError: an unknown metric, policy or task, or nothing to measure.
+        InputError: an unknown metric, policy or task, a tolerance or threshold below 0, or nothing to measure.
     """
 
     metrics: tuple[str, ...] = ("dice", "hd95")
@@ -59,6 +64,10 @@ class ScoreSettings:
             raise InputError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}{hint}")
         if not self.metrics and self.task is None:
             raise InputError(f"no metric: choose from {', '.join(METRICS)}, or a lesion-wise task")
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError(f"tolerance {self.tolerance}: expected mm, 0 or more")
+        if self.et_threshold < 0:
+            raise InputError(f"et_threshold {self.et_threshold}: expected a number of voxels, 0 for none")
         empty_policy(self.empty)
         if self.task is not None:
             lesion_task(self.task)
@@ -96,38 +105,43 @@ def score(
         labels: folder of the truth, ``<case><file ending>``.
         dataset_json: of the data set: regions, labels, file ending.
         settings: what is measured.
-        kept: folder for the rows of each case. Rows are used again if settings and regions are the same and no
-            segmentation is newer.
+        kept: folder for the rows of each case. They are used again as long as settings, regions and the files they
+            come from (path, time, size) are the same.
         processes: workers.
         progress: show a progress bar.
 
     Returns:
-        The long table. A metric that is undefined is NaN, never 0 or 1.
+        The long table, in the order of ``predictions``, their cases and subsets. A metric that is undefined is NaN,
+        never 0 or 1.
 
     Raises:
-        InputError: a segmentation or label that is absent, damaged, on another grid, or holds unknown labels.
+        InputError: a segmentation or label that is absent or on another grid (before anything is scored), or that is
+            damaged or holds unknown labels.
     """
-    ending = str(dataset_json["file_ending"])
+    ending = str(_declared(dataset_json, "file_ending"))
     regions = evaluated_regions(dataset_json)
-    _check_task(settings, regions)
+    _, ignored = label_values(dataset_json)
+    _check_regions(settings, regions)
+    _check_methods(predictions)
     work = [
         _Work(entry.method, case, entry.folder, tuple(subsets), labels / (case + ending), ending)
         for entry in predictions
         for case, subsets in entry.expected.items()
+        if subsets
     ]
+    if not work:
+        raise InputError(f"there is no case to score with labels from {labels}")
     for item in work:
-        item.check()
-    about = {"settings": asdict(settings), "regions": regions}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-    run = partial(_rows, kept=kept / digest, dataset_json=dict(dataset_json), settings=settings)
-    bar = tqdm(desc="scoring", total=len(work), unit="case", disable=not progress)
-    with bar:
-        tables = []
+        item.check_files()
+    for item in work:
+        item.check_grids()
+    about = {"settings": asdict(settings), "regions": regions, "ignored": ignored, "version": __version__}
+    run = partial(_rows, kept=kept / _digest(about), dataset_json=dict(dataset_json), settings=settings)
+    tables = []
+    with tqdm(desc="scoring", total=len(work), unit="case", disable=not progress) as bar:
         for table in _map(run, work, processes):
             tables.append(table)
             bar.update()
-    if not tables:
-        raise InputError("there is no case to score")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -138,20 +152,45 @@ def _map(run: Any, work: Sequence[_Work], processes: int) -> Iterator[pd.DataFra
     with ProcessPoolExecutor(min(processes, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(run, work)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of {processes} processes that score was killed, probably for lack of memory: use fewer with -np. "
+                "What is scored already is kept"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _check_task(settings: ScoreSettings, regions: Mapping[str, Any]) -> None:
+def _digest(about: Any) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _declared(dataset_json: Mapping[str, Any], key: str) -> Any:
+    if key not in dataset_json:
+        raise InputError(f"dataset.json has no {key!r}; expected nnU-Net's dataset.json of the labels")
+    return dataset_json[key]
+
+
+def _check_regions(settings: ScoreSettings, regions: Mapping[str, Any]) -> None:
+    has = f"this data set has {', '.join(regions)}"
+    if settings.et_threshold and "ET" not in regions:
+        raise InputError(f"et_threshold is about the region ET; {has}: leave it out")
     if settings.task is None:
         return
     task = lesion_task(settings.task)
     lacking = [name for name in task.reported if name not in regions]
     if lacking:
-        raise InputError(
-            f"lesion-wise scores of {task.title} need the region {lacking[0]}; this data set has {', '.join(regions)}"
-        )
+        raise InputError(f"lesion-wise scores of {task.title} need the region {lacking[0]}; {has}")
+
+
+def _check_methods(predictions: Sequence[Predictions]) -> None:
+    names = [entry.method for entry in predictions]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two methods are called {name!r}: give each a name of its own")
+        if name in ("", ".", "..") or "/" in name or os.sep in name:
+            raise InputError(f"method {name!r}: its name is also that of a folder and may hold no slash")
 
 
 @dataclass(frozen=True)
@@ -166,9 +205,11 @@ class _Work:
     def files(self) -> dict[str, Path]:
         return {subset: self.folder / subset / (self.case + self.ending) for subset in self.subsets}
 
-    def check(self) -> None:
+    def check_files(self) -> None:
         if not self.truth.is_file():
-            raise InputError(f"case {self.case} has no label {self.truth}")
+            raise InputError(
+                f"case {self.case} has no label: {self.truth} does not exist; add it, or leave the case out"
+            )
         for subset, file in self.files().items():
             if not file.is_file():
                 raise InputError(
@@ -176,27 +217,70 @@ class _Work:
                     "the subset out of --subsets"
                 )
 
+    def check_grids(self) -> None:
+        truth = read_grid(self.truth)
+        for file in self.files().values():
+            require_same_grid(read_grid(file), truth)
+
+    def stamps(self) -> dict[str, str]:
+        """Subset -> what tells whether its segmentation or the truth is another file than before."""
+        truth = _stamp(self.truth)
+        return {subset: _digest([truth, _stamp(file)]) for subset, file in self.files().items()}
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    about = file.stat()
+    return str(file.resolve()), about.st_mtime_ns, about.st_size
+
+
+_Row = tuple[str, str, float]
+"""Region, metric, value."""
+
 
 def _rows(work: _Work, kept: Path, dataset_json: Mapping[str, Any], settings: ScoreSettings) -> pd.DataFrame:
-    """The rows of a case: those kept if they are up to date, else measured and kept."""
+    """The rows of a case: those kept if they are of the same files, else measured and kept."""
     file = kept / work.method / f"{work.case}.csv"
-    sources = [work.truth, *work.files().values()]
-    if file.is_file() and file.stat().st_mtime_ns > max(path.stat().st_mtime_ns for path in sources):
-        table = read_table(file)
-        if set(table["subset"]) >= set(work.subsets):
-            return table[table["subset"].isin(work.subsets)]
-    allowed, ignored = label_values(dataset_json)
-    regions = evaluated_regions(dataset_json)
-    truth = read_label_map(work.truth, allowed)
-    rows = []
-    for subset, path in work.files().items():
-        prediction = read_label_map(path, allowed)
-        require_same_grid(prediction, truth)
-        for region, metric, value in _measure(prediction, truth, regions, ignored, settings):
-            rows.append((work.method, work.case, subset, region, metric, value))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_table(table, file)
-    return table
+    stamps, earlier = work.stamps(), _kept_rows(file)
+    found = {subset: earlier.get((subset, stamp), []) for subset, stamp in stamps.items()}
+    to_measure = [subset for subset, rows in found.items() if not rows]
+    if to_measure:
+        allowed, ignored = label_values(dataset_json)
+        regions = evaluated_regions(dataset_json)
+        truth = read_label_map(work.truth, allowed)
+        for subset in to_measure:
+            prediction = read_label_map(work.files()[subset], allowed - {ignored})
+            require_same_grid(prediction, truth)
+            found[subset] = list(_measure(prediction, truth, regions, ignored, settings))
+        _keep(work, {**earlier, **{(subset, stamps[subset]): rows for subset, rows in found.items()}}, file)
+    return _table(work, {subset: found[subset] for subset in work.subsets})
+
+
+def _table(work: _Work, found: Mapping[str, Sequence[_Row]]) -> pd.DataFrame:
+    rows = [(work.method, work.case, subset, *row) for subset, rows in found.items() for row in rows]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _keep(work: _Work, found: Mapping[tuple[str, str], Sequence[_Row]], file: Path) -> None:
+    """Keep rows of a case; of a subset only those of its newest files, which come last."""
+    latest = {subset: (stamp, rows) for (subset, stamp), rows in found.items()}
+    table = _table(work, {subset: rows for subset, (_, rows) in latest.items()})
+    stamps = {subset: stamp for subset, (stamp, _) in latest.items()}
+    write_table(table.assign(**{_STAMP: table["subset"].map(stamps)}), file)
+
+
+_STAMP = "stamp"
+
+
+def _kept_rows(file: Path) -> dict[tuple[str, str], list[_Row]]:
+    """Rows that were kept, by subset and stamp; none if the file is not there or is damaged."""
+    found: dict[tuple[str, str], list[_Row]] = {}
+    try:
+        for line, cells in read_columns(file, (*COLUMNS, _STAMP), "kept results") if file.is_file() else ():
+            row = (cells["region"], cells["metric"], _number(cells["value"], file, line))
+            found.setdefault((cells["subset"], cells[_STAMP]), []).append(row)
+    except InputError:
+        return {}
+    return found
 
 
 def _measure(
@@ -235,28 +319,77 @@ def _measured(
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:
-    """Write a CSV whole or not at all; floats as they are."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Write a CSV whole or not at all; floats with all their digits, NaN as nothing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    table.to_csv(temporary, index=False)
-    os.replace(temporary, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_table(file: str | Path) -> pd.DataFrame:
-    """Read a long result table.
+    """Read a long result table; columns that are not :data:`~nnunetv2_mmkd.evaluation.statistics.COLUMNS` are left out.
+
+    A value that is empty or ``nan`` is NaN, ``inf`` is infinity; all other columns are text, whatever they look like.
 
     Raises:
         InputError: it is not one.
     """
+    rows = []
+    for line, cells in read_columns(file, COLUMNS, "results"):
+        rows.append([*(cells[name] for name in COLUMNS[:-1]), _number(cells["value"], file, line)])
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.assign(value=table["value"].astype(float))
+
+
+def _number(text: str, file: str | Path, line: int) -> float:
     try:
-        table = pd.read_csv(file, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as a table of results ({error})") from error
-    lacking = [name for name in COLUMNS if name not in table.columns]
-    if lacking:
-        raise InputError(f"{file}: has no column {lacking[0]!r}; a table of results has {', '.join(COLUMNS)}")
-    values = pd.to_numeric(table["value"].replace({"": "nan"}), errors="coerce")
-    wrong = np.flatnonzero(values.isna() & ~table["value"].astype(str).str.lower().isin(["", "nan"]))
-    if len(wrong):
-        raise InputError(f"{file}, line {wrong[0] + 2}: value {table['value'].iloc[wrong[0]]!r} is not a number")
-    return table.assign(value=values.astype(float))[list(COLUMNS)]
+        return float(text) if text else math.nan
+    except ValueError:
+        raise InputError(f"{file}, line {line}: value {text!r} is not a number; leave it empty if undefined") from None
+
+
+def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tuple[int, dict[str, str]]]:
+    """Lines of a CSV with at least these columns: the line's number, and column -> text.
+
+    Args:
+        file: UTF-8; blank lines are passed over.
+        columns: that are read; all but ``value`` must hold something.
+        what: it is a table of, for the messages.
+
+    Raises:
+        InputError: unreadable, a column that is not there, a line with more or fewer cells, or an empty cell.
+    """
+    found = []
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            head = next(reader, [])
+            lacking = [name for name in columns if name not in head]
+            if lacking:
+                raise InputError(
+                    f"{file}: has no column {lacking[0]!r}; a table of {what} has {', '.join(columns)}, with commas "
+                    "between them"
+                )
+            for cells in filter(None, reader):
+                if len(cells) != len(head):
+                    raise InputError(f"{file}, line {reader.line_num}: {len(cells)} cells; expected {len(head)}")
+                row = dict(zip(head, cells, strict=True))
+                empty = [name for name in columns if not row[name] and name != "value"]
+                if empty:
+                    raise InputError(f"{file}, line {reader.line_num}: no {empty[0]}; fill it in")
+                found.append((reader.line_num, {name: row[name] for name in columns}))
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read as a table of {what} ({error})") from error
+    return found
