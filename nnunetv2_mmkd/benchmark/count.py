@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, feed, make_batch, make_trainer, rare_event
+from nnunetv2_mmkd.inference.all_subsets import SubsetBank
+from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.multi_stream import STAGES_RECOMPUTED_ON_CUDA
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -52,11 +54,13 @@ class StockCount:
         step: one step.
         encoder_flops: share of the step's FLOPs that is the encoder's.
         forward_flops: one forward pass in eval mode.
+        forward_encoder_flops: share of it that is the encoder's.
     """
 
     step: StepCount
     encoder_flops: int
     forward_flops: int
+    forward_encoder_flops: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class TrainerCount:
         recomputed: number of recomputed stages -> a step with all modalities.
         default_recomputed: the number of recomputed stages that the trainer takes on CUDA.
         forward_flops: a forward pass in eval mode with 1, 2, ..., M modalities.
+        subsets_flops: predicting with all 2^M - 1 subsets at once, as ``mmkd evaluate`` does.
         event: the method's rare event, or None.
         event_flops: of one event, all its inner steps; 0 without.
         multi_stream: whether the network has an encoder pass per modality.
@@ -77,6 +82,7 @@ class TrainerCount:
     recomputed: dict[int, StepCount]
     default_recomputed: int
     forward_flops: tuple[int, ...]
+    subsets_flops: int
     event: RareEvent | None
     event_flops: int
     multi_stream: bool
@@ -91,7 +97,12 @@ def count_stock(plan: Plan) -> StockCount:
         return torch.stack([features.sum() for features in network.encoder(batch["data"])]).sum()
 
     step = _count_step(network, batch, lambda: trainer.loss(network(batch["data"]), batch["target"]))
-    return StockCount(step, _count_flops(network, encoder), _count_forward(network, batch["data"]))
+    return StockCount(
+        step,
+        _count_flops(network, encoder),
+        _count_forward(network, batch["data"]),
+        _count_forward(network.encoder, batch["data"]),
+    )
 
 
 def count_trainer(
@@ -124,12 +135,14 @@ def count_trainer(
     set_recomputed(network, 0)
     present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
     forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
+    bank = SubsetBank(network, all_subsets(plan.n_modalities))
     event = rare_event(trainer)
     return TrainerCount(
         flops=flops,
         recomputed=recomputed,
         default_recomputed=default,
         forward_flops=forward,
+        subsets_flops=_count_forward(bank, batch["data"]),
         event=event,
         event_flops=0 if event is None else _count_event(trainer, network, event),
         multi_stream=hasattr(network, "encode"),

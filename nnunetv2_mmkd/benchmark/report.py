@@ -79,6 +79,10 @@ class Row:
         event: the method's rare event, or None.
         forward_flops_ratio: of predicting with 1, 2, ..., M modalities.
         forward_time_ratio: modalities available -> time of predicting.
+        subsets_bound: stock encoder once per modality and stock decoder once per subset, over the stock forward pass;
+            one forward pass per subset for an early-fusion network.
+        subsets_flops_ratio: of predicting with all 2^M - 1 subsets at once, to one stock prediction.
+        subsets_time_ratio: the same in time; None if not timed.
         device_peak_ratio: device memory of a step with all modalities; None without CUDA.
         device_peak_bytes: the stock trainer's and this trainer's; None without CUDA.
     """
@@ -98,6 +102,9 @@ class Row:
     event: Event | None
     forward_flops_ratio: tuple[float, ...]
     forward_time_ratio: Mapping[int, float]
+    subsets_bound: float
+    subsets_flops_ratio: float
+    subsets_time_ratio: float | None
     device_peak_ratio: float | None
     device_peak_bytes: tuple[int, int] | None
 
@@ -204,6 +211,13 @@ class Report:
             flops = (_number(row.forward_flops_ratio[size - 1]) for row in self.rows)
             body.append([f"predicting FLOPs, {tag}", *flops])
             body.append([f"predicting time, {tag}", *(_number(row.forward_time_ratio.get(size)) for row in self.rows)])
+        tag = f"all {2**most - 1} subsets"
+        bounds = [row.subsets_bound for row in self.rows]
+        body += [
+            [f"bound of predicting with {tag}", *(f"{bound:.2f}" for bound in bounds)],
+            [f"predicting FLOPs, {tag}", *(_of(row.subsets_flops_ratio, row.subsets_bound) for row in self.rows)],
+            [f"predicting time, {tag}", *(_of(row.subsets_time_ratio, row.subsets_bound) for row in self.rows)],
+        ]
         lines += _aligned([header, *body])
         lines += ["", "* the trainer's own number of recomputed stages on CUDA"]
         return "\n".join(lines) + "\n"
@@ -218,7 +232,11 @@ def _number(value: float | None) -> str:
 
 
 def _of_bound(value: float | None, row: Row) -> str:
-    return "-" if value is None else f"{value:.3f} ({value / row.bound:.2f} x bound)"
+    return _of(value, row.bound)
+
+
+def _of(value: float | None, bound: float) -> str:
+    return "-" if value is None else f"{value:.3f} ({value / bound:.2f} x bound)"
 
 
 def _event(row: Row, name: str) -> str:

@@ -153,6 +153,15 @@ def _stock_seconds(times: dict[str, TrainerTimes]) -> float | None:
     return None
 
 
+def _subsets_bound(n_modalities: int, stock: StockCount, multi_stream: bool) -> float:
+    """M encodings and 2^M - 1 decodings of the stock network, over one stock prediction."""
+    subsets = 2**n_modalities - 1
+    if not multi_stream:
+        return float(subsets)
+    encoder, whole = stock.forward_encoder_flops, stock.forward_flops
+    return (n_modalities * encoder + subsets * (whole - encoder)) / whole
+
+
 def _row(
     name: str,
     law: SubsetLaw,
@@ -188,6 +197,9 @@ def _row(
         event=event,
         forward_flops_ratio=tuple(value / stock.forward_flops for value in count.forward_flops),
         forward_time_ratio={} if times is None else {size: each.ratio for size, each in times.forward.items()},
+        subsets_bound=_subsets_bound(len(chances), stock, count.multi_stream),
+        subsets_flops_ratio=count.subsets_flops / stock.forward_flops,
+        subsets_time_ratio=None if times is None else times.subsets.ratio,
         device_peak_ratio=times.peak_bytes[1] / times.peak_bytes[0] if times and times.peak_bytes else None,
         device_peak_bytes=times.peak_bytes if times else None,
     )

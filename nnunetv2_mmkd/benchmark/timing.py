@@ -26,6 +26,8 @@ from nnunetv2_mmkd.benchmark.workplace import (
     quiet_iteration,
     rare_event,
 )
+from nnunetv2_mmkd.inference.all_subsets import SubsetBank
+from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 WARMUP_ROUNDS = 1
@@ -57,6 +59,7 @@ class TrainerTimes:
         steps: modalities kept -> a whole ``train_step``, optimiser included.
         event: a rare event beside one stock step; None if the method has none.
         forward: modalities available -> a forward pass of one sample in eval mode.
+        subsets: all 2^M - 1 subsets of one sample at once, as ``mmkd evaluate`` predicts.
         peak_bytes: most device memory of a step with all modalities beyond what was allocated before it, stock
             trainer's first; None without CUDA.
     """
@@ -64,6 +67,7 @@ class TrainerTimes:
     steps: Mapping[int, Paired]
     event: Paired | None
     forward: Mapping[int, Paired]
+    subsets: Paired
     peak_bytes: tuple[int, int] | None
 
 
@@ -105,6 +109,7 @@ def time_trainers(
         events = {name: Paired() if rare_event(trainer) else None for name, trainer in trainers.items()}
         sizes_predicted = sorted({max(1, plan.n_modalities // 2), plan.n_modalities})
         forward = {name: {size: Paired() for size in sizes_predicted} for name in trainers}
+        subsets = {name: Paired() for name in trainers}
         for number in range(-WARMUP_ROUNDS, rounds):
             progress(f"timing, round {number + 1} of {rounds}" if number >= 0 else "timing, warm-up round")
             for size in sizes:
@@ -113,8 +118,9 @@ def time_trainers(
                 timer.event(trainer, events[name], keep=number >= 0)
             for size in sizes_predicted:
                 timer.forward(trainers, {name: forward[name][size] for name in trainers}, size, keep=number >= 0)
+            timer.subsets(trainers, subsets, keep=number >= 0)
         return {
-            name: TrainerTimes(steps[name], events[name], forward[name], timer.peaks(trainer))
+            name: TrainerTimes(steps[name], events[name], forward[name], subsets[name], timer.peaks(trainer))
             for name, trainer in trainers.items()
         }
 
@@ -185,6 +191,15 @@ class _Timer:
         mask = FixedSize(size)(torch.ones(1, self.sample.shape[1], dtype=torch.bool))
         for name, trainer in trainers.items():
             own = self._forward(trainer.bare_network, available=mask)
+            if keep:
+                into[name].own.append(own)
+                into[name].stock.append(stock)
+
+    def subsets(self, trainers: Mapping[str, Any], into: Mapping[str, Paired], keep: bool) -> None:
+        """A forward pass of the stock network, then one with all subsets of each trainer's."""
+        stock = self._forward(self.stock.network)
+        for name, trainer in trainers.items():
+            own = self._forward(SubsetBank(trainer.bare_network, all_subsets(self.sample.shape[1])))
             if keep:
                 into[name].own.append(own)
                 into[name].stock.append(stock)

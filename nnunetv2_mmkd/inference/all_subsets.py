@@ -51,11 +51,13 @@ class SubsetBank(nn.Module):
             ``[B, S·K, *spatial]``, the K heads of the first subset first.
         """
         network = _uncompiled(self.network)
-        if not isinstance(network, MultiStreamUNet):
-            return torch.cat([self.network(x, available=subset) for subset in self.subsets], 1)
-        streams = network.encode(x, self.subsets.any(0))
-        heads: list[Any] = [network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets]
-        return torch.cat(heads, 1)
+        if isinstance(network, MultiStreamUNet):
+            streams = network.encode(x, self.subsets.any(0))
+            found: list[Any] = [network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets]
+        else:
+            found = [self.network(x, available=subset) for subset in self.subsets]
+        # with deep supervision on, the largest output comes first and is the prediction
+        return torch.cat([each[0] if isinstance(each, list | tuple) else each for each in found], 1)
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:

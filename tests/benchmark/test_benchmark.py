@@ -61,6 +61,10 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert metakd.streams == pytest.approx(32 / 15)
     assert list(metakd.flops_ratio_by_size) == sorted(metakd.flops_ratio_by_size)
     assert metakd.forward_flops_ratio[1] < metakd.forward_flops_ratio[3]
+    assert control.subsets_bound == 15 and control.subsets_flops_ratio == pytest.approx(15)
+    scratch = sum(ratio * count for ratio, count in zip(metakd.forward_flops_ratio, (4, 6, 4, 1), strict=True))
+    assert 0.9 * metakd.subsets_bound < metakd.subsets_flops_ratio < min(scratch, 1.2 * metakd.subsets_bound)
+    assert metakd.subsets_time_ratio is not None and metakd.subsets_time_ratio > 1
     assert metakd.saved_ratio[3] < metakd.saved_ratio[0]
     assert metakd.recomputed_flops_ratio[3] > metakd.recomputed_flops_ratio[0]
     assert metakd.event is not None and (metakd.event.interval, metakd.event.steps) == (100, 20)
