@@ -332,7 +332,7 @@ def as_latex(table: SubsetTable) -> str:
         lines.append(" & ".join([*bullets, *_bold_latex(table, row)]) + r" \\")
     average = [rf"\multicolumn{{{n}}}{{c}}{{Average}}", *_bold_latex(table, table.averages)]
     lines += [r"\midrule", " & ".join(average) + r" \\", r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
+    return "\n".join([*lines, *(f"% {note.replace('–', '--')}" for note in table.notes)]) + "\n"
 
 
 def _bold_latex(table: SubsetTable, row: np.ndarray) -> list[str]:
