@@ -76,7 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--improvement", metavar="NAME", help="add the relative improvement of this method over the others"
     )
     report.add_argument("--overlay", nargs="+", default=[], metavar="CASE", help="cases to draw (default: one)")
-    report.add_argument("--reference", metavar="NAME", help="modality under the overlays (default: the last)")
+    report.add_argument(
+        "--reference", metavar="NAME", help="modality under the overlays, or an image file (default: the last modality)"
+    )
     report.add_argument("--no_card", action="store_true", help="leave the models' folders as they are")
     window = parser.add_argument_group("prediction")
     window.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: %(default)s)")

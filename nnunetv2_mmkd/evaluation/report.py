@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_mmkd.evaluation.drawn import draw_figures
+from nnunetv2_mmkd.evaluation.figures.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.score import write_table
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
 from nnunetv2_mmkd.evaluation.statistics import summarise
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
-from nnunetv2_mmkd.evaluation.tables import as_csv, as_latex, as_markdown, metric_of, subset_table
+from nnunetv2_mmkd.evaluation.tables import as_csv, as_latex, as_markdown, subset_table
 
 RESULTS = "results.csv"
 """The long table, in the output folder."""
@@ -54,6 +56,7 @@ def write_report(
             for name, value in found.values.items()
         ]
         write_table(pd.DataFrame(rows), output / "shapley.csv")
+    draw_figures(table, table_metrics(table), output / "figures", modalities)
 
 
 def table_metrics(table: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import METRIC, fold_card, write_card
+from nnunetv2_mmkd.evaluation.drawn import draw_overlay, median_case, shown_subsets
 from nnunetv2_mmkd.evaluation.report import write_report
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
 from nnunetv2_mmkd.inference.job import check_writable
@@ -23,7 +24,7 @@ from nnunetv2_mmkd.inference.subset_predictions import (
     choose_subsets,
     predict_all_subsets,
 )
-from nnunetv2_mmkd.modalities import canonical, modality_names
+from nnunetv2_mmkd.modalities import canonical, indices, modality_names
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class Target:
         subsets: ``all``, ``singles``, ``full``, or names such as ``t1+t2``.
         folds: of the models; None: all that are there.
         checkpoint: of the models.
-        images: folder of images instead of the models' validation cases.
+        images: folder of images instead of the models' validation cases; for folders of segmentations only under the
+            overlays.
         labels: their segmentations.
         dataset_json: for folders of segmentations: the file; default: beside the labels.
     """
@@ -58,7 +60,7 @@ class Report:
         improvement_of: method of the improvement column.
         card: write the performance card into the models' folders.
         overlay: cases to draw; empty: the one with the median of the mean Dice.
-        reference: modality under the overlays, one that the models know or not; None: the last.
+        reference: modality under the overlays, or a file (one that the models never got, say); None: the last one.
     """
 
     published: tuple[str, ...] = ()
@@ -148,10 +150,49 @@ def evaluate(
         progress=window.progress,
     )
     write_report(table, output, modalities, published=report.published, improvement_of=report.improvement_of)
+    _draw(output, table, made, target, report)
     if report.card and target.images is None and METRIC in settings.metrics:
         for method, model in models.items():
             _write_card(model, made[method], table[table["method"] == method], target, window, settings)
     return table
+
+
+def _draw(
+    output: Path, table: pd.DataFrame, made: Mapping[str, SubsetPredictions], target: Target, report: Report
+) -> None:
+    """Overlays of the cases that were asked for, or of one in the middle if its images are at hand."""
+    first = next(iter(made.values()))
+    modalities = modality_names(first.dataset_json)
+    subsets = shown_subsets(first.subsets, modalities)
+    cases = report.overlay or (median_case(table),)
+    for case in cases:
+        if case not in first.expected:
+            raise InputError(f"--overlay {case}: no such case; there are {', '.join(list(first.expected)[:5])}, ...")
+        image, reference = _reference(case, first, target, report.reference)
+        if image is None:
+            message = f"no overlay of {case}: its image of {reference} was not found"
+            if report.overlay:
+                raise InputError(f"{message}. Set nnUNet_raw, give the images with -i, or a file with --reference")
+            log.warning("%s (nnUNet_raw, -i)", message)
+            continue
+        folders = {method: each.folder for method, each in made.items()}
+        draw_overlay(
+            case, image, reference, first.labels, folders, subsets, first.dataset_json, output / "figures"
+        )  # fmt: skip
+
+
+def _reference(case: str, made: SubsetPredictions, target: Target, reference: str | None) -> tuple[Path | None, str]:
+    """The image under a case's overlay, if it is found, and its modality."""
+    if reference is not None and os.path.isfile(reference):
+        return Path(reference), os.path.basename(reference)
+    modalities = modality_names(made.dataset_json)
+    channel = len(modalities) - 1 if reference is None else indices([reference], modalities)[0]
+    name = f"{case}_{channel:04d}{made.dataset_json['file_ending']}"
+    raw, dataset = os.environ.get("nnUNet_raw", ""), made.dataset_name
+    folders = [target.images] if target.images else []
+    folders += [os.path.join(raw, dataset, part) for part in ("imagesTr", "imagesTs")] if raw and dataset else []
+    found = next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)
+    return found, modalities[channel]
 
 
 def _write_card(
@@ -215,7 +256,8 @@ def given_predictions(folder: Path, target: Target, beside: SubsetPredictions | 
         expected[case] = tuple(
             name for name in found if (folder / name / (case + ending)).is_file() or not lacking & set(name.split("+"))
         )
-    return SubsetPredictions(folder, labels, dataset, tuple(found), {}, expected)
+    name = beside.dataset_name if beside else labels.parent.name
+    return SubsetPredictions(folder, labels, dataset, tuple(found), {}, expected, name)
 
 
 def _dataset_json(target: Target, labels: Path, beside: SubsetPredictions | None) -> dict[str, Any]:

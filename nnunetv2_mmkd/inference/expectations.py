@@ -20,7 +20,7 @@ NAMED = 3
 def expectations(cases: Sequence[Case], dataset_json: Mapping[str, Any], model: Model) -> dict[str, Expectation]:
     """Case -> what to expect; cases whose subset the card does not know are left out."""
     card = read_card(dataset_json)
-    found = {}
+    found: dict[str, Expectation] = {}
     for case in cases:
         entry = expected(card, model.folds, model.checkpoint, "+".join(case.used))
         if entry is not None:

@@ -68,6 +68,7 @@ class SubsetPredictions:
         subsets: names, in order.
         folds: case -> the fold that predicted it (``"all"``: all that were asked for, averaged).
         expected: case -> the subsets that it can be predicted with.
+        dataset_name: nnU-Net's name of the data set the cases are of.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class SubsetPredictions:
     subsets: tuple[str, ...]
     folds: dict[str, str]
     expected: dict[str, tuple[str, ...]]
+    dataset_name: str = ""
 
 
 def choose_subsets(chosen: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
@@ -154,6 +156,7 @@ def predict_all_subsets(
         chosen,
         {case.identifier: fold for fold, group in by_fold.items() for case in group},
         expected,
+        predictor.plans_manager.dataset_name,
     )
     for name in chosen:
         (output / name).mkdir(exist_ok=True)

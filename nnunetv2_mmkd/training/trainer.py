@@ -63,6 +63,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
     warmup_from_iterations: int = 10_000
     compiles_whole_network: bool = True
     seed: int = 12345
+    dataset_json: dict[str, Any]
     suffix_epochs: int | None = None
     suffix_iterations: int | None = None
     suffix_table: str | None = None
@@ -193,9 +194,8 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
         """As nnU-Net, keeping the other folds' performance cards; then tell what this run is."""
         trained_on = self.current_epoch < self.num_epochs
         card = carried(self.output_folder_base, self.fold if trained_on else None)
-        self.dataset_json = {key: value for key, value in self.dataset_json.items() if key != CARD}
-        if card:
-            self.dataset_json[CARD] = card
+        dataset_json: dict[str, Any] = {key: value for key, value in self.dataset_json.items() if key != CARD}
+        self.dataset_json = {**dataset_json, CARD: card} if card else dataset_json
         super().on_train_start()
         config = self.method.config
         described = {
