@@ -71,6 +71,16 @@ def test_it_is_the_comparison_of_the_regions(tmp_path: Path) -> None:
     assert one == [lines[0], lines[2]]
 
 
+def test_settings_of_the_bootstrap_arrive(tmp_path: Path) -> None:
+    file, output = saved(tmp_path, table()), tmp_path / "out.csv"
+    compare_tables([file], "a", "b", CompareSettings(confidence=0.5, resamples=30, seed=7), output=output)
+    wanted = compare(table(), "a", "b", region="WT", confidence=0.5, resamples=30, seed=7)
+    assert isinstance(wanted, CaseComparison)
+    row = pd.read_csv(output).iloc[0]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((wanted.ci_low, wanted.ci_high))
+    assert (row["confidence"], row["resamples"], row["seed"]) == (0.5, 30, 7)
+
+
 def test_several_files_are_put_together(tmp_path: Path) -> None:
     frame = table()
     whole = compare_tables([saved(tmp_path, frame)], "a", "b", QUICK)

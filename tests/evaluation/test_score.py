@@ -238,6 +238,21 @@ def test_rows_of_other_settings_regions_or_folders_are_not_used(folders: Folders
     assert table["value"].tolist() == [1.0, 1.0, 1.0] and len(measured) == 4
 
 
+@pytest.mark.parametrize("what", ["path", "time", "size"])
+def test_one_difference_makes_another_file(folders: Folders, what: str) -> None:
+    plain = {**CLASSES, "file_ending": ".nii"}
+    save(folders.labels / "c.nii", line(1))
+    first, second = (save(folders.root / method / "t1" / "c.nii", line(0)) for method in "ab")
+    os.utime(first, (1e9, 1e9))
+    assert folders.score({"c": ("t1",)}, plain)["value"].tolist() == [0.0, 1.0]
+    changed = second if what == "path" else first
+    save(changed, line(1).astype("uint16" if what == "size" else "uint8"))
+    os.utime(changed, (1e9, 1e9 + (what == "time")))
+    entry = Predictions("a", changed.parents[1], {"c": ("t1",)})
+    table = score([entry], folders.labels, plain, DICE, folders.kept, progress=False)
+    assert table["value"].tolist() == [1.0, 1.0]
+
+
 def test_damaged_kept_rows_are_made_anew(folders: Folders, measured: list[str]) -> None:
     folders.truth(c=line(1))
     folders.prediction("t1", "c", line(1))
@@ -413,7 +428,7 @@ def test_table_round_trip(tmp_path: Path) -> None:
 
 def test_table_with_more_columns_other_order_and_a_mark(tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
-    TABLE.assign(more=1)[["more", "value", *TABLE.columns[:-1]]].to_csv(file, index=False, encoding="utf-8-sig")
+    TABLE.assign(more=1)[["value", "more", *TABLE.columns[:-1]]].to_csv(file, index=False, encoding="utf-8-sig")
     assert list(read_table(file).columns) == list(TABLE.columns)
     assert rows(read_table(file).fillna(-1)) == rows(TABLE.fillna(-1))
 
