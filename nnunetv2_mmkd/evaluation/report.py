@@ -9,16 +9,37 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.drawn import draw_figures
 from nnunetv2_mmkd.evaluation.figures.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.score import write_table
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
 from nnunetv2_mmkd.evaluation.statistics import summarise
-from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names, parse_subset
 from nnunetv2_mmkd.evaluation.tables import as_csv, as_latex, as_markdown, subset_table
 
 RESULTS = "results.csv"
 """The long table, in the output folder."""
+
+
+def check_report(
+    methods: Sequence[str], modalities: Sequence[str], published: Sequence[str], improvement_of: str | None
+) -> None:
+    """Refuse, before anything is computed, what :func:`write_report` would refuse in the end.
+
+    Raises:
+        InputError: an unknown method, or a printed table that is unknown or of other modalities.
+    """
+    if improvement_of is not None and improvement_of not in methods:
+        raise InputError(f"--improvement {improvement_of}: no such method; there are {', '.join(methods)}")
+    for name in published:
+        for cell in load_published(name)["subset"].unique():
+            if cell != AVERAGE:
+                try:
+                    parse_subset(cell, modalities)
+                except InputError as error:
+                    raise InputError(f"printed table {name}: {error}") from error
 
 
 def write_report(

@@ -172,6 +172,15 @@ def _declared(dataset_json: Mapping[str, Any], key: str) -> Any:
     return dataset_json[key]
 
 
+def check_scores(settings: ScoreSettings, dataset_json: Mapping[str, Any]) -> None:
+    """Refuse, before anything is predicted, what :func:`score` would refuse.
+
+    Raises:
+        InputError: a data set that lacks the regions that the settings are about.
+    """
+    _check_regions(settings, evaluated_regions(dataset_json))
+
+
 def _check_regions(settings: ScoreSettings, regions: Mapping[str, Any]) -> None:
     has = f"this data set has {', '.join(regions)}"
     if settings.et_threshold and "ET" not in regions:

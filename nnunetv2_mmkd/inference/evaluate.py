@@ -15,14 +15,15 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import METRIC, fold_card, write_card
 from nnunetv2_mmkd.evaluation.drawn import draw_overlay, median_case, shown_subsets
-from nnunetv2_mmkd.evaluation.report import write_report
-from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
+from nnunetv2_mmkd.evaluation.report import check_report, write_report
+from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
 from nnunetv2_mmkd.inference.job import check_writable
 from nnunetv2_mmkd.inference.subset_predictions import (
+    SubsetJob,
     SubsetPredictions,
     WindowSettings,
     choose_subsets,
-    predict_all_subsets,
+    prepare_all_subsets,
 )
 from nnunetv2_mmkd.modalities import canonical, indices, modality_names
 
@@ -119,10 +120,9 @@ def evaluate(
     if not models and not folders:
         raise InputError("nothing to evaluate: name models or folders of predictions")
     check_writable(str(output))
-    made: dict[str, SubsetPredictions] = {}
+    jobs: dict[str, SubsetJob] = {}
     for method, model in models.items():
-        log.info("%s: %s", method, model)
-        made[method] = predict_all_subsets(
+        jobs[method] = prepare_all_subsets(
             model,
             output / "predictions" / method,
             subsets=target.subsets,
@@ -133,6 +133,7 @@ def evaluate(
             settings=window,
             overwrite=overwrite,
         )
+    made = {method: job.result for method, job in jobs.items()}
     for method, folder in folders.items():
         made[method] = given_predictions(Path(folder), target, next(iter(made.values()), None))
     first = next(iter(made.values()))
@@ -140,6 +141,12 @@ def evaluate(
     for method, each in made.items():
         if each.labels != first.labels or modality_names(each.dataset_json) != modalities:
             raise InputError(f"{method} belongs to other labels or modalities than {next(iter(made))}: evaluate apart")
+    check_scores(settings, first.dataset_json)
+    check_report(list(made), modalities, report.published, report.improvement_of)
+    _check_overlays(first, target, report)
+    for method, job in jobs.items():
+        log.info("%s: %s", method, models[method])
+        job.run()
     table = score(
         [Predictions(method, each.folder, each.expected) for method, each in made.items()],
         first.labels,
@@ -166,19 +173,28 @@ def _draw(
     subsets = shown_subsets(first.subsets, modalities)
     cases = report.overlay or (median_case(table),)
     for case in cases:
-        if case not in first.expected:
-            raise InputError(f"--overlay {case}: no such case; there are {', '.join(list(first.expected)[:5])}, ...")
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
-            message = f"no overlay of {case}: its image of {reference} was not found"
-            if report.overlay:
-                raise InputError(f"{message}. Set nnUNet_raw, give the images with -i, or a file with --reference")
-            log.warning("%s (nnUNet_raw, -i)", message)
+            log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)
             continue
         folders = {method: each.folder for method, each in made.items()}
         draw_overlay(
             case, image, reference, first.labels, folders, subsets, first.dataset_json, output / "figures"
         )  # fmt: skip
+
+
+def _check_overlays(first: SubsetPredictions, target: Target, report: Report) -> None:
+    """Refuse cases that cannot be drawn, and a modality that is unknown."""
+    for case in report.overlay:
+        if case not in first.expected:
+            raise InputError(f"--overlay {case}: no such case; there are {', '.join(list(first.expected)[:5])}, ...")
+    for case in report.overlay or list(first.expected)[:1]:
+        image, reference = _reference(case, first, target, report.reference)
+        if image is None and report.overlay:
+            raise InputError(
+                f"--overlay {case}: its image of {reference} was not found. Set nnUNet_raw, give the images with -i, "
+                "or a file with --reference"
+            )
 
 
 def _reference(case: str, made: SubsetPredictions, target: Target, reference: str | None) -> tuple[Path | None, str]:

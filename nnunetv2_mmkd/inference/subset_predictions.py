@@ -94,7 +94,57 @@ def choose_subsets(chosen: Sequence[str], modalities: Sequence[str]) -> tuple[st
     return tuple(name for name in everything if name in names)
 
 
-def predict_all_subsets(
+@dataclass(frozen=True)
+class SubsetJob:
+    """A prediction with all subsets that has been checked and not begun.
+
+    Attributes:
+        predictor: with the model loaded.
+        cases: by the fold that predicts them.
+        result: what will be there.
+        settings: of the sliding window.
+        overwrite: throw away what another model, checkpoint or window made.
+        images: folder of the images, or None for validation cases.
+    """
+
+    predictor: AllSubsetsPredictor
+    cases: dict[str, list[SubsetCase]]
+    result: SubsetPredictions
+    settings: WindowSettings
+    overwrite: bool
+    images: str | None
+
+    def check(self) -> None:
+        """See that the folder is free or holds the same kind of predictions.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        _kept(self.result.folder, self._record(), self.overwrite)
+
+    def run(self) -> SubsetPredictions:
+        """Predict what is not there yet.
+
+        Raises:
+            InputError: as :meth:`check`.
+        """
+        output, ending = self.result.folder, str(self.predictor.dataset_json["file_ending"])
+        _claim(output, self._record(), self.overwrite)
+        for name in self.result.subsets:
+            (output / name).mkdir(exist_ok=True)
+        todo = {
+            fold: [(case, _undone(output, case, self.result.expected[case.identifier], ending)) for case in group]
+            for fold, group in self.cases.items()
+        }
+        with orderly_termination():
+            _predict(self.predictor, todo, output, self.settings)
+        return self.result
+
+    def _record(self) -> dict[str, Any]:
+        return _record(self.predictor, self.settings, self.images)
+
+
+def prepare_all_subsets(
     model: str,
     output: Path,
     *,
@@ -105,8 +155,8 @@ def predict_all_subsets(
     labels: str | None = None,
     settings: WindowSettings | None = None,
     overwrite: bool = False,
-) -> SubsetPredictions:
-    """Predict labelled cases with every subset of what they have.
+) -> SubsetJob:
+    """Check everything for predicting labelled cases with every subset of what they have. Writes nothing.
 
     Validation cases are each predicted by the fold that did not train on them; a folder of images by all folds,
     averaged as nnU-Net does.
@@ -123,7 +173,7 @@ def predict_all_subsets(
         overwrite: throw away what is in ``output`` from another model, checkpoint or window.
 
     Raises:
-        InputError: anything wrong with model, cases or output; nothing has been predicted then.
+        InputError: anything wrong with model, cases or output.
     """
     settings = settings or WindowSettings()
     if (images is None) != (labels is None):
@@ -148,7 +198,6 @@ def predict_all_subsets(
     cases = [case for group in by_fold.values() for case in group]
     _check_labels(folder, cases, ending)
     expected = {case.identifier: _possible(case, chosen, predictor.modalities) for case in cases}
-    _claim(output, _record(predictor, model, settings, images), overwrite)
     result = SubsetPredictions(
         output,
         Path(folder),
@@ -158,21 +207,13 @@ def predict_all_subsets(
         expected,
         predictor.plans_manager.dataset_name,
     )
-    for name in chosen:
-        (output / name).mkdir(exist_ok=True)
-    todo = {
-        fold: [(case, _undone(output, case, expected[case.identifier], ending)) for case in group]
-        for fold, group in by_fold.items()
-    }
-    with orderly_termination():
-        _predict(predictor, model, checkpoint, todo, output, settings)
-    return result
+    job = SubsetJob(predictor, by_fold, result, settings, overwrite, images)
+    job.check()
+    return job
 
 
 def _predict(
     predictor: AllSubsetsPredictor,
-    model: str,
-    checkpoint: str,
     todo: dict[str, list[tuple[SubsetCase, tuple[str, ...]]]],
     output: Path,
     settings: WindowSettings,
@@ -185,7 +226,8 @@ def _predict(
         for fold, group in todo.items():
             group = [(case, names) for case, names in group if names]
             if group and fold != "all" and predictor.model.folds != (int(fold),):
-                predictor.initialize_from_trained_model_folder(model, (int(fold),), checkpoint)
+                model = predictor.model
+                predictor.initialize_from_trained_model_folder(model.folder, (int(fold),), model.checkpoint)
             for case, names in group:
                 data, properties = case.load()
                 masks = torch.stack([mask_of(predictor.modalities, available=name.split("+")) for name in names])
@@ -255,10 +297,10 @@ def _check_labels(folder: str, cases: Sequence[SubsetCase], ending: str) -> None
             )
 
 
-def _record(predictor: AllSubsetsPredictor, model: str, settings: WindowSettings, images: str | None) -> dict[str, Any]:
+def _record(predictor: AllSubsetsPredictor, settings: WindowSettings, images: str | None) -> dict[str, Any]:
     """What must agree for segmentations to be of one kind."""
     checkpoints = {}
-    for path in sorted(Path(model).glob(f"fold_*/{predictor.model.checkpoint}")):
+    for path in sorted(Path(predictor.model.folder).glob(f"fold_*/{predictor.model.checkpoint}")):
         status = path.stat()
         checkpoints[path.parent.name] = [status.st_size, status.st_mtime_ns]
     described = predictor.model.as_json()
@@ -276,31 +318,41 @@ def _record(predictor: AllSubsetsPredictor, model: str, settings: WindowSettings
     }
 
 
-def _claim(output: Path, record: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder and its record, or see that what is there is of the same kind."""
+def _kept(output: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The record of predictions of the same kind that are there; None if there are none, or they may go.
+
+    Raises:
+        InputError: the folder holds predictions of another kind and may not be overwritten, or something else.
+    """
     file = output / RECORD
-    found: dict[str, Any] | None = None
-    if file.is_file():
-        try:
-            found = json.loads(file.read_text())
-        except ValueError:
-            found = {}
-    elif output.is_dir() and any(output.iterdir()):
-        raise InputError(f"{output} holds something else than predictions of `mmkd evaluate`: choose another -o")
-    if found is not None and not _compatible(found, record):
+    if not file.is_file():
+        if output.is_dir() and any(output.iterdir()):
+            raise InputError(f"{output} holds something else than predictions of `mmkd evaluate`: choose another -o")
+        return None
+    try:
+        found = dict(json.loads(file.read_text()))
+    except ValueError:
+        found = {}
+    if _compatible(found, record):
+        return found
+    if not overwrite:
         odd = [key for key in record if found.get(key) != record[key]]
-        if not overwrite:
-            raise InputError(
-                f"{output} holds predictions of another {' and '.join(odd)}: choose another -o, or --overwrite them"
-            )
-        for path in output.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        found = None
+        raise InputError(
+            f"{output} holds predictions of another {' and '.join(odd)}: choose another -o, or --overwrite them"
+        )
+    return None
+
+
+def _claim(output: Path, record: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder and its record; remove what may go, and what a killed run left."""
+    found = _kept(output, record, overwrite)
+    if found is None and output.is_dir():
+        shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
-    for path in output.glob(f"*/{PARTIAL_PREFIX}*"):  # left by a killed run
+    for path in output.glob(f"*/{PARTIAL_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
     checkpoints = {**(found or {}).get("checkpoints", {}), **record["checkpoints"]}
-    write_json({**record, "checkpoints": checkpoints}, str(file))
+    write_json({**record, "checkpoints": checkpoints}, str(output / RECORD))
 
 
 def _compatible(found: dict[str, Any], record: dict[str, Any]) -> bool:

@@ -1,0 +1,284 @@
+"""``mmkd evaluate`` on real (untrained) models: all subsets at once, resuming, the card, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from tiny_nnunet import RESIDUAL, Home, inline_pools, set_variables, start
+
+from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.evaluation.card import KEY
+from nnunetv2_mmkd.evaluation.score import read_table
+from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
+from nnunetv2_mmkd.modalities import all_subsets
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+
+CPU = torch.device("cpu")
+NAMES = ("t1", "t1ce", "t2")
+HOW = ["-device", "cpu", "-np", "1", "-nps", "0", "--disable_progress_bar", "--disable_tta", "-step_size", "1"]
+
+
+@pytest.fixture(scope="module")
+def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Model folders of folds 0 and 1, early fusion and multi-stream. Networks as initialised: nothing is learned."""
+    results = tmp_path_factory.mktemp("models")
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        set_variables(patch, session_home, results)
+        inline_pools(patch)
+        dataset = session_home.dataset(3, "regions")
+        for trainer_class in (nnUNetTrainerModalityDropout, nnUNetTrainerSharedStreams):
+            for fold in (0, 1):
+                torch.manual_seed(fold)
+                trainer = start(session_home.trainer(trainer_class, dataset, fold=fold))
+                trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+                found[trainer_class.__name__.removeprefix("nnUNetTrainer")] = Path(trainer.output_folder_base)
+    yield found
+
+
+@pytest.fixture
+def copies(home: Home, models: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """The models' folders, to be written to."""
+    return {
+        name: Path(shutil.copytree(folder, tmp_path / "results" / folder.name)) for name, folder in models.items()
+    }
+
+
+def run(out: Path, *arguments: str) -> int:
+    return main(["evaluate", "-o", str(out), *HOW, *arguments])
+
+
+def results(out: Path) -> pd.DataFrame:
+    return read_table(out / "results.csv")
+
+
+def validation(home: Home, *folds: int) -> list[str]:
+    splits = home.json(home.dataset(3, "regions"), "splits_final.json")
+    return [case for fold in folds for case in splits[fold]["val"]]
+
+
+@pytest.mark.parametrize("name", ["ModalityDropout", "SharedStreams"])
+@pytest.mark.parametrize("folds", [(0,), (0, 1)])
+def test_all_at_once_equals_one_by_one(home: Home, models: dict[str, Path], name: str, folds: tuple[int, ...]) -> None:
+    """Bit for bit, with mirroring and folds averaged, whatever stands in a missing channel."""
+    predictor = AllSubsetsPredictor(tile_step_size=0.5, use_mirroring=True, device=CPU, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(models[name]), folds)
+    data = torch.randn(3, 20, 18, 17)
+    subsets = all_subsets(3)
+    together = predictor.predict_subsets(data, subsets)
+    assert together.shape == (7, 2, 20, 18, 17)
+    for subset, logits in zip(subsets, together, strict=True):
+        other = torch.where(subset[:, None, None, None], data, torch.nan)
+        predictor._current = subset
+        assert torch.equal(predictor.predict_logits_from_preprocessed_data(other), logits)
+    assert len({tuple(logits.flatten().tolist()) for logits in together}) == 7
+
+
+def test_residual_encoder_in_two_dimensions(home: Home) -> None:
+    trainer = home.trainer(nnUNetTrainerSharedStreams, home.dataset(5, "classes"), "2d", identifier=RESIDUAL)
+    trainer.initialize()
+    trainer.set_deep_supervision_enabled(False)
+    predictor = AllSubsetsPredictor(tile_step_size=1, use_mirroring=False, device=CPU, allow_tqdm=False)
+    predictor.manual_initialization(
+        trainer.network, trainer.plans_manager, trainer.configuration_manager, [trainer.network.state_dict()],
+        trainer.dataset_json, "test", (0, 1),
+    )  # fmt: skip
+    data = torch.randn(5, 3, 18, 17)
+    together = predictor.predict_subsets(data, all_subsets(5)[[0, 7, 30]])
+    assert together.shape == (3, 3, 3, 18, 17)
+    predictor._current = all_subsets(5)[7]
+    assert torch.equal(predictor.predict_logits_from_preprocessed_data(data), together[1])
+
+
+def test_command(
+    home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    out = tmp_path / "out"
+    folders = [str(folder) for folder in copies.values()]
+    assert run(out, "-m", *folders, "--metrics", "dice", "hd95", "--improvement", "SharedStreams") == 0
+    assert "SharedStreams" in capsys.readouterr().out
+
+    table = results(out)
+    cases = validation(home, 0, 1)
+    assert set(table["method"]) == {"ModalityDropout", "SharedStreams"} and set(table["case"]) == set(cases)
+    for case in cases:
+        possible = [s for s in all_subset_names(NAMES) if case != "case_1" or "t2" not in s]  # case_1 has no T2
+        assert set(table[table["case"] == case]["subset"]) == set(possible)
+    assert set(table["region"]) == {"whole", "core"} and set(table["metric"]) == {"dice", "hd95"}
+    assert not table["value"].isna().any()
+
+    # the Dice of a subset is what nnU-Net's own evaluation says of its segmentations
+    folder = out / "predictions" / "SharedStreams" / "t1+t1ce"
+    truth = home.preprocessed / home.dataset(3, "regions") / "gt_segmentations"
+    theirs = compute_metrics_on_folder(
+        str(truth), str(folder), None, SimpleITKIO(), ".nii.gz", [(1, 2), (2,)], None, 1, chill=True
+    )
+    for entry in theirs["metric_per_case"]:
+        case = Path(entry["prediction_file"]).name.removesuffix(".nii.gz")
+        for region, labels in (("whole", (1, 2)), ("core", (2,))):
+            rows = table.query(
+                "method == 'SharedStreams' and case == @case and subset == 't1+t1ce' and region == @region "
+                "and metric == 'dice'"
+            )
+            assert rows["value"].tolist() == [pytest.approx(entry["metrics"][labels]["Dice"])]
+
+    for name in ("summary.csv", "shapley.csv", "tables/dice.md", "tables/dice.tex", "tables/hd95.csv"):
+        assert (out / name).is_file()
+    pictures = {path.name for path in (out / "figures").glob("*.png")}
+    assert {"dice_heat_map.png", "dice_change.png", "dice_contributions.png", "hd95_boxplots.png"} <= pictures
+    assert any(name.startswith("overlay_case_") for name in pictures)
+
+    # the card, and what a prediction makes of it
+    model = copies["SharedStreams"]
+    card = json.loads((model / "dataset.json").read_text())[KEY]
+    assert set(card) == {"0", "1"}
+    rows = table.query("method == 'SharedStreams' and subset == 't1' and region == 'whole' and metric == 'dice'")
+    of_fold = rows[rows["case"].isin(validation(home, 0))]["value"]
+    assert card["0"]["subsets"]["t1"]["whole"]["mean"] == pytest.approx(of_fold.mean(), abs=1e-6)
+    images, predicted = tmp_path / "in", tmp_path / "predicted"
+    images.mkdir()
+    raw = home.raw / home.dataset(3, "regions") / "imagesTr"
+    shutil.copy(raw / "case_3_0000.nii.gz", images)
+    how = ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar", "-step_size", "1"]
+    assert main(["predict", "-m", str(model), "-f", "0", "1", "-i", str(images), "-o", str(predicted), *how]) == 0
+    report = json.loads((predicted / "mmkd_report.json").read_text())["cases"]["case_3"]
+    assert report["expected"]["whole"]["dice"] == pytest.approx(rows["value"].mean(), abs=1e-4)
+    assert report["expected"]["whole"]["cases"] == len(cases)
+
+    # training fold 0 again drops its card and keeps the other
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    (tmp_path / "results" / home.dataset(3, "regions")).mkdir()
+    again = Path(shutil.move(model, tmp_path / "results" / home.dataset(3, "regions")))
+    start(home.trainer(nnUNetTrainerSharedStreams, home.dataset(3, "regions"), fold=0))
+    kept = json.loads((again / "dataset.json").read_text())[KEY]
+    assert kept == {"1": card["1"]}
+
+
+def test_goes_on_where_it_stopped(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
+    out, model = tmp_path / "out", copies["SharedStreams"]
+    arguments = ["-m", str(model), "--metrics", "dice", "--subsets", "full", "t1c+t1", "--no_card"]
+    assert run(out, *arguments, "-f", "0") == 0
+    folder = out / "predictions" / "SharedStreams"
+    assert KEY not in json.loads((model / "dataset.json").read_text())
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["t1+t1ce", "t1+t1ce+t2"]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii.gz")}
+    first = results(out)
+    lost = next(iter(before))
+    lost.unlink()
+    assert run(out, *arguments, "-f", "0", "1") == 0
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii.gz")}
+    assert {path for path in before if before[path] != after[path]} == {lost}
+    assert set(results(out)["case"]) == set(validation(home, 0, 1))
+    second = results(out)
+    pd.testing.assert_frame_equal(
+        second[second["case"].isin(first["case"])].reset_index(drop=True), first.reset_index(drop=True)
+    )
+    assert not list(out.rglob(".mmkd-partial*"))
+
+    # another checkpoint under the same name is not mixed in
+    checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)
+    content["network_weights"] = {key: value * 2 for key, value in content["network_weights"].items()}
+    torch.save(content, checkpoint)
+    assert run(out, *arguments, "-f", "0") == 1
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii.gz")} == after
+    assert run(out, *arguments, "-f", "0", "--overwrite") == 0
+    assert set(results(out)["case"]) == set(validation(home, 0))
+
+
+def test_folders_of_images_and_of_predictions(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
+    dataset = home.raw / home.dataset(3, "regions")
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for case in ("case_2", "case_4"):
+        shutil.copy(dataset / "labelsTr" / f"{case}.nii.gz", labels)
+        for channel in (0, 2) if case == "case_4" else (0, 1, 2):  # case_4 comes without T1ce
+            shutil.copy(dataset / "imagesTr" / f"{case}_{channel:04d}.nii.gz", images)
+    out, model = tmp_path / "out", copies["ModalityDropout"]
+    where = ["-i", str(images), "-l", str(labels)]
+    assert run(out, "-m", str(model), "-f", "0", "1", *where, "--metrics", "dice") == 0
+    table = results(out)
+    assert set(table[table["case"] == "case_4"]["subset"]) == {"t1", "t2", "t1+t2"}
+    assert set(table[table["case"] == "case_2"]["subset"]) == set(all_subset_names(NAMES))
+    assert KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
+
+    given = out / "predictions" / "ModalityDropout"
+    shutil.copytree(given, tmp_path / "given", ignore=shutil.ignore_patterns("*.json"))
+    source = json.loads((dataset / "dataset.json").read_text())
+    source["missing_modalities"] = {"case_4": ["T1ce"]}
+    (labels / "dataset.json").write_text(json.dumps(source))
+    again = tmp_path / "again"
+    assert run(again, "--predictions", f"Mine={tmp_path / 'given'}", "-l", str(labels), "--metrics", "dice") == 0
+    pd.testing.assert_frame_equal(results(again), table.assign(method="Mine"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-f", "0", "--subsets", "t1+pd"], "unknown modality 'pd'"),
+        (["-f", "all"], "fold all"),
+        (["-f", "0", "-i", "x"], "-i and -l belong together"),
+        (["-f", "0", "--metrics", "jaccard"], "unknown metric 'jaccard'"),
+        (["-f", "0", "--lesions", "brats2023-gli"], "WT"),
+        (["-f", "0", "--published", "metakd_table1"], "metakd_table1"),
+        (["-f", "0", "--improvement", "Mine"], "Mine"),
+        (["-f", "0", "--overlay", "case_9"], "case_9"),
+        (["-f", "0", "--names", "a", "b"], "--names"),
+    ],
+)
+def test_refusals_before_anything_is_predicted(
+    home: Home,
+    models: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "out"
+    assert run(out, "-m", str(models["SharedStreams"]), *arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("case_*.nii.gz"))
+
+
+def test_splits_that_were_changed_are_refused(
+    home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = copies["SharedStreams"]
+    folder = model / "fold_0" / "validation"
+    folder.mkdir()
+    entries = [{"prediction_file": f"/x/{case}.nii.gz"} for case in validation(home, 1)]
+    (folder / "summary.json").write_text(json.dumps({"metric_per_case": entries}))
+    assert run(tmp_path / "out", "-m", str(model), "-f", "0") == 1
+    assert "validated on other cases" in capsys.readouterr().err
+
+
+def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = home.preprocessed / home.dataset(3, "regions") / "gt_segmentations"
+    given = tmp_path / "given"
+    (given / "T1").mkdir(parents=True)
+    assert run(tmp_path / "a", "--predictions", f"X={given}", "-l", str(labels)) == 1
+    assert f"{given / 'T1'}: name the folder t1" in capsys.readouterr().err
+    (given / "T1").rename(given / "t1")
+    for case in ("case_0", "case_2"):
+        shutil.copy(labels / f"{case}.nii.gz", given / "t1")
+    assert run(tmp_path / "a", "--predictions", f"X={given}", "-l", str(labels)) == 1
+    assert "X: case case_1 has no prediction with t1" in capsys.readouterr().err
+    assert run(tmp_path / "a", "--predictions", f"X={given}") == 1
+    assert "-l" in capsys.readouterr().err
+
+
+def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a") == 1
+    assert "nothing to evaluate" in capsys.readouterr().err
