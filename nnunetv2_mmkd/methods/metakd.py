@@ -6,17 +6,19 @@ Legend: B batch, M modalities, A available modalities of a sample, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
 from nnunetv2_mmkd.methods.importance import ImportanceWeights
+from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 
 HALF_PRECISION_SCALE = 1024.0
 """Factor on the meta-loss on CUDA, so that its gradient survives float16 (a power of two: exact to undo)."""
@@ -38,8 +40,11 @@ class MetaKDConfig:
         meta_weight_decay: its L2 penalty (§8: 5e-5).
         meta_scales: where features are multiplied by the weights in the meta-loss: ``"all"`` that the decoder gets
             (Eq. 4, read for a U-Net), or the ``"bottleneck"`` only.
+        meta_statistics: of the instance norms in the meta-loss: ``"reference"``, those of the features before they are
+            multiplied, or ``"own"``.
         fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: L2 penalty 5e-4, features
-            multiplied at the bottleneck only, and a meta-update every 500 iterations once the warm-up is over.
+            multiplied at the bottleneck only, norms with their own statistics, and a meta-update every 500 iterations
+            once the warm-up is over.
         seed: of the random initialisation.
     """
 
@@ -53,6 +58,7 @@ class MetaKDConfig:
     meta_lr: float = 1e-2
     meta_weight_decay: float = 5e-5
     meta_scales: str = "all"
+    meta_statistics: str = "reference"
     fidelity: str = "paper"
     seed: int = 0
 
@@ -60,6 +66,7 @@ class MetaKDConfig:
         for name, value, allowed in (
             ("ratios", self.ratios, ("learned", "equal")),
             ("meta_scales", self.meta_scales, ("bottleneck", "all")),
+            ("meta_statistics", self.meta_statistics, ("reference", "own")),
             ("fidelity", self.fidelity, ("paper", "code")),
         ):
             if value not in allowed:
@@ -93,7 +100,10 @@ class MetaKD(Method):
         polynomial decay where the paper has a cosine). Eq. (4) multiplies "the features", which in a U-Net reach the
         decoder at every scale; the released code, whose decoder leans on a wide bottleneck, multiplies that alone. In
         a planned U-Net the skips leave the bottleneck's weights with next to no gradient, so that the L2 penalty
-        decides: hence ``meta_scales="all"``. ``fidelity="code"`` does not reproduce that the released code
+        decides: hence ``meta_scales="all"``. An instance norm cancels the factor that all weights have in common, and
+        with it what Eq. (4) is about: a network trained with features as they are is stationary against their ratios,
+        not against 1/M of them. In the meta-loss the norms therefore keep the statistics of the features before they
+        were multiplied (``meta_statistics="reference"``). ``fidelity="code"`` does not reproduce that the released code
         feeds zero images to the meta-loss after the warm-up.
     """
 
@@ -176,13 +186,19 @@ class MetaKD(Method):
         assert self.importance is not None and self.supply.next_meta_batch is not None
         batch = self.supply.next_meta_batch()
         scale = HALF_PRECISION_SCALE if self.supply.device.type == "cuda" else 1.0
+        code = self.config.fidelity == "code"
+        own = code or self.config.meta_statistics == "own"
+        reference = InstanceStatistics(nn.Identity() if own else network)
         with self.supply.autocast():
             with torch.no_grad():
                 streams = network.encode(batch.images, batch.available)
+                if reference.norms:
+                    with reference.record():
+                        network.decode(network.fuse(streams))
             weights = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
-            scales = "bottleneck" if self.config.fidelity == "code" else self.config.meta_scales
-            fused = network.fuse(streams, weights, scales)
-            loss = task_loss(network.decode(fused), batch.target)  # Eq. (4), outer
+            scales = "bottleneck" if code else self.config.meta_scales
+            with reference.reuse() if reference.norms else nullcontext():
+                loss = task_loss(network.decode(network.fuse(streams, weights, scales)), batch.target)  # Eq. (4), outer
         (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
         gradient = gradient / scale
         self.supply.average([gradient])

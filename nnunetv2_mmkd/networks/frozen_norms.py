@@ -1,0 +1,102 @@
+"""Instance norms with the statistics of another pass.
+
+An instance norm takes out whatever factor its input has been multiplied by. With the statistics of a reference pass it
+is a fixed affine map, and a factor on the features is seen by what follows.
+
+Legend: B batch, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], "Tensor | None"]
+
+
+class InstanceStatistics:
+    """Mean and variance of what came into each instance norm, recorded in one pass and reused in others.
+
+    Example::
+
+        statistics = InstanceStatistics(network)
+        with torch.no_grad(), statistics.record():
+            network.decode(skips)
+        with statistics.reuse():
+            network.decode(scaled)
+
+    Norms with running statistics (``track_running_stats``) and other kinds of norms stay as they are.
+
+    Args:
+        network: its instance norms take part, at any depth.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.norms = [
+            module
+            for module in network.modules()
+            if isinstance(module, _InstanceNorm) and not module.track_running_stats
+        ]
+        self._known: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Note the statistics of the pass within; the pass itself is not changed."""
+        self._known.clear()
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+            self._known[module] = _moments(inputs[0].detach())
+
+        with self._hooked(note):
+            yield
+
+    @contextmanager
+    def reuse(self) -> Iterator[None]:
+        """Normalise by the recorded statistics in the passes within.
+
+        Raises:
+            RuntimeError: a norm is called whose statistics were not recorded.
+        """
+
+        def replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if module not in self._known:
+                raise RuntimeError("an instance norm is called that the recorded pass did not call")
+            mean, variance = self._known[module]
+            return _affine(module, inputs[0], mean, variance).to(output.dtype)
+
+        with self._hooked(replace):
+            yield
+
+    @contextmanager
+    def _hooked(self, hook: Hook) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(_uncompiled())
+            for norm in self.norms:
+                stack.callback(norm.register_forward_hook(hook).remove)
+            yield
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance over space, ``[B, C, 1, ...]``, float32."""
+    axes = tuple(range(2, x.ndim))
+    variance, mean = torch.var_mean(x.float(), axes, correction=0, keepdim=True)
+    return mean, variance
+
+
+def _affine(norm: Any, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    value = (x.float() - mean) * torch.rsqrt(variance + norm.eps)
+    if norm.weight is None:
+        return value
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    return value * norm.weight.reshape(shape) + norm.bias.reshape(shape)
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts run as written while the context lasts: a compiled graph would not call hooks."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")
