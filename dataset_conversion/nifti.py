@@ -29,7 +29,7 @@ TEMPORARY = "tmp"
 """Ending of files that are being written; nnU-Net looks for ``.nii.gz`` and does not see them."""
 
 _GZIP = b"\x1f\x8b"
-_REMEDY = "get a good copy of the file (an image may also be removed: its modality then counts as missing)"
+_REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
 _UNREADABLE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,

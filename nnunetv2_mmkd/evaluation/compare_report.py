@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.score import read_columns, read_table, write_table
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, SubsetComparison, compare
-from nnunetv2_mmkd.evaluation.tables import metric_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nnunetv2_mmkd.evaluation.figures import (
     modality_contributions,
     overlays,
 )
-from nnunetv2_mmkd.evaluation.figures.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
 

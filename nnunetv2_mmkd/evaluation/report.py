@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.drawn import draw_figures
-from nnunetv2_mmkd.evaluation.figures.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.score import write_table
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
@@ -49,6 +49,7 @@ def write_report(
     *,
     published: Sequence[str] = (),
     improvement_of: str | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write ``results.csv``, ``summary.csv``, ``shapley.csv``, ``tables/`` and ``figures/``.
 
@@ -58,6 +59,7 @@ def write_report(
         modalities: of the data set, in channel order.
         published: printed tables to lay beside the run.
         improvement_of: method of MetaKD's improvement column.
+        notes: lines for below the tables, e.g. the policy for empty regions.
 
     Raises:
         InputError: an unknown printed table or method.
@@ -65,7 +67,7 @@ def write_report(
     write_table(table, output / RESULTS)
     write_table(pd.DataFrame([asdict(row) for row in summarise(table)]), output / "summary.csv")
     for metric in table_metrics(table):
-        made = subset_table(table, metric, modalities, published=published, improvement_of=improvement_of)
+        made = subset_table(table, metric, modalities, published=published, improvement_of=improvement_of, notes=notes)
         for ending, text in (("md", as_markdown(made)), ("tex", as_latex(made)), ("csv", as_csv(made))):
             write_text(text, output / "tables" / f"{metric.replace('@', '_')}.{ending}")
     if complete(table, modalities):

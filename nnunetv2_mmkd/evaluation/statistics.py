@@ -159,6 +159,7 @@ class SubsetComparison:
 def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
     """Mean and standard deviation over the cases, per method, subset, region and metric.
 
+    With an infinite value (a distance to nothing) the mean is infinite and the standard deviation NaN.
     ``pandas.DataFrame(summarise(table))`` makes a table of it.
 
     Raises:
@@ -166,10 +167,10 @@ def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
     """
     keys = ["method", "subset", "region", "metric"]
     found = []
-    for (method, subset, region, metric), rows in _checked(table).groupby(keys, sort=False):
+    for (method, subset, region, metric), rows in _checked(table, infinite=True).groupby(keys, sort=False):
         values = rows["value"].dropna().to_numpy(float)
         mean = float(values.mean()) if values.size else float("nan")
-        sd = float(values.std(ddof=1)) if values.size > 1 else float("nan")
+        sd = float(values.std(ddof=1)) if values.size > 1 and np.isfinite(values).all() else float("nan")
         found.append(SubsetSummary(method, subset, region, metric, mean, sd, values.size, len(rows) - values.size))
     return tuple(found)
 
@@ -406,7 +407,7 @@ def subset_t_test(
     )
 
 
-def _checked(table: pd.DataFrame) -> pd.DataFrame:
+def _checked(table: pd.DataFrame, infinite: bool = False) -> pd.DataFrame:
     lacking = [column for column in COLUMNS if column not in table.columns]
     if lacking:
         raise InputError(f"the result table lacks the columns {_some(lacking)}; expected {', '.join(COLUMNS)}")
@@ -418,9 +419,9 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         if rows[column].isna().any():
             number = int(np.flatnonzero(rows[column].isna())[0]) + 1
             raise InputError(f"the result table has no {column} in row {number}; every row needs all columns but value")
-    infinite = rows[np.isinf(rows["value"])]
-    if len(infinite):
-        raise InputError(f"the result table has an infinite value: {_row(infinite)}; write NaN for an undefined metric")
+    endless = rows[np.isinf(rows["value"])]
+    if len(endless) and not infinite:
+        raise InputError(f"the result table has an infinite value: {_row(endless)}; write NaN for an undefined metric")
     doubled = rows[rows.duplicated(list(COLUMNS[:-1]))]
     if len(doubled):
         raise InputError(f"the result table has a row twice: {_row(doubled)}; keep one of them")

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.measure import LESION_METRICS, METRICS, Metric
-from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
+from nnunetv2_mmkd.evaluation.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.metrics.measure import Metric
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.statistics import improvement
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, parse_subset, row_order, subset_name
@@ -93,18 +93,6 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 
 def _was_run(method: str) -> bool:
     return method != IMPROVEMENT and not method.endswith(PRINTED)
-
-
-def metric_of(name: str) -> Metric:
-    """What is known of a metric of the long table (``dice``, ``hd95_postprocessed``, ``lesion_dice@brats2023-gli``)."""
-    base, _, task = name.partition("@")
-    plain = base.removesuffix(POSTPROCESSED)
-    known = {**METRICS, **LESION_METRICS}.get(plain) or METRICS.get(plain.removeprefix("legacy_"))
-    if known is None:
-        return Metric(name, name, unit="", higher_is_better=True, percent=False)
-    title = known.title + (" after post-processing" if plain != base else "")
-    title = f"{title} ({task})" if task else title
-    return Metric(name, title, known.unit, known.higher_is_better, known.percent)
 
 
 def subset_table(

@@ -83,6 +83,9 @@ def name_models(folders: Sequence[str], names: Sequence[str] | None = None) -> d
         names = trainers if len(set(trainers)) == len(trainers) else plain
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise InputError(f"--names: {len(folders)} models need as many different names, not {', '.join(names)}")
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or os.sep in name:
+            raise InputError(f"--names {name}: it is also the name of a folder and may hold no slash")
     return dict(zip(names, folders, strict=True))
 
 
@@ -156,7 +159,14 @@ def evaluate(
         processes=processes,
         progress=window.progress,
     )
-    write_report(table, output, modalities, published=report.published, improvement_of=report.improvement_of)
+    write_report(
+        table,
+        output,
+        modalities,
+        published=report.published,
+        improvement_of=report.improvement_of,
+        notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
+    )
     _draw(output, table, made, target, report)
     if report.card and target.images is None and METRIC in settings.metrics:
         for method, model in models.items():

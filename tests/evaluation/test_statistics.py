@@ -181,7 +181,13 @@ def test_bad_tables() -> None:
     with pytest.raises(InputError, match="no case in row 1"):
         summarise(SMALL.astype({"case": object}).replace("c1", None))
     with pytest.raises(InputError, match="infinite"):
-        summarise(SMALL.replace(0.9, np.inf))
+        compare(SMALL.replace(0.9, np.inf), "a", "b", region="WT")
+
+
+def test_an_infinite_distance_has_an_infinite_mean() -> None:
+    rows = {(row.method, row.subset): row for row in summarise(SMALL.replace(0.9, np.inf))}
+    endless = [row for row in rows.values() if np.isinf(row.mean)]
+    assert endless and all(np.isnan(row.sd) for row in endless)
 
 
 def test_subset_t_test_is_scipys() -> None:

@@ -16,7 +16,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.statistics import improvement_column, subset_means
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
-from nnunetv2_mmkd.evaluation.tables import SubsetTable, as_csv, as_latex, as_markdown, metric_of, subset_table
+from nnunetv2_mmkd.evaluation.tables import SubsetTable, as_csv, as_latex, as_markdown, subset_table
 
 NAN, INF = math.nan, math.inf
 BRATS = ("t1", "t1ce", "t2", "flair")
@@ -274,15 +274,6 @@ def test_latex_structure_and_special_characters() -> None:
     )
     head = as_markdown(table).splitlines()[0]
     assert len(re.split(r"(?<!\\)\|", head)) == 10
-
-
-def test_metrics() -> None:
-    assert metric_of("dice").title == "Dice" and metric_of("dice").percent
-    found = metric_of("lesion_hd95@brats2023-gli")
-    assert (found.title, found.unit, found.higher_is_better) == ("Lesion-wise HD95 (brats2023-gli)", "mm", False)
-    assert metric_of("dice_postprocessed").title == "Dice after post-processing"
-    assert not metric_of("legacy_hd95@brats2024-gli").higher_is_better
-    assert not metric_of("mine").percent
 
 
 @pytest.mark.parametrize(

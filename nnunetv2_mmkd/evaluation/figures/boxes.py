@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.bullets import bullet_columns, size_changes
 from nnunetv2_mmkd.evaluation.figures.cells import common_count
-from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import (
     COLUMN,
@@ -30,6 +29,7 @@ from nnunetv2_mmkd.evaluation.figures.style import (
     png,
     save,
 )
+from nnunetv2_mmkd.evaluation.metric_names import axis_label, scale
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 
 By = Literal["subset", "count"]

@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells
-from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
+from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 
 _LAST = "All, mean"

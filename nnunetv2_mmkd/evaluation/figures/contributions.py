@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import (
     NORMAL,
@@ -24,6 +23,7 @@ from nnunetv2_mmkd.evaluation.figures.style import (
     save,
     shown,
 )
+from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
 

@@ -11,9 +11,9 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
 from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells, limits
-from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
+from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 
 _LAST = "Average"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunetv2_mmkd.evaluation.figures.metric_names import axis_label, metric_of, number
+from nnunetv2_mmkd.evaluation.metric_names import axis_label, metric_of, number
 
 
 @pytest.mark.parametrize(
