@@ -23,7 +23,7 @@ from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.phantom import PhantomConfig, make_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
-SIZE, TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 32, 16, 300, 5
+SIZE, TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 32, 16, 400, 5
 
 
 def plan() -> ConfigurationManager:
@@ -106,14 +106,14 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_t1ce_rises_above_those_that_cannot_help_with_enhancing_tumour(one_thread: None, seed: int) -> None:
-    """T1 is not among them: T1ce minus T1 shows enhancement best, and a network that subtracts raises both."""
-    t1, t1ce, t2, flair = learned_logits(seed, "t1ce").tolist()
-    assert t1ce > max(t2, flair), (t1, t1ce, t2, flair)
+@pytest.mark.parametrize("seed", [100, 101, 102])
+def test_t1ce_rises_most_when_the_task_is_enhancing_tumour(one_thread: None, seed: int) -> None:
+    logits = learned_logits(seed, "t1ce")
+    assert NAMES[int(logits.argmax())] == "t1ce", dict(zip(NAMES, logits.tolist(), strict=True))
+    assert logits.max() > 0 and logits.topk(2).values.diff().abs() > 0.2
 
 
 @pytest.mark.slow
 def test_the_winner_moves_with_the_contrast(one_thread: None) -> None:
-    logits = learned_logits(0, "flair")
+    logits = learned_logits(100, "flair")
     assert NAMES[int(logits.argmax())] == "flair", dict(zip(NAMES, logits.tolist(), strict=True))

@@ -240,3 +240,55 @@ def test_bad_configurations() -> None:
         MetaKDConfig(ratios="learnt")
     with pytest.raises(ValueError, match="meta_interval"):
         MetaKDConfig(meta_interval=0)
+
+
+class Normed(Decoder):
+    """The same decoder behind instance norms, as a planned U-Net has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.InstanceNorm1d(3, eps=1e-8) for _ in range(2))
+
+    def forward(self, skips: list[Tensor]) -> Tensor:
+        return super().forward([norm(skip) for norm, skip in zip(self.norms, skips, strict=True)])
+
+
+def meta_gradient(config: MetaKDConfig, net: MultiStreamUNet, data: Batch) -> Tensor:
+    made = method(config, meta=lambda: data)
+    assert made.importance is not None
+    made.importance.w.data = torch.tensor([0.3, -0.2, 0.1, 0.0])
+    seen: list[Tensor] = []
+    made.importance.apply = seen.append  # type: ignore[method-assign]
+    made.start_iteration(net, mse_loss, 0)
+    return seen[0]
+
+
+@pytest.mark.parametrize("statistics", ["reference", "own"])
+def test_norms_keep_the_statistics_of_the_unweighted_features(statistics: str) -> None:
+    """The gradient, by autograd of the objective written out: norm(s·f) by the moments of f, or by its own."""
+    net, data = network(), batch()
+    net.decoder = Normed()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = meta_gradient(MetaKDConfig(init="zeros", meta_steps=1, meta_statistics=statistics), net, data)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+    w = torch.tensor([0.3, -0.2, 0.1, 0.0], requires_grad=True)
+    with torch.no_grad():
+        streams = net.encode(data.images)
+        plain = net.fuse(streams)
+    skips = []
+    for weighted, reference in zip(net.fuse(streams, w.softmax(0), "all"), plain, strict=True):
+        moments = reference if statistics == "reference" else weighted
+        mean, variance = moments.mean(-1, keepdim=True), moments.var(-1, correction=0, keepdim=True)
+        skips.append((weighted - mean) / (variance + 1e-8).sqrt())
+    mse_loss(Decoder.forward(net.decoder, skips), data.target).backward()
+    assert w.grad is not None and w.grad.abs().max() > 1e-3
+    assert torch.allclose(found, w.grad, atol=1e-5)
+
+
+def test_the_released_code_has_norms_of_their_own() -> None:
+    net, data = network(), batch()
+    net.decoder = Normed()
+    code = meta_gradient(MetaKDConfig(meta_steps=1, fidelity="code"), net, data)
+    own = meta_gradient(MetaKDConfig(meta_steps=1, meta_scales="bottleneck", meta_statistics="own"), net, data)
+    assert torch.equal(code, own)
