@@ -7,6 +7,13 @@ from typing import Any
 
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metrics.regions import (
+    MYOPS_LABELS,
+    MYOPS_REGIONS,
+    PASSION_REGIONS,
+    Regions,
+    renumbered,
+)
 
 SHORT: Mapping[str, str] = {
     "whole_tumor": "WT",
@@ -17,6 +24,12 @@ SHORT: Mapping[str, str] = {
     "enhancing tumor": "ET",
 }
 """Names in ``dataset.json`` -> the field's own."""
+
+REPORTED: Mapping[str, Regions] = {
+    "myops2020": renumbered({**MYOPS_REGIONS, **PASSION_REGIONS}, MYOPS_LABELS),
+}
+"""Editions whose papers report other regions than ``dataset.json`` declares. MyoPS: the challenge's scar and edema with
+scar, and PASSION's blood pools and whole myocardium, each over the subject's volume."""
 
 
 def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -32,13 +45,16 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
         InputError: it declares no label but the background, or not the labels of its edition.
     """
     declared = _labels(dataset_json)
-    edition = EDITIONS.get(str(dataset_json.get("edition", "")).lower())
-    if edition is not None and edition.regions:
-        regions = {name: tuple(values) for name, values in edition.regions.items()}
+    name = str(dataset_json.get("edition", "")).lower()
+    edition = EDITIONS.get(name)
+    known = REPORTED.get(name) or (edition.regions if edition is not None else None)
+    if known:
+        regions = {region: tuple(values) for region, values in known.items()}
         lacking = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
         if lacking:
+            title = edition.title if edition is not None else name
             raise InputError(
-                f"dataset.json: a data set of {edition.title} has the label {min(lacking)}, but 'labels' does not "
+                f"dataset.json: a data set of {title} has the label {min(lacking)}, but 'labels' does not "
                 "declare it; take the key 'edition' out to evaluate the labels that are declared"
             )
     else:

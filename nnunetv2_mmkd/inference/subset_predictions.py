@@ -231,8 +231,20 @@ def _predict(
             for case, names in group:
                 data, properties = case.load()
                 masks = torch.stack([mask_of(predictor.modalities, available=name.split("+")) for name in names])
-                exporter.submit(case.identifier, names, predictor.predict_subsets(data, masks), properties)
+                logits = predictor.predict_subsets(data, masks)
+                _check_finite(logits, case.identifier, names)
+                exporter.submit(case.identifier, names, logits, properties)
                 bar.update()
+
+
+def _check_finite(logits: Tensor, case: str, names: Sequence[str]) -> None:
+    """NaN would become background without a word."""
+    for name, each in zip(names, logits, strict=True):
+        if not torch.isfinite(each).all():
+            raise InputError(
+                f"case {case} with {name}: the network's output is NaN or infinite. Its training has diverged, or half "
+                "precision overflows; nothing was written for this case"
+            )
 
 
 class _Exporter:

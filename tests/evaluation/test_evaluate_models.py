@@ -278,3 +278,16 @@ def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytes
 def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "a") == 1
     assert "nothing to evaluate" in capsys.readouterr().err
+
+
+def test_a_network_that_diverged_is_named(
+    home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = copies["SharedStreams"] / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)
+    for value in content["network_weights"].values():
+        value.fill_(torch.nan)
+    torch.save(content, checkpoint)
+    assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), "-f", "0") == 1
+    assert "the network's output is NaN" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("case_*"))

@@ -41,3 +41,11 @@ def test_label_values() -> None:
 def test_refused(dataset: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         evaluated_regions(dataset)
+
+
+def test_myops_is_scored_as_its_papers_do() -> None:
+    labels = {"background": 0, "myocardium": 1, "lv": 2, "rv": 3, "edema": 4, "scar": 5}
+    found = evaluated_regions({"labels": labels, "edition": "myops2020"})
+    assert found == {"scar": (5,), "edema_scar": (4, 5), "LV": (2,), "RV": (3,), "MYO": (1, 4, 5)}
+    with pytest.raises(InputError, match="label 2"):
+        evaluated_regions({"labels": {"background": 0, "myocardium": 1}, "edition": "myops2020"})

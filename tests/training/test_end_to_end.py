@@ -18,6 +18,7 @@ from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 from nnunetv2.run.run_training import run_training
 from tiny_nnunet import Home, differences, set_variables
 
+from nnunetv2_mmkd.evaluation.card import read_card, write_card
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 
 CPU = torch.device("cpu")
@@ -107,6 +108,7 @@ def test_export_install_predict_gives_the_same_bits(
 ) -> None:
     images = home.raw / home.dataset() / "imagesTr"
     before = probabilities(predictor_of(model), images, tmp_path / "before")
+    write_card(model, {"0": {"metric": "dice", "subsets": {}}})
     archive = tmp_path / "model.zip"
     export_pretrained_model(home.dataset(), str(archive), ("3d_fullres",), TRAINER, folds=(0,))
     elsewhere = tmp_path / "elsewhere"
@@ -117,6 +119,7 @@ def test_export_install_predict_gives_the_same_bits(
     assert installed.is_dir() and installed != model
     after = probabilities(predictor_of(installed), images, tmp_path / "after")
     assert np.array_equal(before, after)
+    assert read_card(json.loads((installed / "dataset.json").read_text())) == {"0": {"metric": "dice", "subsets": {}}}
 
 
 @pytest.mark.slow
