@@ -169,4 +169,4 @@ def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:
     """An iteration after the warm-up at which no rare event is due (unless it is due at every iteration)."""
     event = rare_event(trainer)
     first = trainer.warmup_iterations
-    return first if event is None else (first // event.interval + 1) * event.interval + 1
+    return first + 1 if event is None else (first // event.interval + 1) * event.interval + 1

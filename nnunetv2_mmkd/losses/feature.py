@@ -7,10 +7,11 @@ Legend: A available modalities of a sample, C channels, N positions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 
 def pairwise_distances(features: Tensor, p: int = 1, weight: Tensor | None = None) -> Tensor:
@@ -50,6 +51,12 @@ def _position_mean(values: Tensor, weight: Tensor | None) -> Tensor:
         return values.mean(-1)
     weight = weight.to(values).flatten()
     return (values * weight).sum(-1) / weight.sum().clamp_min(1e-8)
+
+
+def pooled_weight(valid: Tensor, spatial: torch.Size) -> Tensor:
+    """Share of valid voxels in each cell of a feature map: ``[1, *voxels]`` bool -> ``[*spatial]``."""
+    pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
+    return pool(valid[None].float(), tuple(spatial))[0, 0]
 
 
 class FillAgreement(NamedTuple):

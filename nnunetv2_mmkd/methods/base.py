@@ -2,7 +2,7 @@
 
 Nothing here knows of nnU-Net, of files or of segmentation: the classification task uses methods unchanged.
 
-Legend: B batch, M modalities.
+Legend: B batch, M modalities, K tasks (regions or classes).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +46,59 @@ class StepResult(TypedDict):
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Training cases that a method needs for itself.
+
+    Attributes:
+        kind: what for: ``"meta"`` (:attr:`Supply.next_meta_batch`) or ``"election"``
+            (:attr:`Supply.single_modality_dice`).
+        share: at most this share of the training cases, but at least one case.
+        most: at most so many cases; None: as many as the share says.
+        complete_first: whether complete cases are taken first, then those that miss least; otherwise a seeded draw
+            alone decides.
+        overlap: whether the cases are trained on all the same.
+    """
+
+    kind: str
+    share: float
+    most: int | None = None
+    complete_first: bool = False
+    overlap: bool = False
+
+
+class SingleModalityDice(Protocol):
+    """Predicts held-out cases with each of their modalities alone."""
+
+    def __call__(self, *, number: int, most_cases: int, soft: bool, window_step: float) -> Tensor:
+        """Dice of some election cases, the same on all ranks.
+
+        Args:
+            number: of the election, from 0: where the cases take turns it says whose turn it is.
+            most_cases: how many cases at most.
+            soft: Dice of probabilities, not of the segmentation.
+            window_step: step of a sliding window as a share of its size.
+
+        Returns:
+            ``[L, M, K]`` for L cases and K tasks; NaN where a case lacks the modality or the task's region.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class Supply:
     """What a trainer supplies to a method.
 
     Attributes:
         modalities: names of the M modalities.
         device: where the network lives.
-        next_meta_batch: a batch of the meta split (methods with ``needs_meta_split`` only).
+        next_meta_batch: a batch of the meta split (methods that hold one out only).
         average: averages tensors in place over the ranks of a distributed run.
         autocast: the context in which the network runs.
         warmup_iterations: length of the full-modality warm-up.
+        regions: names of the K tasks: foreground regions or classes.
+        iterations: length of the training; 0 if unknown.
+        single_modality_dice: of the election split (methods that hold one out only).
+        log: writes a line to the log of the training.
     """
 
     modalities: tuple[str, ...]
@@ -64,6 +107,10 @@ class Supply:
     average: Callable[[Sequence[Tensor]], None] = lambda tensors: None
     autocast: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
     warmup_iterations: int = 0
+    regions: tuple[str, ...] = ()
+    iterations: int = 0
+    single_modality_dice: SingleModalityDice | None = None
+    log: Callable[[str], None] = lambda text: None
 
 
 class Method:
@@ -73,12 +120,17 @@ class Method:
     ``Any`` because each method states what it calls).
 
     Attributes:
-        needs_meta_split: whether some training cases must be held out for :attr:`Supply.next_meta_batch`.
+        held_out: the training cases that the method needs for itself, or None.
     """
 
-    needs_meta_split: bool = False
+    held_out: HeldOut | None = None
     config: Any = None
     supply: Supply
+
+    @property
+    def needs_meta_split(self) -> bool:
+        """Whether the method asks for :attr:`Supply.next_meta_batch`."""
+        return self.held_out is not None and self.held_out.kind == "meta"
 
     def setup(self, supply: Supply) -> None:
         """Called once, before the first step."""

@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, pooled_weight
+from nnunetv2_mmkd.methods.base import Averages, Batch, HeldOut, Method, StepResult, Supply, TaskLoss
 from nnunetv2_mmkd.methods.importance import ImportanceWeights
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 
 HALF_PRECISION_SCALE = 1024.0
 """Factor on the meta-loss on CUDA, so that its gradient survives float16 (a power of two: exact to undo)."""
+
+META_SPLIT = HeldOut("meta", share=0.1, most=5, complete_first=True)
+"""Five cases are what the released code holds out."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class MetaKD(Method):
 
     def __init__(self, config: MetaKDConfig | None = None) -> None:
         self.config = config or MetaKDConfig()
-        self.needs_meta_split = self.config.ratios == "learned"
+        self.held_out = META_SPLIT if self.config.ratios == "learned" else None
         self.importance: ImportanceWeights | None = None
         self.meta_updates = 0
         self._averages = Averages()
@@ -150,7 +152,7 @@ class MetaKD(Method):
         ratio = None if self.importance is None else self.importance.ratios()
         terms, pairs = [], 0
         for sample, (modalities, features) in enumerate(streams.by_sample()):
-            weight = None if valid is None else _pooled(valid[sample], features.shape[2:])
+            weight = None if valid is None else pooled_weight(valid[sample], features.shape[2:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
                 distance = pairwise_distances(features, self.config.p, weight)  # Eq. (5)
             if ratio is not None:
@@ -248,9 +250,3 @@ class MetaKD(Method):
         if self.importance is not None:
             self.importance.load_state_dict(state["importance"])
             self.meta_updates = int(state["meta_updates"])
-
-
-def _pooled(valid: Tensor, spatial: torch.Size) -> Tensor:
-    """Share of valid voxels in each bottleneck cell: ``[1, *spatial]`` voxels -> ``[*spatial]`` cells."""
-    pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
-    return pool(valid[None].float(), tuple(spatial))[0, 0]

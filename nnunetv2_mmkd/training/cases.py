@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,15 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Batch, Method
+from nnunetv2_mmkd.methods.base import Batch, HeldOut, Method
 from nnunetv2_mmkd.modalities import FULL, indices
-from nnunetv2_mmkd.training.meta_split import split_meta
+from nnunetv2_mmkd.training.held_out import split_held_out
 from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
 from nnunetv2_mmkd.training.presence import blanking, undeclared_missing
 
-META_SPLIT_FILE = "mmkd_meta_split.json"
-
 
 class CasesMixin(nnUNetTrainer):
-    """Masks of the cases, the missing-rate table, the meta split and its loader."""
+    """Masks of the cases, the missing-rate table, the held-out split, and the loader of a meta split."""
 
     modalities: tuple[str, ...]
     method: Method
@@ -39,13 +38,13 @@ class CasesMixin(nnUNetTrainer):
     realised_missing_rates: dict[str, float]
     missing_table: dict[str, Any] | None = None
     training_cases: list[str]
-    meta_cases: list[str]
+    held_out_cases: Sequence[str] = ()
     undeclared: dict[str, list[str]]
     dataloader_meta: Any = None
     dataset_class: Any
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """As nnU-Net, without the cases of the meta split among those trained on."""
+        """As nnU-Net, without the held-out cases among those trained on."""
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         fold_cases = [str(case) for case in dataset_tr.identifiers]
         validation_cases = [str(case) for case in dataset_val.identifiers]
@@ -64,16 +63,24 @@ class CasesMixin(nnUNetTrainer):
         self.training_present = present_masks(fold_cases, self.modalities, declared, self.undeclared, masked)
         self.validation_present = present_masks(validation_cases, self.modalities, declared, self.undeclared)
         self.realised_missing_rates = realised_rates(self.training_present, self.modalities)
-        self.training_cases, self.meta_cases = fold_cases, []
-        if self.method.needs_meta_split:
-            self.training_cases, self.meta_cases = self._meta_split(fold_cases)
+        self.training_cases, self.held_out_cases = fold_cases, []
+        wanted, told = self.method.held_out, "none held out"
+        if wanted is not None:
+            self.training_cases, self.held_out_cases = self._held_out_split(fold_cases, wanted)
             dataset_tr = self.dataset_class(self.preprocessed_dataset_folder, self.training_cases)
+            told = f"{len(self.held_out_cases)} of the fold's {len(fold_cases)} in the {wanted.kind} split"
+            told += " (trained on all the same)" if wanted.overlap else " (not trained on)"
         self.print_to_log_file(
-            f"{len(self.training_cases)} training cases, {len(self.meta_cases)} in the meta split, "
-            f"{len(validation_cases)} validation cases; missing rates of the training cases: "
+            f"{len(self.training_cases)} training cases, {told}, {len(validation_cases)} validation cases; missing "
+            "rates of the fold's training cases: "
             + ", ".join(f"{name} {rate:.3f}" for name, rate in self.realised_missing_rates.items())
         )
         return dataset_tr, dataset_val
+
+    @property
+    def meta_cases(self) -> list[str]:
+        """The held-out cases, if they are for meta-updates."""
+        return list(self.held_out_cases) if self.method.needs_meta_split else []
 
     def _read_missing_table(self) -> dict[str, Any] | None:
         """The table that the trainer's name asks for; a copy goes into the fold folder."""
@@ -91,21 +98,21 @@ class CasesMixin(nnUNetTrainer):
             write_json(table, Path(self.output_folder) / path.name)
         return table
 
-    def _meta_split(self, fold_cases: list[str]) -> tuple[list[str], list[str]]:
-        """Training and meta cases; a resumed training keeps the split it was started with."""
-        path = Path(self.output_folder) / META_SPLIT_FILE
+    def _held_out_split(self, fold_cases: list[str], wanted: HeldOut) -> tuple[list[str], list[str]]:
+        """Training and held-out cases; a resumed training keeps the split it was started with."""
+        path = Path(self.output_folder) / f"mmkd_{wanted.kind}_split.json"
         if self.current_epoch > 0 and path.is_file():
             stored = json.loads(path.read_text())
-            if sorted(stored["training"] + stored["meta"]) == sorted(fold_cases):
-                return list(stored["training"]), list(stored["meta"])
+            if {*stored["training"], *stored[wanted.kind]} == set(fold_cases):
+                return list(stored["training"]), list(stored[wanted.kind])
             raise InputError(
                 f"{path} does not hold the training cases of fold {self.fold}: the split of the data set has changed "
                 "since this training was started. Restore splits_final.json or start a new training"
             )
-        training, meta = split_meta(fold_cases, self.training_present)
+        training, held_out = split_held_out(fold_cases, self.training_present, wanted)
         if self.local_rank == 0:
-            write_json({"training": training, "meta": meta}, path)
-        return training, meta
+            write_json({"training": training, wanted.kind: held_out}, path)
+        return training, held_out
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """As nnU-Net, and a loader of the meta split with the augmentation of training."""

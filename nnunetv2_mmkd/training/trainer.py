@@ -30,13 +30,14 @@ from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.cases import CasesMixin
 from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
+from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
 from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
 
 CLIP = 12.0
 """Norm to which nnU-Net clips gradients."""
 
 
-class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUNetTrainer):
+class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, CasesMixin, nnUNetTrainer):
     """An ``nnUNetTrainer`` for any subset of the modalities. Variants choose; they do not implement.
 
     nnU-Net's planning, augmentation, optimiser, schedule, logging, checkpoints, export and validation stay as they
@@ -152,14 +153,19 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
                 "modalities cannot be detected: name them at prediction (`mmkd predict`, or "
                 f"{MISSING_VARIABLE} under nnUNetv2_predict)"
             )
+        held_out = self.method.held_out
         self.method.setup(
             Supply(
                 modalities=self.modalities,
                 device=self.device,
-                next_meta_batch=self.next_meta_batch if self.method.needs_meta_split else None,
+                next_meta_batch=self.next_meta_batch if held_out and held_out.kind == "meta" else None,
                 average=gradients.average,
                 autocast=self.autocast,
                 warmup_iterations=self.warmup_iterations,
+                regions=tuple(task_labels(self.label_manager)),
+                iterations=self.num_epochs * self.num_iterations_per_epoch,
+                single_modality_dice=self.single_modality_dice if held_out and held_out.kind == "election" else None,
+                log=self.print_to_log_file,
             )
         )
         for module in self.method.trainable():
@@ -206,7 +212,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, CasesMixin, nnUN
             "subset_law": asdict(self.subset_law),
             "warmup_iterations": self.warmup_iterations,
             "training_cases": len(self.training_cases),
-            "meta_cases": self.meta_cases,
+            "held_out": {self.method.held_out.kind: self.held_out_cases} if self.method.held_out else {},
             "realised_missing_rates": self.realised_missing_rates,
             "undeclared_missing": self.undeclared,
         }

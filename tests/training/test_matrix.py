@@ -12,6 +12,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
 
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
@@ -27,7 +28,9 @@ MATRIX = [
 ]
 
 
-@pytest.mark.parametrize("trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout, nnUNetTrainerLCKD], ids=lambda c: c.__name__
+)
 @pytest.mark.parametrize(("modalities", "labels", "configuration", "identifier"), MATRIX)
 def test_trains_and_predicts(
     home: Home,

@@ -11,9 +11,10 @@ import pytest
 from tiny_nnunet import CASES, Home, start
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.metakd import META_SPLIT
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD, nnUNetTrainerUniformKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
-from nnunetv2_mmkd.training.meta_split import split_meta
+from nnunetv2_mmkd.training.held_out import split_held_out
 
 FULL = np.ones(4, dtype=bool)
 
@@ -24,7 +25,7 @@ def names(count: int) -> list[str]:
 
 @pytest.mark.parametrize(("cases", "held_out"), [(2, 1), (9, 1), (19, 1), (20, 2), (49, 4), (50, 5), (285, 5)])
 def test_at_most_five_cases_and_a_tenth(cases: int, held_out: int) -> None:
-    training, meta = split_meta(names(cases), dict.fromkeys(names(cases), FULL))
+    training, meta = split_held_out(names(cases), dict.fromkeys(names(cases), FULL), META_SPLIT)
     assert len(meta) == held_out and sorted(training + meta) == names(cases)
 
 
@@ -32,20 +33,21 @@ def test_complete_cases_first_then_those_that_miss_least() -> None:
     present = {case: np.array([True, False, False, False]) for case in names(30)}
     present["case_007"] = FULL
     present["case_011"] = np.array([True, True, True, False])
-    assert split_meta(names(20), present)[1] == ["case_007", "case_011"]
+    assert split_held_out(names(20), present, META_SPLIT)[1] == ["case_007", "case_011"]
     present["case_003"] = present["case_019"] = FULL
-    assert set(split_meta(names(30), present)[1]) == {"case_003", "case_007", "case_019"}
+    assert set(split_held_out(names(30), present, META_SPLIT)[1]) == {"case_003", "case_007", "case_019"}
 
 
 def test_the_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     present = dict.fromkeys(names(50), FULL)
-    assert split_meta(names(50), present) == split_meta(names(50)[::-1], present)
-    assert split_meta(names(50), present)[1] != split_meta(names(50), present, seed=1)[1]
+    first = split_held_out(names(50), present, META_SPLIT)
+    assert first == split_held_out(names(50)[::-1], present, META_SPLIT)
+    assert first[1] != split_held_out(names(50), present, META_SPLIT, seed=1)[1]
 
 
 def test_one_case_cannot_be_split() -> None:
     with pytest.raises(InputError, match="only 1"):
-        split_meta(["a"], {"a": FULL})
+        split_held_out(["a"], {"a": FULL}, META_SPLIT)
 
 
 def seen(loader: Any, batches: int = 12) -> set[str]:

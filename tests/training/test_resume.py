@@ -11,10 +11,12 @@ import pytest
 import torch
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from tiny_nnunet import Home, differences, start
+from tiny_nnunet import Home, differences, start, steps
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
@@ -49,11 +51,19 @@ class MetaKDRun(SameBatches, nnUNetTrainerMetaKD):
     warmup_from_iterations = 1
 
 
+class LCKDRun(SameBatches, nnUNetTrainerLCKD):
+    config = LCKDConfig(election_interval=2, least_elections=0, election_share=0.5, most_cases=1)
+
+
+class LCKDSingleRun(SameBatches, nnUNetTrainerLCKDSingleTeacher):
+    config = LCKDConfig(teachers="most_frequent", election_interval=2, least_elections=0, first_election=1)
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
 
 
-@pytest.mark.parametrize("trainer_class", [MetaKDRun, ControlRun], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("trainer_class", [MetaKDRun, LCKDRun, LCKDSingleRun, ControlRun], ids=lambda c: c.__name__)
 def test_resumed_equals_uninterrupted(
     home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +108,12 @@ def test_resumed_equals_uninterrupted(
         assert whole["mmkd"]["method"]["meta_updates"] == 10  # 2 at each of the iterations 0, 2, 4, 6, 8
         adam = whole["mmkd"]["method"]["importance"]["optimizer"]["state"][0]
         assert float(adam["step"]) == 10 and adam["exp_avg"].abs().sum() > 0
+    if trainer_class in (LCKDRun, LCKDSingleRun):
+        elections = whole["mmkd"]["method"]["elections"]
+        first = trainer_class.config.first_election
+        assert [election["iteration"] for election in elections] == list(range(first, 3 * EPOCHS, 2))
+        assert not torch.equal(elections[0]["dice"], elections[-1]["dice"])
+        assert whole["logging"]["mmkd/elections/so far"][-1] == len(elections)
 
 
 def plain(value: Any) -> bool:
@@ -108,8 +124,10 @@ def plain(value: Any) -> bool:
     return value is None or type(value) in (torch.Tensor, int, float, str, bool)
 
 
-def test_the_checkpoint_has_one_plain_key_more_than_nnunets(home: Home, tmp_path: Path) -> None:
-    ours, stock = start(home.trainer(nnUNetTrainerMetaKD)), start(home.trainer(nnUNetTrainer))
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerLCKD], ids=lambda c: c.__name__)
+def test_the_checkpoint_has_one_plain_key_more_than_nnunets(home: Home, trainer_class: type, tmp_path: Path) -> None:
+    ours, stock = start(home.trainer(trainer_class)), start(home.trainer(nnUNetTrainer))
+    steps(ours, [next(ours.dataloader_train)])
     for name, trainer in (("ours", ours), ("stock", stock)):
         trainer.save_checkpoint(str(tmp_path / f"{name}.pth"))
     saved, host = (torch.load(tmp_path / f"{name}.pth", weights_only=False) for name in ("ours", "stock"))
