@@ -20,6 +20,7 @@ from torch import Tensor
 from nnunetv2_mmkd.methods.base import HeldOut
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.training.election import dice_by_task, task_labels
 from nnunetv2_mmkd.training.held_out import split_held_out
 
@@ -239,12 +240,19 @@ def test_a_real_step_distils_from_who_was_elected(home: Home, trainer_class: typ
     assert "-> t1ce" in log_of(trainer) and "teachers:" in log_of(trainer)
 
 
-def test_nothing_of_the_method_is_in_the_deployed_network(home: Home) -> None:
-    from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
+def test_without_distillation_it_is_the_network_alone(home: Home) -> None:
+    """Nothing of the method is in the deployed network, and with alpha = 0 it trains as nnUNetTrainerSharedStreams."""
 
-    ours, plain = start(home.trainer(nnUNetTrainerLCKD)), start(home.trainer(nnUNetTrainerSharedStreams))
+    class Alone(nnUNetTrainerLCKD):
+        config = LCKDConfig(alpha=0, election_interval=2)
+
+    ours, plain = start(home.trainer(Alone)), start(home.trainer(nnUNetTrainerSharedStreams))
     assert ours.network.state_dict().keys() == plain.network.state_dict().keys()
     assert len(ours.optimizer.param_groups) == 1
+    same_start(ours, plain)
+    batches = [next(plain.dataloader_train) for _ in range(3)]
+    assert steps(ours, batches) == steps(plain, batches)
+    assert differences(ours.network.state_dict(), plain.network.state_dict()) == []
 
 
 def test_a_short_training_elects_logs_and_draws(home: Home) -> None:
