@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", BRATS2018.name, *sys.argv[1:]]))
+    sys.exit(main(["convert", "brats2018", *sys.argv[1:]]))

@@ -42,16 +42,22 @@ class EditionSpec:
         dataset_name: default name, without ``DatasetXXX_``.
         case_pattern: regular expression that a case's directory name matches as a whole.
         channels: modalities in channel order.
+        grid: shape of all its images, or None where it varies. It tells editions apart; converting works on any grid.
         label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
         regions: region name -> nnU-Net values it contains, large regions first.
         regions_class_order: nnU-Net value that each region paints, in the order of ``regions``.
         classes: class name -> nnU-Net value, without background.
+        patient_pattern: regular expression for the start of a case's name that names the patient.
+        sibling_pattern: what a case's name matches besides ``case_pattern`` where other editions share that; it only
+            tells editions apart (:mod:`.recognise`).
+        folder_pattern: what the name of a folder above the cases holds; it only tells editions apart.
         submission_name: file name in a submission; ``{case}`` is the case's name.
         submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
         submission_dtype: voxel type in a submission.
         reference: where the data come from.
         licence: terms of use.
         citation: what to cite.
+        notes: facts that rest on little evidence, and what that means for the user.
 
     Raises:
         InputError: the spec contradicts itself.
@@ -67,12 +73,17 @@ class EditionSpec:
     regions: Mapping[str, tuple[int, ...]]
     regions_class_order: tuple[int, ...]
     classes: Mapping[str, int]
+    grid: tuple[int, int, int] | None = None
+    patient_pattern: str = r".+"
+    sibling_pattern: str = r".+"
+    folder_pattern: str = r"(?!)"
     submission_name: str = "{case}.nii.gz"
     submission_labels: Mapping[int, int] | None = None
     submission_dtype: str = "uint8"
     reference: str = ""
     licence: str = ""
     citation: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def require(condition: bool, what: str) -> None:
@@ -105,11 +116,20 @@ class EditionSpec:
         """Whether a directory of this name is a case."""
         return re.fullmatch(self.case_pattern, directory_name) is not None
 
+    def patient(self, case: str) -> str:
+        """The patient a case belongs to; cases of one patient belong on one side of a split."""
+        match = re.match(self.patient_pattern, case)
+        return case if match is None else match.group()
+
+    def to_edition(self) -> dict[int, int]:
+        """nnU-Net value -> value on disk (the smallest, where several were merged)."""
+        return {value: on_disk for on_disk, value in sorted(self.label_map.items(), reverse=True)}
+
     def to_submission(self) -> dict[int, int]:
         """nnU-Net value -> value in a submission."""
         if self.submission_labels is not None:
             return dict(self.submission_labels)
-        return {value: on_disk for on_disk, value in self.label_map.items()}
+        return self.to_edition()
 
     def channel_names(self) -> dict[str, str]:
         """``dataset.json["channel_names"]``."""

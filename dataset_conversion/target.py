@@ -145,6 +145,7 @@ def _case_map(spec: EditionSpec, cases: Sequence[CaseFiles], records: Sequence[C
             "source": files.relative,
             "path": str(files.folder),
             "grade": files.grade,
+            "patient": spec.patient(files.case),
             "modalities": [channel.name for channel in spec.channels if channel.name not in missing[files.case]],
             "images": "imagesTs" if files.label is None else "imagesTr",
         }

@@ -17,7 +17,7 @@ from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.dataset_conversion import editions
 from nnunetv2_mmkd.dataset_conversion.convert import convert
 from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018, EDITIONS
+from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018
 
 CASE = "Brats18_TCIA01_001_1"
 
@@ -69,24 +69,6 @@ def test_classes_name_and_cli(tmp_path: Path, raw: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as left:
         main(["convert", "--list"])
     assert left.value.code == 0 and "Dataset501_BraTS2018" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
-def test_regions_round_trip_through_nnunet(spec) -> None:
-    import torch
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
-
-    from nnunetv2_mmkd.modalities import canonical
-
-    declared, order = spec.dataset_labels("regions")
-    manager = LabelManager({name: tuple(v) if isinstance(v, list) else v for name, v in declared.items()}, order)
-    values = torch.tensor(sorted(spec.label_map.values()))
-    heads = [torch.isin(values, torch.tensor(region)).float() for region in spec.regions.values()]
-    decoded = manager.convert_probabilities_to_segmentation(torch.stack(heads)[:, None, None])
-    back = spec.to_submission()
-    assert {back[int(value)] for value in values} == set(spec.allowed_labels)
-    assert decoded.flatten().tolist() == values.tolist()
-    assert [canonical(channel.display) for channel in spec.channels] == [channel.name for channel in spec.channels]
 
 
 def test_missing_files_become_zero_images(tmp_path: Path, raw: Path) -> None:

@@ -1,0 +1,257 @@
+"""The editions of BraTS, one declarative spec each.
+
+One value means one tissue in all of them, whatever the value on disk: 1 edema, 2 necrosis and non-enhancing tumour,
+3 enhancing tumour, 4 what only some editions have. So a model of one edition can be scored on another. The order is
+from large to small, because nnU-Net's region decoding paints in that order.
+
+What rests on little evidence stands in each spec's ``notes``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec
+
+BRATS_CHANNELS = (
+    Channel("t1", "T1", ("t1", "t1n")),
+    Channel("t1ce", "T1ce", ("t1ce", "t1c", "t1gd")),
+    Channel("t2", "T2", ("t2", "t2w")),
+    Channel("flair", "FLAIR", ("flair", "t2f")),
+)
+"""The four sequences of BraTS, in nnU-Net's customary order."""
+
+SRI24 = (240, 240, 155)
+"""Grid of the SRI24 atlas, 1 mm: that of nearly all editions."""
+
+CITATION = (
+    "Menze et al., IEEE Transactions on Medical Imaging 2015, doi:10.1109/TMI.2014.2377694",
+    "Bakas et al., Scientific Data 2017, doi:10.1038/sdata.2017.117",
+    "Bakas et al., arXiv:1811.02629",
+)
+"""What every edition of BraTS on glioma asks to cite."""
+
+CITATION_2021 = ("Baid et al., arXiv:2107.02314", *CITATION[:2])
+
+_REGISTRATION = "registration with the organisers; free for research; no redistribution"
+_SYNAPSE = "registration on Synapse; free for research under its conditions of use; no redistribution"
+
+BRATS2018 = EditionSpec(
+    name="brats2018",
+    title="BraTS 2018",
+    dataset_id=501,
+    dataset_name="BraTS2018",
+    case_pattern=r"(?i:brats18)_.+_\d+",
+    channels=BRATS_CHANNELS,
+    grid=SRI24,
+    # On disk: 1 necrosis and non-enhancing core, 2 edema, 4 enhancing tumour.
+    label_map={0: 0, 1: 2, 2: 1, 4: 3},
+    regions={"whole_tumor": (1, 2, 3), "tumor_core": (2, 3), "enhancing_tumor": (3,)},
+    regions_class_order=(1, 2, 3),
+    classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3},
+    reference="https://www.med.upenn.edu/sbia/brats2018/data.html",
+    licence=_REGISTRATION,
+    citation=CITATION,
+)
+
+BRATS2019 = replace(
+    BRATS2018,
+    name="brats2019",
+    title="BraTS 2019",
+    dataset_id=502,
+    dataset_name="BraTS2019",
+    case_pattern=r"(?i:brats19)_.+_\d+",
+    reference="https://www.med.upenn.edu/cbica/brats2019/data.html",
+)
+
+BRATS2020 = replace(
+    BRATS2018,
+    name="brats2020",
+    title="BraTS 2020",
+    dataset_id=503,
+    dataset_name="BraTS2020",
+    case_pattern=r"(?i:brats20_(training|validation|testing))_\d{3}",
+    reference="https://www.med.upenn.edu/cbica/brats2020/data.html",
+)
+
+BRATS2021 = replace(
+    BRATS2018,
+    name="brats2021",
+    title="BraTS 2021",
+    dataset_id=504,
+    dataset_name="BraTS2021",
+    case_pattern=r"(?i:brats2021)_\d{5}",
+    reference="https://www.synapse.org/Synapse:syn25829067",
+    licence=f"{_SYNAPSE}; the copy at The Cancer Imaging Archive is CC BY 4.0",
+    citation=CITATION_2021,
+)
+
+BRATS2023_GLI = replace(
+    BRATS2021,
+    name="brats2023-gli",
+    title="BraTS 2023 GLI",
+    dataset_id=505,
+    dataset_name="BraTS2023GLI",
+    case_pattern=r"(?i:brats-gli)-\d{5}-\d{3}",
+    patient_pattern=r"(?i:brats-gli)-\d{5}",
+    sibling_pattern=r".*-0\d\d",  # time points of 2024 begin at 100
+    folder_pattern=r"(?i)brats[-_ ]?2023",
+    # On disk: 1 necrosis and non-enhancing core, 2 edema (SNFH), 3 enhancing tumour.
+    label_map={0: 0, 1: 2, 2: 1, 3: 3},
+    reference="https://www.synapse.org/Synapse:syn51156910",
+    licence=_SYNAPSE,
+    citation=CITATION_2021,
+    notes=("That BraTS-GLI-ddddd-000 is BraTS2021_ddddd rests on several third parties' word.",),
+)
+
+BRATS2023_MEN = replace(
+    BRATS2023_GLI,
+    name="brats2023-men",
+    title="BraTS 2023 MEN",
+    dataset_id=506,
+    dataset_name="BraTS2023MEN",
+    case_pattern=r"(?i:brats-men)-\d{5}-\d{3}",
+    patient_pattern=r"(?i:brats-men)-\d{5}",
+    sibling_pattern=r".+",
+    citation=("LaBella et al., arXiv:2305.07642",),
+    notes=(),
+)
+
+BRATS2023_MET = replace(
+    BRATS2023_GLI,
+    name="brats2023-met",
+    title="BraTS 2023 MET",
+    dataset_id=507,
+    dataset_name="BraTS2023MET",
+    case_pattern=r"(?i:brats-met)-\d{5}-\d{3}",
+    patient_pattern=r"(?i:brats-met)-\d{5}",
+    sibling_pattern=r".+",
+    citation=("Moawad et al., arXiv:2306.00838",),
+    notes=("Part of the additional training data is said to have only some of the labels.",),
+)
+
+BRATS2023_PED = replace(
+    BRATS2023_GLI,
+    name="brats2023-ped",
+    title="BraTS 2023 PED",
+    dataset_id=508,
+    dataset_name="BraTS2023PED",
+    case_pattern=r"(?i:brats-ped)-\d{5}-\d{3}",
+    patient_pattern=r"(?i:brats-ped)-\d{5}",
+    sibling_pattern=r".+",
+    citation=("Kazerooni et al., arXiv:2305.17033",),
+    notes=(),
+)
+
+BRATS2023_SSA = replace(
+    BRATS2023_GLI,
+    name="brats2023-ssa",
+    title="BraTS 2023 SSA",
+    dataset_id=509,
+    dataset_name="BraTS2023SSA",
+    case_pattern=r"(?i:brats-ssa)-\d{5}-\d{3}",
+    patient_pattern=r"(?i:brats-ssa)-\d{5}",
+    sibling_pattern=r".+",
+    citation=("Adewole et al., arXiv:2305.19369",),
+    notes=(),
+)
+
+BRATS2024_GLI = replace(
+    BRATS2023_GLI,
+    name="brats2024-gli",
+    title="BraTS 2024 GLI (post-treatment)",
+    dataset_id=510,
+    dataset_name="BraTS2024GLI",
+    grid=(182, 218, 182),
+    sibling_pattern=r".*-1\d\d",
+    folder_pattern=r"(?i)brats[-_ ]?2024|^training_data|^validation_data",
+    # On disk as in 2023, and 4 is the resection cavity, which is not part of the whole tumour.
+    label_map={0: 0, 1: 2, 2: 1, 3: 3, 4: 4},
+    regions={
+        "whole_tumor": (1, 2, 3),
+        "tumor_core": (2, 3),
+        "enhancing_tumor": (3,),
+        "resection_cavity": (4,),
+    },
+    regions_class_order=(1, 2, 3, 4),
+    classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "resection_cavity": 4},
+    reference="https://www.synapse.org/Synapse:syn53708249",
+    licence=f"{_SYNAPSE}; third parties report CC BY-NC 4.0",
+    citation=("de Verdier et al., arXiv:2405.18368",),
+    notes=(
+        "CC BY-NC 4.0 is third parties' word.",
+        "Three pairs of identical scans under different patients were reported once: a split cannot know of them.",
+    ),
+)
+
+BRATS2024_MET = replace(
+    BRATS2023_MET,
+    name="brats2024-met",
+    title="BraTS 2024 MET",
+    dataset_id=511,
+    dataset_name="BraTS2024MET",
+    folder_pattern=r"(?i)brats[-_ ]?2024",
+    reference=BRATS2024_GLI.reference,
+    licence=BRATS2024_GLI.licence,
+    notes=(
+        "The folder '..._2-fixed-cases' replaces cases of '..._2': reported by few.",
+        "The citation is that of 2023.",
+    ),
+)
+
+BRATS2024_PED = replace(
+    BRATS2023_PED,
+    name="brats2024-ped",
+    title="BraTS 2024 PED",
+    dataset_id=512,
+    dataset_name="BraTS2024PED",
+    folder_pattern=r"(?i)brats[-_ ]?(peds?[-_ ]?)?2024|^brats-peds-v1",
+    # On disk: 1 enhancing, 2 non-enhancing, 3 cystic component, 4 edema; another order than in 2023.
+    label_map={0: 0, 1: 3, 2: 2, 3: 4, 4: 1},
+    regions={
+        "whole_tumor": (1, 2, 3, 4),
+        "tumor_core": (2, 3, 4),
+        "enhancing_tumor": (3,),
+        "cystic_component": (4,),
+    },
+    regions_class_order=(1, 2, 3, 4),
+    classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "cystic_component": 4},
+    reference=BRATS2024_GLI.reference,
+    licence=BRATS2024_GLI.licence,
+    citation=("Kazerooni et al., arXiv:2404.15009",),
+)
+
+BRATS2024_SSA = replace(
+    BRATS2023_SSA,
+    name="brats2024-ssa",
+    title="BraTS 2024 SSA",
+    dataset_id=513,
+    dataset_name="BraTS2024SSA",
+    folder_pattern=r"(?i)brats[-_ ]?2024",
+    reference=BRATS2024_GLI.reference,
+    licence=BRATS2024_GLI.licence,
+    notes=("The training cases are those of 2023: only the name of the folder tells the two apart.",),
+)
+
+BRATS2024_GOAT = replace(
+    BRATS2023_GLI,
+    name="brats2024-goat",
+    title="BraTS 2024 GoAT",
+    dataset_id=514,
+    dataset_name="BraTS2024GoAT",
+    case_pattern=r"(?i:brats-goat)-\d{5}",
+    patient_pattern=r".+",
+    sibling_pattern=r".+",
+    folder_pattern=r"(?i)goat",
+    reference=BRATS2024_GLI.reference,
+    licence=BRATS2024_GLI.licence,
+    citation=CITATION_2021,
+    notes=("The number of cases is known from one source.", "The citation is that of BraTS 2021."),
+)
+
+BRATS_EDITIONS = (
+    *(BRATS2018, BRATS2019, BRATS2020, BRATS2021),
+    *(BRATS2023_GLI, BRATS2023_MEN, BRATS2023_MET, BRATS2023_PED, BRATS2023_SSA),
+    *(BRATS2024_GLI, BRATS2024_MET, BRATS2024_PED, BRATS2024_SSA, BRATS2024_GOAT),
+)
+"""All of them."""
