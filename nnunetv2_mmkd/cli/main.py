@@ -19,6 +19,8 @@ VERBS: dict[str, str] = {
     "env": "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers",
     "phantom": "write a data set of digital brain-tumour phantoms in BraTS 2018 layout",
     "convert": "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome",
+    "splits": "write splits_final.json from the literature's case lists, by patients or by institutions",
+    "rates": "write a missing-rate table: by rates and a seed, from the literature's CSV, or by institution",
     "train": "nnUNetv2_train with its own flags, our trainers found",
     "predict": "nnUNetv2_predict with its own flags, and --missing / --available",
     "evaluate": "all subsets of the modalities: scores, the papers' tables, pictures, performance card",

@@ -1,0 +1,144 @@
+"""A data set as splits and missing-rate tables see it: its training cases, modalities and folder for preprocessed data.
+
+It need not come from this package's converter, and it need not be preprocessed yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_mmkd.dataset_conversion.nifti import write_whole
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.names import canonical, modality_names
+from nnunetv2_mmkd.paths import require_variables
+
+SPLITS = "splits_final.json"
+"""nnU-Net's file with the folds, in the data set's folder of ``nnUNet_preprocessed``."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set of nnU-Net.
+
+    Attributes:
+        name: ``DatasetXXX_<name>``.
+        preprocessed: its folder in ``nnUNet_preprocessed``, which may not exist yet.
+        cases: identifiers of the cases with a label, sorted.
+        modalities: canonical names in channel order.
+        missing: case -> canonical names of the modalities it lacks anyway (``missing_modalities``).
+        aliases: case -> other names that lists may use for it (``case_map.json`` of ``mmkd convert``).
+    """
+
+    name: str
+    preprocessed: Path
+    cases: tuple[str, ...]
+    modalities: tuple[str, ...]
+    missing: Mapping[str, tuple[str, ...]]
+    aliases: Mapping[str, tuple[str, ...]]
+
+
+def read_data_set(dataset_id: int) -> DataSet:
+    """Find a data set by its number: raw data where they are, else preprocessed ones.
+
+    Raises:
+        InputError: a variable of nnU-Net is not set; no data set or several of this number; no ``dataset.json``; no
+            case with a label.
+    """
+    require_variables(["nnUNet_preprocessed"])
+    homes = [Path(os.environ[name]) for name in ("nnUNet_raw", "nnUNet_preprocessed") if os.environ.get(name)]
+    names = {path.name for home in homes for path in home.glob(f"Dataset{dataset_id:03d}_*") if path.is_dir()}
+    where = " and ".join(map(str, homes))
+    if len(names) != 1:
+        found = f"several data sets: {', '.join(sorted(names))}" if names else "no data set"
+        raise InputError(f"-d {dataset_id}: there is {found} of this number in {where}")
+    (name,) = names
+    folders = [home / name for home in homes if (home / name / "dataset.json").is_file()]
+    if not folders:
+        raise InputError(f"{name} has no dataset.json in {where}: finish its conversion first")
+    content = read_json(folders[0] / "dataset.json")
+    cases = _labelled_cases(folders[0], content)
+    if not cases:
+        raise InputError(f"{folders[0]} has no case with a label: there is nothing to split")
+    declared = content.get("missing_modalities", {})
+    return DataSet(
+        name=name,
+        preprocessed=Path(os.environ["nnUNet_preprocessed"]) / name,
+        cases=cases,
+        modalities=modality_names(content),
+        missing={case: tuple(map(canonical, declared[case])) for case in cases if case in declared},
+        aliases=_aliases(folders[0] / "case_map.json"),
+    )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): restore it") from error
+
+
+def some(names: Iterable[str], limit: int = 20) -> str:
+    """The first names and how many more there are, for messages."""
+    names = list(names)
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f", and {more} more" if more > 0 else "")
+
+
+def as_json(content: Any) -> bytes:
+    """A JSON file's bytes."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def check_free(path: Path, content: Any, overwrite: bool) -> None:
+    """Check that a file may be written: it is not there, says the same already, or may be overwritten.
+
+    Raises:
+        InputError: it is there and says something else.
+    """
+    if path.is_file() and not overwrite and read_json(path) != content:
+        raise InputError(
+            f"{path} is there already and says something else; models may have been trained with it. Choose "
+            "--overwrite to replace it"
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all; its folder is made where it is not there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+    write_whole(path, as_json(content))
+
+
+def _labelled_cases(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names as nnU-Net makes them: the keys of ``dataset``, or the labels without the file ending."""
+    if "dataset" in content:
+        return tuple(sorted(content["dataset"]))
+    ending = str(content.get("file_ending", ".nii.gz"))
+    labels = next((folder / name for name in ("labelsTr", "gt_segmentations") if (folder / name).is_dir()), None)
+    if labels is None:
+        raise InputError(f"{folder} has neither labelsTr nor gt_segmentations: its training cases are not known")
+    found = (path.name for path in labels.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
+    return tuple(sorted(name[: -len(ending)] for name in found))
+
+
+def _aliases(case_map: Path) -> dict[str, tuple[str, ...]]:
+    if not case_map.is_file():
+        return {}
+    sources = {str(case): str(entry.get("source", "")) for case, entry in read_json(case_map).items()}
+    return {case: (source, source.rsplit("/", 1)[-1]) for case, source in sources.items() if source}

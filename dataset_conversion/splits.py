@@ -1,0 +1,262 @@
+"""Splits: the literature's case lists, patients or institutions -> nnU-Net's ``splits_final.json`` and a test list.
+
+``mmkd_test_cases.json`` beside it holds ``{"source": ..., "folds": [[case, ...], ...]}``: the test cases of each fold.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list, read_table
+from nnunetv2_mmkd.dataset_conversion.data_set import SPLITS, DataSet, check_free, read_data_set, some, write_json
+from nnunetv2_mmkd.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+TEST_CASES = "mmkd_test_cases.json"
+"""The test cases of each fold. nnU-Net does not read it."""
+
+PATIENT_KEY = r"(BraTS-[A-Za-z]+(?:-RT)?-\d+)-\d+"
+"""Patient of a BraTS case with time point: ``BraTS-GLI-00001-000`` -> ``BraTS-GLI-00001``."""
+
+ROLE = re.compile(r"(?<![a-z])(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE)
+"""The word in a list's name that says what it is."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: cases, sorted."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WrittenSplits:
+    """What was written: the folds and the file."""
+
+    folds: tuple[Fold, ...]
+    path: Path
+
+    def lines(self) -> list[str]:
+        """For the user: the size of each fold, and where the file is."""
+        told = []
+        for number, fold in enumerate(self.folds):
+            test = f", {len(fold.test)} test" if fold.test else ""
+            told.append(f"fold {number}: {len(fold.train)} training, {len(fold.val)} validation{test} cases")
+        return [*told, str(self.path)]
+
+
+def write_splits(
+    dataset_id: int,
+    how: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    patient_key: str | None = None,
+    partial: bool = False,
+    overwrite: bool = False,
+) -> WrittenSplits:
+    """Write the splits of a data set into its folder of ``nnUNet_preprocessed``, which is made if it is not there.
+
+    Args:
+        dataset_id: number of the data set.
+        how: ``["patients"]``, ``["institutions", CSV]``, or files with train, val and test lists.
+        folds: number of folds, not with lists.
+        seed: shuffles patients or institutions.
+        patient_key: see :func:`patient_of`.
+        partial: leave out ids of lists that the data set does not have.
+        overwrite: replace splits that are there.
+
+    Raises:
+        InputError: see the message; nothing is written then.
+    """
+    data = read_data_set(dataset_id)
+    patients = {case: patient_of(case, patient_key) for case in data.cases}
+    if list(how) == ["patients"]:
+        made, source = group_folds(patients, folds, seed), f"patients, {folds} folds, seed {seed}"
+    elif how and how[0] == "institutions":
+        if len(how) != 2:
+            raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID")
+        sites = read_sites(Path(how[1]), data, partial)
+        made, source = (
+            group_folds(sites, folds, seed),
+            f"institutions of {Path(how[1]).name}, {folds} folds, seed {seed}",
+        )
+    else:
+        made, source = (
+            list_folds([Path(file) for file in how], data, partial),
+            ", ".join(Path(file).name for file in how),
+        )
+    _warn(made, data, patients)
+    path, test_path = data.preprocessed / SPLITS, data.preprocessed / TEST_CASES
+    splits = [{"train": list(fold.train), "val": list(fold.val)} for fold in made]
+    tests = {"source": source, "folds": [list(fold.test) for fold in made]} if any(f.test for f in made) else None
+    check_free(path, splits, overwrite)
+    check_free(test_path, tests, overwrite)
+    if tests is not None:
+        write_json(test_path, tests)
+    else:
+        test_path.unlink(missing_ok=True)  # of the splits that are being replaced
+    write_json(path, splits)
+    return WrittenSplits(tuple(made), path)
+
+
+def patient_of(case: str, key: str | None = None) -> str:
+    """The patient of a case.
+
+    Args:
+        case: its name.
+        key: regular expression with one group, the patient, for the whole name; default: BraTS names with a time
+            point (:data:`PATIENT_KEY`), any other case is a patient of its own.
+
+    Raises:
+        InputError: no such expression, or the name does not match the given one.
+    """
+    try:
+        pattern = re.compile(PATIENT_KEY if key is None else key)
+    except re.error as error:
+        raise InputError(f"--patient_key {key!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise InputError(f"--patient_key {key!r} needs exactly one group (...), which is the patient")
+    matched = pattern.fullmatch(case)
+    if key is not None and (matched is None or not matched[1]):
+        raise InputError(f"--patient_key {key!r} does not match the case {case!r} as a whole")
+    return matched[1] if matched else case
+
+
+def has_repeated_patients(cases: Sequence[str], key: str | None = None) -> bool:
+    """Whether any patient has several cases, so that nnU-Net's own random split would divide patients."""
+    return len({patient_of(case, key) for case in cases}) < len(cases)
+
+
+def group_folds(group_of: Mapping[str, str], folds: int, seed: int) -> list[Fold]:
+    """Cross-validation that never divides a group (patient, institution).
+
+    The groups are shuffled, taken from large to small, and each goes to the fold with the fewest cases so far. Groups
+    of one case give folds that differ by at most one case; as many folds as groups leave one group out each.
+
+    Args:
+        group_of: case -> group.
+        folds: number of folds.
+        seed: of the shuffling.
+
+    Raises:
+        InputError: fewer than two folds, or fewer groups than folds.
+    """
+    sizes = Counter(group_of.values())
+    if not 2 <= folds <= len(sizes):
+        raise InputError(f"--folds {folds}: choose from 2 to {len(sizes)}, the number of patients or institutions")
+    names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(sizes))]
+    filled, fold_of = [0] * folds, {}
+    for name in sorted(names, key=lambda name: -sizes[name]):
+        fold_of[name] = filled.index(min(filled))
+        filled[fold_of[name]] += sizes[name]
+    cases = sorted(group_of)
+    return [
+        Fold(
+            train=tuple(case for case in cases if fold_of[group_of[case]] != fold),
+            val=tuple(case for case in cases if fold_of[group_of[case]] == fold),
+        )
+        for fold in range(folds)
+    ]
+
+
+def read_sites(path: Path, data: DataSet, partial: bool = False) -> dict[str, str]:
+    """Read FeTS' partitioning: case -> institution. Its columns may be in either order.
+
+    Partition -1 (no training data) is left out.
+
+    Raises:
+        InputError: see :func:`.case_ids.read_table` and :func:`.case_ids.match`.
+    """
+    rows = [row for row in read_table(path, "Subject_ID", ["Partition_ID"]) if row.row["Partition_ID"] != "-1"]
+    found, unknown = match(rows, data, partial)
+    _warn_unknown(unknown, str(path))
+    if not found:
+        raise InputError(f"{path} has no case of {data.name}")
+    return {case: listed.row["Partition_ID"] for case, listed in found.items()}
+
+
+def list_folds(files: Sequence[Path], data: DataSet, partial: bool = False) -> list[Fold]:
+    """Folds from lists: a train and a val list whose names differ only in that word make a fold.
+
+    Their test list belongs to that fold; a test list that belongs to no pair is one for all folds.
+
+    Raises:
+        InputError: a list without its counterpart; a name that does not say what it is; a case in two lists of a fold;
+            see :func:`.case_ids.match`.
+    """
+    lists: dict[str, dict[str, Path]] = {}
+    for file in files:
+        key, role = _role(file)
+        if role in lists.setdefault(key, {}):
+            raise InputError(f"{file} and {lists[key][role]} are the same kind of list under the same name")
+        lists[key][role] = file
+    shared = [entry for key in lists if set(lists[key]) == {"test"} for entry in read_list(lists[key]["test"])]
+    pairs = [roles for roles in lists.values() if set(roles) != {"test"}]
+    if not pairs:
+        raise InputError(
+            "give a train and a val list (text files with one id a line), `patients` or `institutions CSV`"
+        )
+    return [_fold(roles, shared, data, partial) for roles in pairs]
+
+
+def _fold(roles: Mapping[str, Path], shared: Sequence[ListedId], data: DataSet, partial: bool) -> Fold:
+    for role in ("train", "val"):
+        if role not in roles:
+            raise InputError(
+                f"{some(map(str, roles.values()))}: there is no {role} list of this name; a fold needs a train and a "
+                "val list whose names differ only in that word, such as train1.txt and val1.txt"
+            )
+    ids = {role: read_list(file) for role, file in roles.items()}
+    ids["test"] = [*ids.get("test", []), *shared]
+    found, unknown = match([entry for entries in ids.values() for entry in entries], data, partial)
+    _warn_unknown(unknown, some(map(str, roles.values())))
+    role_of = {entry.where: role for role, entries in ids.items() for entry in entries}
+    cases = {role: tuple(sorted(case for case in found if role_of[found[case].where] == role)) for role in ids}
+    for role in ("train", "val"):
+        if not cases[role]:
+            raise InputError(f"{roles[role]}: none of its ids is a case of {data.name}")
+    return Fold(cases["train"], cases["val"], cases["test"])
+
+
+def _role(file: Path) -> tuple[str, str]:
+    """What a list's name has in common with its counterparts, and what it is."""
+    found = list(ROLE.finditer(file.stem))
+    if len(found) != 1:
+        raise InputError(
+            f"{file}: the name must say once whether this is a train, val or test list, such as train1.txt; rename it"
+        )
+    role = next(word for word in found[0].groups() if word).lower()
+    return str(file.with_name(ROLE.sub("*", file.stem))), role
+
+
+def _warn(folds: Sequence[Fold], data: DataSet, patients: Mapping[str, str]) -> None:
+    unused = sorted(set(data.cases) - {case for fold in folds for case in (*fold.train, *fold.val, *fold.test)})
+    if unused:
+        logger.warning("%d cases of %s are in no fold and no list: %s", len(unused), data.name, some(unused))
+    if any(fold.test for fold in folds):
+        logger.warning("do not train fold `all` of this data set: nnU-Net would train on the test cases")
+    if len({fold.test for fold in folds}) > 1:
+        logger.warning("the folds have different test lists: test each fold on its own, and do not ensemble them")
+    for number, fold in enumerate(folds):
+        trained = {patients[case] for case in fold.train}
+        divided = sorted({patients[case] for case in (*fold.val, *fold.test)} & trained)
+        if divided:
+            logger.warning("fold %d divides %d patients: %s", number, len(divided), some(divided))
+
+
+def _warn_unknown(unknown: Sequence[str], source: str) -> None:
+    if unknown:
+        logger.warning(
+            "%s: %d ids that the data set does not have are left out: %s", source, len(unknown), some(unknown)
+        )
