@@ -87,6 +87,8 @@ def convert(
             logger.warning("%s", message)
     targets.finish(target, spec, labels, cases, [records[files.case] for files in cases])
     _report(target, cases, records)
+    if spec.configuration != "3d_fullres":
+        logger.info("%s: train the configuration %s", spec.title, spec.configuration)
     return target
 
 

@@ -1,6 +1,7 @@
 """Find the cases of an edition below some folders, whatever the nesting, and their files.
 
-A case is a directory whose name matches the edition's pattern. Nothing is read here; only names are looked at.
+A case is a directory whose name matches the edition's pattern, or the files of one beginning, by the edition's layout.
+Nothing is read here; only names are looked at.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class CaseFiles:
 
     Attributes:
         case: name of the case (of its directory).
-        folder: its directory.
+        folder: its directory (of files in several: that of the first image).
         root: the source folder it was found in.
         images: per channel the file, or None where the modality is missing.
         label: the segmentation, or None.
@@ -55,17 +56,64 @@ class CaseFiles:
 def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles]:
     """All cases of an edition below the given folders, sorted by name.
 
-    A case that is found twice is taken from the later folder (within one folder: the later path), with a message.
+    A case that is found twice is taken from the later folder (within one folder: the later path), with a message; in
+    the layout ``"files"`` that holds for each file.
 
     Raises:
         InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality.
     """
+    found = _by_folder(spec, sources) if spec.layout == "folders" else _by_file(spec, sources)
+    for case in found.values():
+        if not any(case.images):
+            expected = ", ".join(f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels)
+            raise InputError(f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}")
+    return [found[name] for name in sorted(found)]
+
+
+def source_root(source: Path | str) -> Path:
+    """A source folder, resolved.
+
+    Raises:
+        InputError: it does not exist, or is a file.
+    """
+    root = Path(source).resolve()
+    if not root.is_dir():
+        what = "is a file: unpack it and give the folder" if root.exists() else "does not exist"
+        raise InputError(f"source folder {source} {what}")
+    return root
+
+
+def walk(root: Path, leaf: Callable[[str], bool] = lambda name: False) -> Iterator[Path]:
+    """All folders below ``root``, itself included, none twice; below those whose name is a ``leaf`` none.
+
+    What a Mac leaves in archives and what is hidden is passed over.
+    """
+    visited: set[str] = set()
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        real = os.path.realpath(folder)
+        if real in visited:
+            continue  # links may lead in circles
+        visited.add(real)
+        yield folder
+        if leaf(folder.name):
+            continue
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
+        stack += [
+            Path(entry.path)
+            for entry in entries
+            if entry.name != "__MACOSX" and not entry.name.startswith(".") and entry.is_dir()
+        ]
+
+
+def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
     found: dict[str, CaseFiles] = {}
-    for source in map(Path, sources):
-        root = source.resolve()
-        if not root.is_dir():
-            what = "is a file: unpack it and give the folder" if root.exists() else "does not exist"
-            raise InputError(f"source folder {source} {what}")
+    for source in sources:
+        root = source_root(source)
         folders = sorted(_case_folders(spec, root), key=lambda folder: folder.parts)
         if not folders:
             raise InputError(
@@ -77,11 +125,43 @@ def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles
             if case.case in found:
                 logger.warning("%s: found twice; %s replaces %s", case.case, folder, found[case.case].folder)
             found[case.case] = case
-    for case in found.values():
-        if not any(case.images):
-            expected = ", ".join(f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels)
-            raise InputError(f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}")
-    return [found[name] for name in sorted(found)]
+    return found
+
+
+def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
+    """Images and labels of a case may lie in different folders, and in different sources."""
+    chosen: dict[str, dict[int, Path]] = {}
+    root_of: dict[Path, Path] = {}
+    for source in sources:
+        root = source_root(source)
+        paths = [path for folder in walk(root) for path in folder.iterdir() if path.is_file()]
+        files = [(path, spec.split_stem(nifti_stem(path.name) or "")) for path in paths]
+        if not any(parts for _, parts in files):
+            raise InputError(
+                f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
+                "the suffix of a modality. Is this the right edition and the unpacked folder?"
+            )
+        for path, parts in sorted(files, key=lambda file: (file[0].parent.parts, file[0].name)):  # .nii, then .nii.gz
+            if parts is None:
+                continue
+            case, place = parts
+            before = chosen.setdefault(case, {}).get(place)
+            if before is not None:
+                logger.warning("%s: found twice; %s replaces %s", case, path, before)
+            chosen[case][place] = path
+            root_of[path] = root
+    found = {}
+    for case, places in chosen.items():
+        first = places[min(places)]
+        found[case] = CaseFiles(
+            case=case,
+            folder=first.parent,
+            root=root_of[first],
+            images=tuple(places.get(index) for index in range(len(spec.channels))),
+            label=places.get(len(spec.channels)),
+            grade=None,
+        )
+    return found
 
 
 def nifti_stem(name: str) -> str | None:
@@ -92,28 +172,11 @@ def nifti_stem(name: str) -> str | None:
 
 def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
     """Directories that are cases; not descended into, but for a folder that only wraps another of its name."""
-    visited: set[str] = set()
-    stack = [root]
-    while stack:
-        folder = stack.pop()
-        real = os.path.realpath(folder)
-        if real in visited:
-            continue  # links may lead in circles
-        visited.add(real)
+    for folder in walk(root, spec.is_case):
         if spec.is_case(folder.name):
             while (folder / folder.name).is_dir():
                 folder = folder / folder.name
             yield folder
-            continue
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
-        stack += [
-            Path(entry.path)
-            for entry in entries
-            if entry.name != "__MACOSX" and not entry.name.startswith(".") and entry.is_dir()
-        ]
 
 
 def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:

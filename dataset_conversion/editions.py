@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from nnunetv2_mmkd.dataset_conversion.editions_brats import BRATS2018, BRATS_CHANNELS, BRATS_EDITIONS
 from nnunetv2_mmkd.dataset_conversion.editions_fets import FETS_EDITIONS
+from nnunetv2_mmkd.dataset_conversion.editions_myops import MYOPS_EDITIONS
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
 __all__ = ["BRATS2018", "BRATS_CHANNELS", "EDITIONS", "get_edition"]
 
-EDITIONS: dict[str, EditionSpec] = {spec.name: spec for spec in (*BRATS_EDITIONS, *FETS_EDITIONS)}
+EDITIONS: dict[str, EditionSpec] = {spec.name: spec for spec in (*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS)}
 """All editions, by the name the user types."""
 
 

@@ -15,6 +15,9 @@ from nnunetv2_mmkd.errors import InputError
 LABEL_STYLES = ("regions", "classes")
 """How ``dataset.json`` declares the labels: overlapping regions (BraTS) or exclusive classes."""
 
+LAYOUTS = ("folders", "files")
+"""A case is a folder of files (BraTS), or the files of one beginning in whatever folders (MyoPS)."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -40,13 +43,18 @@ class EditionSpec:
         title: what the user reads, e.g. ``"BraTS 2018"``.
         dataset_id: default number of the nnU-Net data set.
         dataset_name: default name, without ``DatasetXXX_``.
-        case_pattern: regular expression that a case's directory name matches as a whole.
+        case_pattern: regular expression that a case's name matches as a whole. The name is that of the case's
+            directory, or, in the layout ``"files"``, the file names' up to the suffix.
         channels: modalities in channel order.
+        layout: one of :data:`LAYOUTS`.
+        label_suffixes: as a channel's suffixes, for the segmentation (layout ``"files"``; a case's folder is searched
+            for ``seg``).
         grid: shape of all its images, or None where it varies. It tells editions apart; converting works on any grid.
         label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
         regions: region name -> nnU-Net values it contains, large regions first.
         regions_class_order: nnU-Net value that each region paints, in the order of ``regions``.
         classes: class name -> nnU-Net value, without background.
+        configuration: nnU-Net's configuration to begin with, where it is not ``3d_fullres``.
         patient_pattern: regular expression for the start of a case's name that names the patient.
         sibling_pattern: what a case's name matches besides ``case_pattern`` where other editions share that; it only
             tells editions apart (:mod:`.recognise`).
@@ -73,7 +81,10 @@ class EditionSpec:
     regions: Mapping[str, tuple[int, ...]]
     regions_class_order: tuple[int, ...]
     classes: Mapping[str, int]
+    layout: str = "folders"
+    label_suffixes: tuple[str, ...] = ("seg",)
     grid: tuple[int, int, int] | None = None
+    configuration: str = "3d_fullres"
     patient_pattern: str = r".+"
     sibling_pattern: str = r".+"
     folder_pattern: str = r"(?!)"
@@ -93,9 +104,11 @@ class EditionSpec:
         values = sorted(set(self.label_map.values()))
         foreground = values[1:]
         suffixes = [suffix.lower() for channel in self.channels for suffix in channel.suffixes]
+        suffixes += [suffix.lower() for suffix in self.label_suffixes]
+        require(self.layout in LAYOUTS, f"layout {self.layout!r}: choose from {', '.join(LAYOUTS)}")
         require(self.label_map.get(0) == 0, "label_map must map background 0 to 0")
         require(values == list(range(len(values))), f"label_map must lead to consecutive values, not {values}")
-        require(len(set(suffixes)) == len(suffixes), "a file suffix belongs to two channels")
+        require(len(set(suffixes)) == len(suffixes), "a file suffix stands for two things")
         require(len({channel.name for channel in self.channels}) == len(self.channels), "two channels of one name")
         require(sorted(self.classes.values()) == foreground, f"classes must name each of {foreground} once")
         if self.regions:
@@ -112,9 +125,17 @@ class EditionSpec:
         """Label values that may stand on disk, ascending."""
         return tuple(sorted(self.label_map))
 
-    def is_case(self, directory_name: str) -> bool:
-        """Whether a directory of this name is a case."""
-        return re.fullmatch(self.case_pattern, directory_name) is not None
+    def is_case(self, name: str) -> bool:
+        """Whether this is the name of a case."""
+        return re.fullmatch(self.case_pattern, name) is not None
+
+    def split_stem(self, stem: str) -> tuple[str, int] | None:
+        """Case and place (channel; after them the label) of a file name without extension, layout ``"files"``."""
+        for place, suffixes in enumerate((*(channel.suffixes for channel in self.channels), self.label_suffixes)):
+            match = re.fullmatch(rf"(?P<case>.+)[_-](?i:{'|'.join(map(re.escape, suffixes))})", stem)
+            if match is not None and self.is_case(match["case"]):
+                return match["case"], place
+        return None
 
     def patient(self, case: str) -> str:
         """The patient a case belongs to; cases of one patient belong on one side of a split."""

@@ -129,6 +129,7 @@ def finish(
         license=spec.licence,
         converted_by=f"nnunetv2-mmkd {__version__}",
         edition=spec.name,
+        recommended_configuration=spec.configuration,
         missing_modalities={record.case: record.missing for record in records if record.missing},
     )
     content = json.loads((workshop / "dataset.json").read_text())

@@ -17,12 +17,16 @@ NEW = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an edition's archives put a training case and a validation case, and how their files end."""
+    """Where an edition's archives put a training case and a validation case, and how their files end.
+
+    ``label_folder`` is relative to the case's; where a case is no folder, the last part is its name only.
+    """
 
     training: str
     validation: str
     endings: tuple[str, ...] = OLD
     extension: str = ".nii.gz"
+    label_folder: str = "."
 
     def folder(self, label: bool) -> str:
         return self.training if label else self.validation
@@ -81,6 +85,12 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "fets2022": Layout("MICCAI_FeTS2022_TrainingData/FeTS2022_00000", "MICCAI_FeTS2022_ValidationData/FeTS2022_00001"),
     "fets2024": Layout("MICCAI_FeTS2024_TrainingData/FeTS2022_00000", "MICCAI_FeTS2024_ValidationData/FeTS2022_00001"),
+    "myops2020": Layout(
+        "train25/myops_training_101",
+        "test20/myops_test_201",
+        ("_C0", "_DE", "_T2", "_gd"),
+        label_folder="../train25_myops_gd",
+    ),
 }
 """By the name of the edition."""
 
@@ -113,12 +123,14 @@ def write(
         folder: another folder of the case, below ``root``; the case is named after it.
     """
     layout = LAYOUTS[spec.name]
-    place = root / (folder or layout.folder(label))
+    folder = folder or layout.folder(label)
+    case = Path(folder).name
+    place = root / (folder if spec.layout == "folders" else Path(folder).parent)
     rng = np.random.default_rng(0)
     for channel, ending in zip(spec.channels, layout.endings, strict=False):
         voxels = rng.integers(1, 1000, shape).astype(np.int16)
         if channel.name not in set(missing):
-            save(place / f"{place.name}{ending}{layout.extension}", voxels, AFFINE)
+            save(place / f"{case}{ending}{layout.extension}", voxels, AFFINE)
     if label:
-        save(place / f"{place.name}{layout.endings[-1]}{layout.extension}", truth(spec, shape), AFFINE)
+        save(place / layout.label_folder / f"{case}{layout.endings[-1]}{layout.extension}", truth(spec, shape), AFFINE)
     return place

@@ -58,8 +58,8 @@ def test_from_the_archives_to_the_platform(
     ]
     # The ground truth, as nnU-Net would write it, is submitted: the platform gets the labels of the source.
     shutil.copytree(target / "labelsTr", tmp_path / "predictions")
-    training_only = tmp_path / "src" / Path(layout.training).parts[0]
-    archive = write_submission(spec, tmp_path / "predictions", [training_only], tmp_path / "out", show_progress=False)
+    source = tmp_path / "src" / Path(layout.training).parts[0]
+    archive = write_submission(spec, tmp_path / "predictions", [source], tmp_path / "out", show_progress=False)
     (name,) = zipfile.ZipFile(archive).namelist()
     submitted = voxels(tmp_path / "out" / name)
     expected = truth(spec)
