@@ -59,13 +59,17 @@ def read_table(path: Path, id_column: str, columns: Sequence[str]) -> list[Liste
         InputError: the file cannot be read, lacks a column or a value, or holds no row.
     """
     reader = csv.DictReader(_text(path).splitlines())
-    header = {name.strip().lower(): name for name in reader.fieldnames or () if name}
+    try:
+        header = {name.strip().lower(): name for name in reader.fieldnames or () if name}
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV file ({error})") from error
     for column in (id_column, *columns):
         if column.lower() not in header:
             raise InputError(f"{path} has no column {column!r}: its columns are {', '.join(header) or 'none'}")
     ids = []
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
+    for number, row in rows:
+        where = f"{path}, line {number}"
         values = {column: (row[header[column.lower()]] or "").strip() for column in (id_column, *columns)}
         for column, value in values.items():
             if not value:

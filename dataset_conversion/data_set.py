@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunetv2_mmkd.dataset_conversion.nifti import write_whole
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.names import canonical, modality_names
+from nnunetv2_mmkd.names import indices, modality_names
 from nnunetv2_mmkd.paths import require_variables
 
 SPLITS = "splits_final.json"
@@ -64,13 +64,15 @@ def read_data_set(dataset_id: int) -> DataSet:
     cases = _labelled_cases(folders[0], content)
     if not cases:
         raise InputError(f"{folders[0]} has no case with a label: there is nothing to split")
-    declared = content.get("missing_modalities", {})
+    if not content.get("channel_names"):
+        raise InputError(f"{folders[0] / 'dataset.json'} has no channel_names: nnU-Net cannot use this data set")
+    modalities = modality_names(content)
     return DataSet(
         name=name,
         preprocessed=Path(os.environ["nnUNet_preprocessed"]) / name,
         cases=cases,
-        modalities=modality_names(content),
-        missing={case: tuple(map(canonical, declared[case])) for case in cases if case in declared},
+        modalities=modalities,
+        missing=_declared(content.get("missing_modalities") or {}, cases, modalities),
         aliases=_aliases(folders[0] / "case_map.json"),
     )
 
@@ -135,6 +137,18 @@ def _labelled_cases(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]
         raise InputError(f"{folder} has neither labelsTr nor gt_segmentations: its training cases are not known")
     found = (path.name for path in labels.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
     return tuple(sorted(name[: -len(ending)] for name in found))
+
+
+def _declared(
+    declared: Mapping[str, Iterable[str]], cases: Iterable[str], modalities: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    missing = {}
+    for case in cases:
+        try:
+            missing[case] = tuple(modalities[index] for index in indices(declared.get(case, ()), modalities))
+        except InputError as error:
+            raise InputError(f"dataset.json, missing_modalities of case {case}: {error}") from error
+    return {case: names for case, names in missing.items() if names}
 
 
 def _aliases(case_map: Path) -> dict[str, tuple[str, ...]]:

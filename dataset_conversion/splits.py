@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list, read_table
 from nnunetv2_mmkd.dataset_conversion.data_set import SPLITS, DataSet, check_free, read_data_set, some, write_json
+from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, has_repeated_patients, patient_of
 from nnunetv2_mmkd.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -23,20 +22,8 @@ logger = logging.getLogger(__name__)
 TEST_CASES = "mmkd_test_cases.json"
 """The test cases of each fold. nnU-Net does not read it."""
 
-PATIENT_KEY = r"(BraTS-[A-Za-z]+(?:-RT)?-\d+)-\d+"
-"""Patient of a BraTS case with time point: ``BraTS-GLI-00001-000`` -> ``BraTS-GLI-00001``."""
-
 ROLE = re.compile(r"(?<![a-z])(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE)
 """The word in a list's name that says what it is."""
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fold: cases, sorted."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,24 +69,20 @@ def write_splits(
     data = read_data_set(dataset_id)
     patients = {case: patient_of(case, patient_key) for case in data.cases}
     if list(how) == ["patients"]:
-        made, source = group_folds(patients, folds, seed), f"patients, {folds} folds, seed {seed}"
+        made = group_folds(patients, folds, seed)
     elif how and how[0] == "institutions":
         if len(how) != 2:
             raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID")
-        sites = read_sites(Path(how[1]), data, partial)
-        made, source = (
-            group_folds(sites, folds, seed),
-            f"institutions of {Path(how[1]).name}, {folds} folds, seed {seed}",
-        )
+        made = group_folds(read_sites(Path(how[1]), data, partial), folds, seed)
     else:
-        made, source = (
-            list_folds([Path(file) for file in how], data, partial),
-            ", ".join(Path(file).name for file in how),
-        )
+        made = list_folds([Path(file) for file in how], data, partial)
     _warn(made, data, patients)
     path, test_path = data.preprocessed / SPLITS, data.preprocessed / TEST_CASES
     splits = [{"train": list(fold.train), "val": list(fold.val)} for fold in made]
-    tests = {"source": source, "folds": [list(fold.test) for fold in made]} if any(f.test for f in made) else None
+    tests = None
+    if any(fold.test for fold in made):
+        source = ", ".join(Path(file).name for file in how)
+        tests = {"source": source, "folds": [list(fold.test) for fold in made]}
     check_free(path, splits, overwrite)
     check_free(test_path, tests, overwrite)
     if tests is not None:
@@ -110,64 +93,26 @@ def write_splits(
     return WrittenSplits(tuple(made), path)
 
 
-def patient_of(case: str, key: str | None = None) -> str:
-    """The patient of a case.
+def write_default_splits(dataset_id: int) -> WrittenSplits | None:
+    """What a data set needs when its splits are not asked for: splits by patients, if a patient has several cases.
 
-    Args:
-        case: its name.
-        key: regular expression with one group, the patient, for the whole name; default: BraTS names with a time
-            point (:data:`PATIENT_KEY`), any other case is a patient of its own.
+    For the end of a conversion. Splits that are there are left alone; nnU-Net's own random split is right for a data
+    set with one case per patient.
 
-    Raises:
-        InputError: no such expression, or the name does not match the given one.
-    """
-    try:
-        pattern = re.compile(PATIENT_KEY if key is None else key)
-    except re.error as error:
-        raise InputError(f"--patient_key {key!r} is no regular expression: {error}") from error
-    if pattern.groups != 1:
-        raise InputError(f"--patient_key {key!r} needs exactly one group (...), which is the patient")
-    matched = pattern.fullmatch(case)
-    if key is not None and (matched is None or not matched[1]):
-        raise InputError(f"--patient_key {key!r} does not match the case {case!r} as a whole")
-    return matched[1] if matched else case
-
-
-def has_repeated_patients(cases: Sequence[str], key: str | None = None) -> bool:
-    """Whether any patient has several cases, so that nnU-Net's own random split would divide patients."""
-    return len({patient_of(case, key) for case in cases}) < len(cases)
-
-
-def group_folds(group_of: Mapping[str, str], folds: int, seed: int) -> list[Fold]:
-    """Cross-validation that never divides a group (patient, institution).
-
-    The groups are shuffled, taken from large to small, and each goes to the fold with the fewest cases so far. Groups
-    of one case give folds that differ by at most one case; as many folds as groups leave one group out each.
-
-    Args:
-        group_of: case -> group.
-        folds: number of folds.
-        seed: of the shuffling.
+    Returns:
+        what was written, or None.
 
     Raises:
-        InputError: fewer than two folds, or fewer groups than folds.
+        InputError: see :func:`write_splits`.
     """
-    sizes = Counter(group_of.values())
-    if not 2 <= folds <= len(sizes):
-        raise InputError(f"--folds {folds}: choose from 2 to {len(sizes)}, the number of patients or institutions")
-    names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(sizes))]
-    filled, fold_of = [0] * folds, {}
-    for name in sorted(names, key=lambda name: -sizes[name]):
-        fold_of[name] = filled.index(min(filled))
-        filled[fold_of[name]] += sizes[name]
-    cases = sorted(group_of)
-    return [
-        Fold(
-            train=tuple(case for case in cases if fold_of[group_of[case]] != fold),
-            val=tuple(case for case in cases if fold_of[group_of[case]] == fold),
-        )
-        for fold in range(folds)
-    ]
+    if not os.environ.get("nnUNet_preprocessed", "").strip():
+        logger.warning("nnUNet_preprocessed is not set: no splits are written (`mmkd splits -d %d ...`)", dataset_id)
+        return None
+    data = read_data_set(dataset_id)
+    patients = {patient_of(case) for case in data.cases}
+    if (data.preprocessed / SPLITS).is_file() or not has_repeated_patients(data.cases) or len(patients) < 2:
+        return None
+    return write_splits(dataset_id, ["patients"], folds=min(5, len(patients)))
 
 
 def read_sites(path: Path, data: DataSet, partial: bool = False) -> dict[str, str]:

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from listed import write_lines, write_names
 
-from nnunetv2_mmkd.dataset_conversion.rates import (
-    WrittenRates,
+from nnunetv2_mmkd.dataset_conversion.masks import (
     draw_missing,
     parse_lacks,
     parse_rates,
     share_missing,
     site_pattern,
-    write_rates,
 )
+from nnunetv2_mmkd.dataset_conversion.rates import WrittenRates, write_rates
 from nnunetv2_mmkd.errors import InputError
 
 NAMES = ("t1", "t1ce", "t2", "flair")
@@ -182,7 +181,9 @@ def test_institutions_that_lack_sequences(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="--lacks needs --sites"):
         write_rates(501, "other", lacks=["01=t1ce"])
     drawn = write_rates(501, "drawn", rates=["t1ce=0.5"], sites=sites, seed=2)
-    assert read(drawn)["source"] == "drawn for each institution of partitioning_1.csv"
+    assert read(drawn)["source"] == "drawn for the institutions of partitioning_1.csv"
+    with pytest.raises(InputError, match="--sites goes with"):
+        write_rates(501, "other", table=sites, sites=sites)
     with pytest.raises(InputError, match=r"--lacks 7=...: no case is of this institution; there are 01, 02, 03"):
         site_pattern({"a": "02", "b": "01", "c": "03"}, {"7": ("t1",)})
 
@@ -241,3 +242,7 @@ def test_realised_rates_are_shown_by_fold(tmp_path: Path, folder: Path, caplog: 
     ]
     assert lines[4].startswith("fold 0, training (2)") and lines[-1] == str(folder / "mmkd_missing_x.json")
     assert f"1 training cases are not in the table and miss nothing by it: {CASES[4]}" in caplog.text
+    (folder / "splits_final.json").write_text("[3]")
+    with pytest.raises(InputError, match="no list of folds"):
+        write_rates(501, "y", table=table)
+    assert not (folder / "mmkd_missing_y.json").exists()

@@ -10,13 +10,9 @@ import pytest
 from listed import write_lines, write_names
 
 from nnunetv2_mmkd.dataset_conversion.case_ids import bare
-from nnunetv2_mmkd.dataset_conversion.splits import (
-    group_folds,
-    has_repeated_patients,
-    patient_of,
-    read_sites,
-    write_splits,
-)
+from nnunetv2_mmkd.dataset_conversion.data_set import read_data_set
+from nnunetv2_mmkd.dataset_conversion.folds import group_folds, has_repeated_patients, patient_of
+from nnunetv2_mmkd.dataset_conversion.splits import read_sites, write_default_splits, write_splits
 from nnunetv2_mmkd.errors import InputError
 
 CASES = [f"BraTS20_Training_{number:03d}" for number in range(1, 9)]
@@ -246,8 +242,6 @@ def test_institutions(header: str, tmp_path: Path, folder: Path, caplog: pytest.
         write_splits(501, ["institutions", str(table)], folds=3)
     assert sorted(fold["val"] for fold in read(folder)) == [CASES[:3], CASES[3:5], CASES[5:6]]  # leave one out
     assert "2 cases of Dataset501_Names are in no fold" in caplog.text
-    from nnunetv2_mmkd.dataset_conversion.data_set import read_data_set
-
     assert read_sites(table, read_data_set(501))[CASES[3]] == "02"
 
 
@@ -290,3 +284,45 @@ def test_a_preprocessed_data_set_without_raw(tmp_path: Path, monkeypatch: pytest
         write_lines(tmp_path / "Dataset009_X" / "gt_segmentations" / f"{case}.nii.gz", "")
     (tmp_path / "Dataset009_X" / "dataset.json").write_text('{"channel_names": {"0": "T1"}, "file_ending": ".nii.gz"}')
     assert len(write_splits(9, ["patients"]).folds) == 5
+
+
+def test_default_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_names(tmp_path, monkeypatch, [f"BraTS-GLI-0000{p}-00{t}" for p in range(3) for t in range(2)])
+    written = write_default_splits(501)
+    assert written is not None and [len(fold.val) for fold in written.folds] == [2, 2, 2]
+    before = (folder / "splits_final.json").read_bytes()
+    assert write_default_splits(501) is None and (folder / "splits_final.json").read_bytes() == before
+    monkeypatch.delenv("nnUNet_preprocessed")
+    assert write_default_splits(501) is None and "no splits are written" in caplog.text
+
+
+def test_one_case_per_patient_needs_no_splits_of_ours(folder: Path) -> None:
+    assert write_default_splits(501) is None and not folder.exists()
+
+
+def test_converted_cases(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from brats_like import write_case
+
+    from nnunetv2_mmkd.dataset_conversion.convert import convert
+    from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018
+
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    write_case(tmp_path / "src" / "HGG", "Brats18_A_1", missing=["t2"])
+    write_case(tmp_path / "src" / "LGG", "Brats18_B_1")
+    target = convert(BRATS2018, [tmp_path / "src"], 501, processes=1, show_progress=False)
+    data = read_data_set(501)
+    assert data.cases == ("Brats18_A_1", "Brats18_B_1") and data.missing == {"Brats18_A_1": ("t2",)}
+    assert data.aliases["Brats18_A_1"] == ("HGG/Brats18_A_1", "Brats18_A_1")
+    train = write_lines(tmp_path / "train.txt", "HGG/Brats18_A_1")
+    val = write_lines(tmp_path / "val.txt", "LG_Brats18_B_1_vol.npy")
+    write_splits(501, [str(train), str(val)])
+    assert read(tmp_path / "preprocessed" / target.name) == [{"train": ["Brats18_A_1"], "val": ["Brats18_B_1"]}]
+
+
+def test_broken_dataset_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_names(tmp_path, monkeypatch, ["a"], missing={"a": ["pd"]})
+    with pytest.raises(InputError, match="missing_modalities of case a: unknown modality 'pd'"):
+        read_data_set(501)
+    (tmp_path / "nnUNet_raw" / "Dataset501_Names" / "dataset.json").write_text("{}")
+    with pytest.raises(InputError, match="no channel_names"):
+        read_data_set(501)
