@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from nnunetv2_mmkd.dataset_conversion.convert import convert
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS, get_edition
-from nnunetv2_mmkd.dataset_conversion.spec import LABEL_STYLES
+from nnunetv2_mmkd.dataset_conversion.recognise import recognise
+from nnunetv2_mmkd.dataset_conversion.spec import LABEL_STYLES, EditionSpec
 
 HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
+
+logger = logging.getLogger(__name__)
 
 
 class _ListEditions(argparse.Action):
@@ -21,14 +25,16 @@ class _ListEditions(argparse.Action):
         for spec in EDITIONS.values():
             channels = ", ".join(channel.display for channel in spec.channels)
             default = f"Dataset{spec.dataset_id:03d}_{spec.dataset_name}"
-            sys.stdout.write(f"{spec.name:<14}{spec.title:<16}{default:<24}{channels}\n")
+            sys.stdout.write(f"{spec.name:<16}{spec.title:<32}{default:<27}{channels}\n")
+            for note in spec.notes:
+                sys.stdout.write(f"{'':<16}uncertain: {note}\n")
         parser.exit()
 
 
 def main(argv: Sequence[str]) -> int:
     """``mmkd convert EDITION SRC [SRC ...] -d ID``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="mmkd convert", description=HELP)
-    parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all)")
+    parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all), or auto to recognise it")
     parser.add_argument("sources", nargs="*", metavar="SRC", help="folder with the cases, nested or flat")
     parser.add_argument("-i", dest="more", nargs="+", default=[], metavar="SRC", help="the same, as an option")
     parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="data set id (default: the edition's)")
@@ -40,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     if not args.sources + args.more:
         parser.error("give the folder with the cases (SRC)")
-    spec = get_edition(args.edition)
+    spec = _edition(args.edition, args.sources + args.more)
     convert(
         spec,
         args.sources + args.more,
@@ -51,3 +57,13 @@ def main(argv: Sequence[str]) -> int:
         show_progress=not args.disable_progress_bar,
     )
     return 0
+
+
+def _edition(name: str, sources: Sequence[str]) -> EditionSpec:
+    if name.strip().lower() != "auto":
+        return get_edition(name)
+    recognised = recognise(sources)
+    for reason in recognised.reasons:
+        logger.info("%s", reason)
+    logger.info("recognised as %s (%s)", recognised.spec.title, recognised.spec.name)
+    return recognised.spec
