@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class DataSet:
         modalities: canonical names in channel order.
         missing: case -> canonical names of the modalities it lacks anyway (``missing_modalities``).
         aliases: case -> other names that lists may use for it (``case_map.json`` of ``mmkd convert``).
+        patients: case -> patient, where the case map says so.
     """
 
     name: str
@@ -40,6 +42,7 @@ class DataSet:
     modalities: tuple[str, ...]
     missing: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, tuple[str, ...]]
+    patients: Mapping[str, str]
 
 
 def read_data_set(dataset_id: int) -> DataSet:
@@ -67,13 +70,16 @@ def read_data_set(dataset_id: int) -> DataSet:
     if not content.get("channel_names"):
         raise InputError(f"{folders[0] / 'dataset.json'} has no channel_names: nnU-Net cannot use this data set")
     modalities = modality_names(content)
+    case_map = folders[0] / "case_map.json"
+    entries = read_json(case_map) if case_map.is_file() else {}
     return DataSet(
         name=name,
         preprocessed=Path(os.environ["nnUNet_preprocessed"]) / name,
         cases=cases,
         modalities=modalities,
         missing=_declared(content.get("missing_modalities") or {}, cases, modalities),
-        aliases=_aliases(folders[0] / "case_map.json"),
+        aliases=_aliases(entries),
+        patients={case: str(entry["patient"]) for case, entry in entries.items() if entry.get("patient")},
     )
 
 
@@ -151,8 +157,8 @@ def _declared(
     return {case: names for case, names in missing.items() if names}
 
 
-def _aliases(case_map: Path) -> dict[str, tuple[str, ...]]:
-    if not case_map.is_file():
-        return {}
-    sources = {str(case): str(entry.get("source", "")) for case, entry in read_json(case_map).items()}
-    return {case: (source, source.rsplit("/", 1)[-1]) for case, source in sources.items() if source}
+def _aliases(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The folder of each case and its last part; a folder that several cases share names none of them."""
+    sources = {case: str(entry.get("source", "")) for case, entry in entries.items()}
+    count = Counter(sources.values())
+    return {case: (text, text.rsplit("/", 1)[-1]) for case, text in sources.items() if text and count[text] == 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +45,6 @@ def patient_of(case: str, key: str | None = None) -> str:
     if key is not None and (matched is None or not matched[1]):
         raise InputError(f"--patient_key {key!r} does not match the case {case!r} as a whole")
     return matched[1] if matched else case
-
-
-def has_repeated_patients(cases: Sequence[str], key: str | None = None) -> bool:
-    """Whether any patient has several cases, so that nnU-Net's own random split would divide patients."""
-    return len({patient_of(case, key) for case in cases}) < len(cases)
 
 
 def group_folds(group_of: Mapping[str, str], folds: int, seed: int) -> list[Fold]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list, read_table
 from nnunetv2_mmkd.dataset_conversion.data_set import SPLITS, DataSet, check_free, read_data_set, some, write_json
-from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, has_repeated_patients, patient_of
+from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, patient_of
 from nnunetv2_mmkd.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def write_splits(
         how: ``["patients"]``, ``["institutions", CSV]``, or files with train, val and test lists.
         folds: number of folds, not with lists.
         seed: shuffles patients or institutions.
-        patient_key: see :func:`patient_of`.
+        patient_key: see :func:`patients_of`.
         partial: leave out ids of lists that the data set does not have.
         overwrite: replace splits that are there.
 
@@ -67,7 +67,7 @@ def write_splits(
         InputError: see the message; nothing is written then.
     """
     data = read_data_set(dataset_id)
-    patients = {case: patient_of(case, patient_key) for case in data.cases}
+    patients = patients_of(data, patient_key)
     if list(how) == ["patients"]:
         made = group_folds(patients, folds, seed)
     elif how and how[0] == "institutions":
@@ -109,10 +109,16 @@ def write_default_splits(dataset_id: int) -> WrittenSplits | None:
         logger.warning("nnUNet_preprocessed is not set: no splits are written (`mmkd splits -d %d ...`)", dataset_id)
         return None
     data = read_data_set(dataset_id)
-    patients = {patient_of(case) for case in data.cases}
-    if (data.preprocessed / SPLITS).is_file() or not has_repeated_patients(data.cases) or len(patients) < 2:
+    patients = set(patients_of(data).values())
+    if (data.preprocessed / SPLITS).is_file() or len(patients) == len(data.cases) or len(patients) < 2:
         return None
     return write_splits(dataset_id, ["patients"], folds=min(5, len(patients)))
+
+
+def patients_of(data: DataSet, key: str | None = None) -> dict[str, str]:
+    """Case -> patient: by the expression if there is one, else by the case map, else see :func:`.folds.patient_of`."""
+    known = data.patients if key is None else {}
+    return {case: known.get(case) or patient_of(case, key) for case in data.cases}
 
 
 def read_sites(path: Path, data: DataSet, partial: bool = False) -> dict[str, str]:

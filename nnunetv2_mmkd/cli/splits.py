@@ -26,8 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patient_key",
         metavar="REGEX",
-        help="one group, the patient, for a whole case name (default: BraTS-GLI-00001-000 is of BraTS-GLI-00001; any "
-        "other case is a patient of its own)",
+        help="one group, the patient, for a whole case name (default: as case_map.json of `mmkd convert` says, else "
+        "BraTS-GLI-00001-000 is of BraTS-GLI-00001 and any other case is a patient of its own)",
     )
     parser.add_argument("--partial", action="store_true", help="leave out ids that the data set does not have")
     parser.add_argument("--overwrite", action="store_true", help="replace splits that are there")

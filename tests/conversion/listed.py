@@ -18,6 +18,7 @@ def write_names(
     *,
     missing: Mapping[str, Sequence[str]] | None = None,
     sources: Mapping[str, str] | None = None,
+    patients: Mapping[str, str] | None = None,
     channels: Sequence[str] = CHANNELS,
 ) -> Path:
     """Set nnU-Net's variables, write Dataset501_Names with empty labels; returns its preprocessed folder to be."""
@@ -33,8 +34,10 @@ def write_names(
         "missing_modalities": dict(missing or {}),
     }
     (raw / "dataset.json").write_text(json.dumps(content))
-    if sources is not None:
-        (raw / "case_map.json").write_text(json.dumps({case: {"source": text} for case, text in sources.items()}))
+    entries = {case: {"source": text} for case, text in (sources or {}).items()}
+    entries |= {case: {"source": ".", "patient": text} for case, text in (patients or {}).items()}
+    if entries:
+        (raw / "case_map.json").write_text(json.dumps(entries))
     return tmp_path / "nnUNet_preprocessed" / "Dataset501_Names"
 
 

@@ -11,7 +11,7 @@ from listed import write_lines, write_names
 
 from nnunetv2_mmkd.dataset_conversion.case_ids import bare
 from nnunetv2_mmkd.dataset_conversion.data_set import read_data_set
-from nnunetv2_mmkd.dataset_conversion.folds import group_folds, has_repeated_patients, patient_of
+from nnunetv2_mmkd.dataset_conversion.folds import group_folds, patient_of
 from nnunetv2_mmkd.dataset_conversion.splits import read_sites, write_default_splits, write_splits
 from nnunetv2_mmkd.errors import InputError
 
@@ -188,8 +188,6 @@ def test_patient_of_a_case(case: str, patient: str) -> None:
 
 def test_a_patient_key_of_ones_own() -> None:
     assert patient_of("p07_visit2", r"(p\d+)_visit\d") == "p07"
-    assert has_repeated_patients(["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"])
-    assert not has_repeated_patients(CASES)
     with pytest.raises(InputError, match="does not match the case 'p07'"):
         patient_of("p07", r"(p\d+)_visit\d")
     with pytest.raises(InputError, match="exactly one group"):
@@ -212,6 +210,15 @@ def test_patients_are_never_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_splits(501, ["patients"], seed=3)  # the same seed gives the same folds
     with pytest.raises(InputError, match="says something else"):
         write_splits(501, ["patients"], seed=4)
+
+
+def test_patients_of_the_case_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_names(tmp_path, monkeypatch, "abcd", patients={"a": "1", "b": "2", "c": "1", "d": "2"})
+    assert read_data_set(501).aliases == {}  # a folder that all cases share names none of them
+    assert write_default_splits(501) is not None
+    assert sorted(fold["val"] for fold in read(folder)) == [["a", "c"], ["b", "d"]]
+    write_splits(501, ["patients"], folds=4, patient_key="(.)", overwrite=True)
+    assert sorted(fold["val"] for fold in read(folder)) == [["a"], ["b"], ["c"], ["d"]]
 
 
 def test_lists_that_divide_patients_are_named(
