@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec
+from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec, Platform
 
 BRATS_CHANNELS = (
     Channel("t1", "T1", ("t1", "t1n")),
@@ -33,6 +33,16 @@ CITATION = (
 
 CITATION_2021 = ("Baid et al., arXiv:2107.02314", *CITATION[:2])
 
+IPP = Platform("the Image Processing Portal of CBICA")
+SYNAPSE_2021 = Platform("Synapse", archives=(".zip", ".tar.gz"), id_pattern=r"(\d{5})\.nii\.gz")
+SYNAPSE_2023 = replace(
+    SYNAPSE_2021,
+    id_pattern=r"(\d{5}-\d{3})\.nii\.gz",
+    grid=SRI24,
+    qform=((-1, 0, 0, 0), (0, -1, 0, 239), (0, 0, 1, 0), (0, 0, 0, 1)),
+)
+SYNAPSE_2024 = replace(SYNAPSE_2021, id_pattern=r"(\d{4,5}-\d{1,3})\.nii\.gz", grid=SRI24)
+
 _REGISTRATION = "registration with the organisers; free for research; no redistribution"
 _SYNAPSE = "registration on Synapse; free for research under its conditions of use; no redistribution"
 
@@ -49,9 +59,11 @@ BRATS2018 = EditionSpec(
     regions={"whole_tumor": (1, 2, 3), "tumor_core": (2, 3), "enhancing_tumor": (3,)},
     regions_class_order=(1, 2, 3),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3},
+    platform=IPP,
     reference="https://www.med.upenn.edu/sbia/brats2018/data.html",
     licence=_REGISTRATION,
     citation=CITATION,
+    notes=("The portal is reported closed, and whether it took one archive or many files is not known for certain.",),
 )
 
 BRATS2019 = replace(
@@ -61,6 +73,7 @@ BRATS2019 = replace(
     dataset_id=502,
     dataset_name="BraTS2019",
     case_pattern=r"(?i:brats19)_.+_\d+",
+    uncertainty={"_unc_whole": "whole_tumor", "_unc_core": "tumor_core", "_unc_enhance": "enhancing_tumor"},
     reference="https://www.med.upenn.edu/cbica/brats2019/data.html",
 )
 
@@ -71,6 +84,7 @@ BRATS2020 = replace(
     dataset_id=503,
     dataset_name="BraTS2020",
     case_pattern=r"(?i:brats20_(training|validation|testing))_\d{3}",
+    uncertainty={"_unc_whole": "whole_tumor", "_unc_core": "tumor_core", "_unc_enhance": "enhancing_tumor"},
     reference="https://www.med.upenn.edu/cbica/brats2020/data.html",
 )
 
@@ -81,9 +95,11 @@ BRATS2021 = replace(
     dataset_id=504,
     dataset_name="BraTS2021",
     case_pattern=r"(?i:brats2021)_\d{5}",
+    platform=SYNAPSE_2021,
     reference="https://www.synapse.org/Synapse:syn25829067",
     licence=f"{_SYNAPSE}; the copy at The Cancer Imaging Archive is CC BY 4.0",
     citation=CITATION_2021,
+    notes=(),
 )
 
 BRATS2023_GLI = replace(
@@ -98,6 +114,7 @@ BRATS2023_GLI = replace(
     folder_pattern=r"(?i)brats[-_ ]?2023",
     # On disk: 1 necrosis and non-enhancing core, 2 edema (SNFH), 3 enhancing tumour.
     label_map={0: 0, 1: 2, 2: 1, 3: 3},
+    platform=SYNAPSE_2023,
     reference="https://www.synapse.org/Synapse:syn51156910",
     licence=_SYNAPSE,
     citation=CITATION_2021,
@@ -175,6 +192,7 @@ BRATS2024_GLI = replace(
     },
     regions_class_order=(1, 2, 3, 4),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "resection_cavity": 4},
+    platform=replace(SYNAPSE_2024, grid=(182, 218, 182)),
     reference="https://www.synapse.org/Synapse:syn53708249",
     licence=f"{_SYNAPSE}; third parties report CC BY-NC 4.0",
     citation=("de Verdier et al., arXiv:2405.18368",),
@@ -191,6 +209,7 @@ BRATS2024_MET = replace(
     dataset_id=511,
     dataset_name="BraTS2024MET",
     folder_pattern=r"(?i)brats[-_ ]?2024",
+    platform=SYNAPSE_2024,
     reference=BRATS2024_GLI.reference,
     licence=BRATS2024_GLI.licence,
     notes=(
@@ -216,6 +235,7 @@ BRATS2024_PED = replace(
     },
     regions_class_order=(1, 2, 3, 4),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "cystic_component": 4},
+    platform=SYNAPSE_2024,
     reference=BRATS2024_GLI.reference,
     licence=BRATS2024_GLI.licence,
     citation=("Kazerooni et al., arXiv:2404.15009",),
@@ -228,6 +248,7 @@ BRATS2024_SSA = replace(
     dataset_id=513,
     dataset_name="BraTS2024SSA",
     folder_pattern=r"(?i)brats[-_ ]?2024",
+    platform=SYNAPSE_2024,
     reference=BRATS2024_GLI.reference,
     licence=BRATS2024_GLI.licence,
     notes=("The training cases are those of 2023: only the name of the folder tells the two apart.",),
@@ -243,10 +264,15 @@ BRATS2024_GOAT = replace(
     patient_pattern=r".+",
     sibling_pattern=r".+",
     folder_pattern=r"(?i)goat",
+    platform=replace(SYNAPSE_2021, grid=SRI24),
     reference=BRATS2024_GLI.reference,
     licence=BRATS2024_GLI.licence,
     citation=CITATION_2021,
-    notes=("The number of cases is known from one source.", "The citation is that of BraTS 2021."),
+    notes=(
+        "The number of cases is known from one source.",
+        "The citation is that of BraTS 2021.",
+        "That the platform demands the grid is taken from its other tasks.",
+    ),
 )
 
 BRATS_EDITIONS = (

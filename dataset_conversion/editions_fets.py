@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunetv2_mmkd.dataset_conversion.editions_brats import BRATS2021
+from nnunetv2_mmkd.dataset_conversion.editions_brats import BRATS2021, SYNAPSE_2021
+from nnunetv2_mmkd.dataset_conversion.spec import Platform
 
 CITATION = (
     "Pati et al., arXiv:2105.05874",
@@ -21,9 +22,11 @@ FETS2021 = replace(
     dataset_name="FeTS2021",
     case_pattern=r"(?i:fets21_(training|validation))_\d{3}",
     folder_pattern=r"(?i)fets[-_ ]?2021",
+    platform=Platform("the organisers"),
     reference="https://fets-ai.github.io/Challenge/",
     licence="data use agreement with the organisers; no redistribution",
     citation=CITATION,
+    notes=("FeTS scored programs, not files: nothing is known of a format of submissions.",),
 )
 
 FETS2022 = replace(
@@ -45,6 +48,7 @@ FETS2024 = replace(
     folder_pattern=r"(?i)fets[-_ ]?2024",
     # On disk 4 is the enhancing tumour, but the scorer takes it to be 3.
     submission_labels={0: 0, 1: 2, 2: 1, 3: 3},
+    platform=SYNAPSE_2021,
     reference="https://www.synapse.org/Synapse:syn54079892",
     notes=(
         "The data are those of FeTS 2022.",

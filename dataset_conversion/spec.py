@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nnunetv2_mmkd.errors import InputError
 
@@ -32,6 +32,33 @@ class Channel:
     name: str
     display: str
     suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the platform that scores an edition demands of a submission, besides the labels.
+
+    Attributes:
+        name: what the user reads.
+        archives: endings of the archives it takes, the usual one first.
+        id_pattern: regular expression, looked for in the end of a file name; its group is the case's id. Empty: the
+            whole name has to be right.
+        grid: shape that all files must have.
+        qform: rows of a matrix; a file whose qform that is may have another shape than ``grid``.
+    """
+
+    name: str
+    archives: tuple[str, ...] = (".zip",)
+    id_pattern: str = ""
+    grid: tuple[int, int, int] | None = None
+    qform: tuple[tuple[float, ...], ...] | None = None
+
+    def key(self, file_name: str) -> str | None:
+        """What the platform knows a file by; None: it does not accept the name."""
+        if not self.id_pattern or "/" in file_name:
+            return file_name
+        match = re.search(rf"{self.id_pattern}$", file_name)
+        return None if match is None else match.group(1)
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,8 @@ class EditionSpec:
         submission_name: file name in a submission; ``{case}`` is the case's name.
         submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
         submission_dtype: voxel type in a submission.
+        platform: what is demanded of a submission.
+        uncertainty: ending of a map of uncertainty -> its region, where the challenge takes such maps.
         reference: where the data come from.
         licence: terms of use.
         citation: what to cite.
@@ -91,6 +120,8 @@ class EditionSpec:
     submission_name: str = "{case}.nii.gz"
     submission_labels: Mapping[int, int] | None = None
     submission_dtype: str = "uint8"
+    platform: Platform = Platform("the organisers")
+    uncertainty: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     licence: str = ""
     citation: tuple[str, ...] = ()
@@ -115,6 +146,7 @@ class EditionSpec:
             inside = {value for region in self.regions.values() for value in region}
             require(inside == set(foreground), f"regions must be made of the values {foreground}")
             require(len(self.regions_class_order) == len(self.regions), "regions_class_order: one value per region")
+        require(set(self.uncertainty.values()) <= set(self.regions), "uncertainty must name regions")
         if self.submission_labels is None:
             require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
         else:

@@ -21,7 +21,10 @@ def main(argv: Sequence[str]) -> int:
         help="folder with the original cases; their headers are copied",
     )  # fmt: skip
     parser.add_argument("-o", dest="out", required=True, metavar="OUT", help="folder for the files and the zip")
-    parser.add_argument("--zip", dest="zip_name", metavar="NAME", help="name of the zip (default: by edition)")
+    parser.add_argument(
+        "--zip", dest="zip_name", metavar="NAME", help="name of the archive, .zip or .tar.gz (default: by edition)"
+    )
+    parser.add_argument("--file_name", metavar="NAME", help="names of the files, e.g. '{case}_seg.nii.gz'")
     parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
@@ -31,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         args.originals,
         args.out,
         zip_name=args.zip_name,
+        file_name=args.file_name,
         allow_missing=args.allow_missing,
         show_progress=not args.disable_progress_bar,
     )

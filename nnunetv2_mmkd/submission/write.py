@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from nnunetv2_mmkd.dataset_conversion import nifti
 from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover, nifti_stem
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.submission.check import check_archive, reference_header, refuse
+from nnunetv2_mmkd.submission.check import Check, check_archive, grid_problem, label_problem, reference_header, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +29,11 @@ def write_submission(
     out: Path | str,
     *,
     zip_name: str | None = None,
+    file_name: str | None = None,
     allow_missing: bool = False,
     show_progress: bool = True,
 ) -> Path:
-    """Write the submission files of an edition and a flat zip of them; the zip is read again and checked.
+    """Write the submission files of an edition and a flat archive of them, which is read again and checked.
 
     Labels are turned back to the edition's; the header is the original case's (of its first image), with the
     edition's voxel type. All predictions are checked before the first file is written.
@@ -39,20 +42,26 @@ def write_submission(
         spec: the edition.
         predictions: folder with ``<case>.nii.gz`` (or ``.nii``) in nnU-Net's labels; other files are ignored.
         originals: folders with the original cases, as they were converted.
-        out: folder for the files and the zip; made if absent.
-        zip_name: name of the zip; default ``<edition>_submission.zip``.
+        out: folder for the files and the archive; made if absent.
+        zip_name: name of the archive, ending in ``.zip`` or, where the platform takes it, ``.tar.gz``; default
+            ``<edition>_submission.zip``.
+        file_name: names of the files, e.g. ``"{case}_seg.nii.gz"``; default: the edition's.
         allow_missing: original cases without a prediction are fine.
         show_progress: show a progress bar.
 
     Returns:
-        the path of the zip.
+        the path of the archive.
 
     Raises:
         InputError: unknown or missing cases, another geometry, foreign labels (with the list of offenders), a broken
             file, or writing fails.
     """
     predictions, out = Path(predictions), Path(out)
-    archive = out / _zip_name(spec, zip_name)
+    archive = out / archive_name(spec, zip_name or f"{spec.name}_submission")
+    if file_name is not None:
+        if "{case}" not in file_name or Path(file_name).name != file_name or not file_name.endswith(".nii.gz"):
+            raise InputError(f"file name {file_name!r}: expected a name with {{case}} that ends in .nii.gz, no folders")
+        spec = replace(spec, submission_name=file_name)
     if out.resolve() == predictions.resolve():
         raise InputError(f"-o {out} is the folder of the predictions; choose another, so that they are not overwritten")
     found = _predictions(predictions)
@@ -64,7 +73,34 @@ def write_submission(
     if missing:
         logger.warning("%d original cases have no prediction and are left out, e.g. %s", len(missing), missing[0])
     pairs = {spec.submission_name.format(case=case): (path, cases[case]) for case, path in sorted(found.items())}
+    unheard = [name for name in pairs if spec.platform.key(name) is None]
+    refuse(out, f"file names in which {spec.platform.name} finds no id ({spec.platform.id_pattern})", unheard)
     contents = _convert_all(spec, predictions, pairs, show_progress)
+    expected = {spec.submission_name.format(case=case): files for case, files in cases.items()}
+    write_files(spec, archive, contents, expected, label_problem, allow_missing=allow_missing)
+    return archive
+
+
+def write_files(
+    spec: EditionSpec,
+    archive: Path,
+    contents: Mapping[str, bytes],
+    expected: Mapping[str, CaseFiles],
+    check: Check,
+    *,
+    allow_missing: bool,
+) -> None:
+    """Write files and, beside them, the archive; it is checked before it gets its name.
+
+    Args:
+        spec: the edition.
+        archive: where it goes; ``.zip`` or ``.tar.gz``.
+        contents: file name -> content.
+        expected: file name -> case.
+        check: see :func:`.check.check_archive`.
+        allow_missing: expected files may be absent.
+    """
+    out = archive.parent
     try:
         out.mkdir(parents=True, exist_ok=True)
         archive.unlink(missing_ok=True)  # an old one must not be taken for this one
@@ -75,17 +111,32 @@ def write_submission(
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
     for name, content in contents.items():
         nifti.write_whole(out / name, content)
-    expected = {spec.submission_name.format(case=case): files for case, files in cases.items()}
-    _write_archive(spec, archive, contents, expected, allow_missing)
-    logger.info("%s: %d cases, checked", archive, len(contents))
-    return archive
+    temporary = archive.with_name(f".{archive.name}.{nifti.TEMPORARY}")
+    try:
+        nifti.write_whole(temporary, _tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
+        check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
+        temporary.replace(archive)
+    except OSError as error:
+        raise InputError(f"cannot write {archive}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    logger.info("%s: %d files, checked", archive, len(contents))
 
 
-def _zip_name(spec: EditionSpec, name: str | None) -> str:
-    name = name or f"{spec.name}_submission.zip"
+def archive_name(spec: EditionSpec, name: str) -> str:
+    """Name of an archive with its ending.
+
+    Raises:
+        InputError: a name with folders, or an archive that the platform does not take.
+    """
     if Path(name).name != name:
-        raise InputError(f"--zip {name!r}: give a file name without folders; the zip goes into the output folder")
-    return name if name.lower().endswith(".zip") else f"{name}.zip"
+        raise InputError(f"--zip {name!r}: give a file name without folders; the archive goes into the output folder")
+    ending = next((ending for ending in (".zip", ".tar.gz") if name.lower().endswith(ending)), None)
+    if ending is None:
+        return f"{name}{spec.platform.archives[0]}"
+    if ending not in spec.platform.archives:
+        raise InputError(f"--zip {name!r}: {spec.platform.name} takes {' or '.join(spec.platform.archives)}")
+    return name[: -len(ending)] + ending
 
 
 def _predictions(folder: Path) -> dict[str, Path]:
@@ -107,6 +158,15 @@ def _convert_all(
         predictions,
         "predictions whose geometry is not that of the original case",
         [problem for path, files in pairs.values() if (problem := _geometry_problem(path, files))],
+    )
+    refuse(
+        predictions,
+        f"cases whose grid {spec.platform.name} does not take",
+        [
+            problem
+            for name, (path, _) in pairs.items()
+            if (problem := grid_problem(spec, name, nifti.read_header(path)))
+        ],
     )
     contents: dict[str, bytes] = {}
     foreign = []
@@ -131,19 +191,19 @@ def _geometry_problem(path: Path, files: CaseFiles) -> str | None:
     return f"{path.name} (affine differs by up to {difference:.3g} mm from {files.files[0].name})"
 
 
-def _write_archive(
-    spec: EditionSpec, archive: Path, contents: dict[str, bytes], expected: dict[str, CaseFiles], allow_missing: bool
-) -> None:
+def _zip(contents: Mapping[str, bytes]) -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as opened:
         for name, content in contents.items():
             opened.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
-    temporary = archive.with_name(f".{archive.name}.{nifti.TEMPORARY}")
-    try:
-        nifti.write_whole(temporary, buffer.getvalue())
-        check_archive(spec, temporary, expected, allow_missing=allow_missing)
-        temporary.replace(archive)
-    except OSError as error:
-        raise InputError(f"cannot write {archive}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    return buffer.getvalue()
+
+
+def _tar(contents: Mapping[str, bytes]) -> bytes:
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as opened:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            opened.addfile(member, BytesIO(content))
+    return nifti.compress(buffer.getvalue())
