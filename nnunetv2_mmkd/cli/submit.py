@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from nnunetv2_mmkd.dataset_conversion.editions import get_edition
+from nnunetv2_mmkd.submission.uncertainty import write_uncertainty
 from nnunetv2_mmkd.submission.write import write_submission
 
 HELP = "turn predictions into a challenge's submission files"
@@ -25,11 +27,25 @@ def main(argv: Sequence[str]) -> int:
         "--zip", dest="zip_name", metavar="NAME", help="name of the archive, .zip or .tar.gz (default: by edition)"
     )
     parser.add_argument("--file_name", metavar="NAME", help="names of the files, e.g. '{case}_seg.nii.gz'")
+    parser.add_argument(
+        "--uncertainty", action="store_true",
+        help="also write maps of uncertainty, from <case>.npz in PREDICTIONS, to OUT/uncertainty (BraTS 2019, 2020)",
+    )  # fmt: skip
     parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
+    spec = get_edition(args.edition)
+    if args.uncertainty:  # first: it may not be possible
+        write_uncertainty(
+            spec,
+            args.predictions,
+            args.originals,
+            Path(args.out) / "uncertainty",
+            allow_missing=args.allow_missing,
+            show_progress=not args.disable_progress_bar,
+        )
     write_submission(
-        get_edition(args.edition),
+        spec,
         args.predictions,
         args.originals,
         args.out,
