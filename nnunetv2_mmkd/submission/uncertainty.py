@@ -1,7 +1,7 @@
 """Maps of uncertainty from probabilities, as BraTS 2019 and 2020 asked for: 0 sure to 100 unsure, a file per region.
 
-The measure is left to the participant. Here it is ``100 (1 - |2 p - 1|)``, p the probability of the region: 0 where p is
-0 or 1, 100 where p is 1/2.
+The measure is left to the participant. Here it is ``100 (1 - |2 p - 1|)``, p the probability of the region: 0 where p
+is 0 or 1, 100 where p is 1/2.
 
 References: Mehta et al., QU-BraTS, Machine Learning for Biomedical Imaging 2022, arXiv:2112.10074.
 """
