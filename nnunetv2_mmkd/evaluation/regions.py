@@ -7,13 +7,6 @@ from typing import Any
 
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.regions import (
-    MYOPS_LABELS,
-    MYOPS_REGIONS,
-    PASSION_REGIONS,
-    Regions,
-    renumbered,
-)
 
 SHORT: Mapping[str, str] = {
     "whole_tumor": "WT",
@@ -22,14 +15,16 @@ SHORT: Mapping[str, str] = {
     "whole tumor": "WT",
     "tumor core": "TC",
     "enhancing tumor": "ET",
+    "resection_cavity": "RC",
+    "cystic_component": "CC",
 }
 """Names in ``dataset.json`` -> the field's own."""
 
-REPORTED: Mapping[str, Regions] = {
-    "myops2020": renumbered({**MYOPS_REGIONS, **PASSION_REGIONS}, MYOPS_LABELS),
+ALSO_SCORED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "brats2024-gli": {"NETC": (2,), "SNFH": (1,)},
+    "brats2024-ped": {"NETC": (2,), "ED": (1,)},
 }
-"""Editions whose papers report other regions than ``dataset.json`` declares. MyoPS: the challenge's scar and edema with
-scar, and PASSION's blood pools and whole myocardium, each over the subject's volume."""
+"""Edition -> regions that its challenge scores and no head predicts: non-enhancing core, edema alone."""
 
 
 def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -47,14 +42,12 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
     declared = _labels(dataset_json)
     name = str(dataset_json.get("edition", "")).lower()
     edition = EDITIONS.get(name)
-    known = REPORTED.get(name) or (edition.regions if edition is not None else None)
-    if known:
-        regions = {region: tuple(values) for region, values in known.items()}
+    if edition is not None and edition.regions:
+        regions = {**edition.regions, **ALSO_SCORED.get(name, {})}
         lacking = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
         if lacking:
-            title = edition.title if edition is not None else name
             raise InputError(
-                f"dataset.json: a data set of {title} has the label {min(lacking)}, but 'labels' does not "
+                f"dataset.json: a data set of {edition.title} has the label {min(lacking)}, but 'labels' does not "
                 "declare it; take the key 'edition' out to evaluate the labels that are declared"
             )
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import lesion_task
+from nnunetv2_mmkd.evaluation.metrics.regions import MYOPS_LABELS, MYOPS_REGIONS, PASSION_REGIONS, renumbered
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 
 CLASSES = {"background": 0, "edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3}
@@ -43,9 +45,16 @@ def test_refused(dataset: dict[str, object], message: str) -> None:
         evaluated_regions(dataset)
 
 
+@pytest.mark.parametrize("task", ["brats2023-gli", "brats2024-gli", "brats2024-ped", "brats2024-met", "fets2024"])
+def test_an_edition_has_the_regions_of_its_task(task: str) -> None:
+    labels = {"background": 0, "a": 1, "b": 2, "c": 3, "d": 4}
+    assert set(evaluated_regions({"labels": labels, "edition": task})) >= set(lesion_task(task).reported)
+
+
 def test_myops_is_scored_as_its_papers_do() -> None:
     labels = {"background": 0, "myocardium": 1, "lv": 2, "rv": 3, "edema": 4, "scar": 5}
     found = evaluated_regions({"labels": labels, "edition": "myops2020"})
     assert found == {"scar": (5,), "edema_scar": (4, 5), "LV": (2,), "RV": (3,), "MYO": (1, 4, 5)}
+    assert found == renumbered({**MYOPS_REGIONS, **PASSION_REGIONS}, MYOPS_LABELS)
     with pytest.raises(InputError, match="label 2"):
         evaluated_regions({"labels": {"background": 0, "myocardium": 1}, "edition": "myops2020"})
