@@ -83,6 +83,18 @@ def source_root(source: Path | str) -> Path:
     return root
 
 
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
+
+
 def walk(root: Path, leaf: Callable[[str], bool] = lambda name: False) -> Iterator[Path]:
     """All folders below ``root``, itself included, none twice; below those whose name is a ``leaf`` none.
 
@@ -99,15 +111,7 @@ def walk(root: Path, leaf: Callable[[str], bool] = lambda name: False) -> Iterat
         yield folder
         if leaf(folder.name):
             continue
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
-        stack += [
-            Path(entry.path)
-            for entry in entries
-            if entry.name != "__MACOSX" and not entry.name.startswith(".") and entry.is_dir()
-        ]
+        stack += [path for path in listed(folder) if path.name != "__MACOSX" and path.name[0] != "." and path.is_dir()]
 
 
 def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
@@ -134,8 +138,8 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
     root_of: dict[Path, Path] = {}
     for source in sources:
         root = source_root(source)
-        paths = [path for folder in walk(root) for path in folder.iterdir() if path.is_file()]
-        files = [(path, spec.split_stem(nifti_stem(path.name) or "")) for path in paths]
+        stems = [(path, nifti_stem(path.name)) for folder in walk(root) for path in listed(folder)]
+        files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and path.is_file()]
         if not any(parts for _, parts in files):
             raise InputError(
                 f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
@@ -181,7 +185,7 @@ def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
 
 def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:
     case = folder.name
-    candidates = [(stem, path) for path in sorted(folder.iterdir()) if (stem := nifti_stem(path.name)) is not None]
+    candidates = [(stem, path) for path in listed(folder) if (stem := nifti_stem(path.name)) is not None]
     images: list[Path | None] = []
     for channel in spec.channels:
         ending = re.compile(rf"[_-](?:{'|'.join(map(re.escape, channel.suffixes))})", re.IGNORECASE)

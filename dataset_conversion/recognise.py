@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_mmkd.dataset_conversion import nifti
-from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover, nifti_stem, source_root, walk
+from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover, listed, nifti_stem, source_root, walk
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
@@ -78,7 +78,7 @@ def _by_names(sources: Sequence[Path | str], editions: Sequence[EditionSpec]) ->
             for spec in folders:
                 if spec.is_case(folder.name):
                     found[spec.name].add(folder.name)
-            stems = [stem for path in folder.iterdir() if (stem := nifti_stem(path.name)) is not None] if files else []
+            stems = [stem for path in listed(folder) if (stem := nifti_stem(path.name)) is not None] if files else []
             for spec in files:
                 found[spec.name] |= {parts[0] for stem in stems if (parts := spec.split_stem(stem)) is not None}
     cases = set().union(*found.values())

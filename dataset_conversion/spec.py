@@ -146,6 +146,13 @@ class EditionSpec:
             inside = {value for region in self.regions.values() for value in region}
             require(inside == set(foreground), f"regions must be made of the values {foreground}")
             require(len(self.regions_class_order) == len(self.regions), "regions_class_order: one value per region")
+            swapped = {value: self.decoded(value) for value in values if self.decoded(value) != value}
+            require(not swapped, f"regions and regions_class_order turn labels into others: {swapped}")
+        for pattern in (self.case_pattern, self.patient_pattern, self.sibling_pattern, self.folder_pattern):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                require(False, f"{pattern!r} is no regular expression: {error}")
         require(set(self.uncertainty.values()) <= set(self.regions), "uncertainty must name regions")
         if self.submission_labels is None:
             require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
@@ -173,6 +180,13 @@ class EditionSpec:
         """The patient a case belongs to; cases of one patient belong on one side of a split."""
         match = re.match(self.patient_pattern, case)
         return case if match is None else match.group()
+
+    def decoded(self, value: int) -> int:
+        """What nnU-Net makes of a voxel of this value: each region it is in paints it, in their order."""
+        painted = 0
+        for region, paint in zip(self.regions.values(), self.regions_class_order, strict=True):
+            painted = paint if value in region else painted
+        return painted
 
     def to_edition(self) -> dict[int, int]:
         """nnU-Net value -> value on disk (the smallest, where several were merged)."""

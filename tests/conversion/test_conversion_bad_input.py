@@ -227,6 +227,12 @@ def test_a_spec_that_contradicts_itself() -> None:
         {"regions_class_order": (1,)},
         {"channels": (Channel("t1", "T1", ("t1",)), Channel("t2", "T2", ("T1",)))},
         {"submission_labels": {0: 0}},
+        {"regions_class_order": (2, 1)},
+        {"regions": {"core": (2,), "whole": (1, 2)}, "regions_class_order": (2, 1)},
+        {"layout": "heap"},
+        {"label_suffixes": ("T2",)},
+        {"case_pattern": "("},
+        {"uncertainty": {"_unc": "edge"}},
     ):
         with pytest.raises(InputError, match="edition 'x'"):
             EditionSpec(**{**good, **change})
