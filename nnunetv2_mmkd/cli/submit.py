@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.dataset_conversion.editions import get_edition
+from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.uncertainty import write_uncertainty
 from nnunetv2_mmkd.submission.write import write_submission
+
+logger = logging.getLogger(__name__)
 
 HELP = "turn predictions into a challenge's submission files"
 
 
 def main(argv: Sequence[str]) -> int:
-    """``mmkd submit EDITION -i PREDICTIONS -ref ORIGINALS -o OUT``; returns the exit code."""
+    """``mmkd submit EDITION -i PREDICTIONS -ref ORIGINALS -o OUT``, or ``--check ARCHIVE``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="mmkd submit", description=HELP)
     parser.add_argument("edition", help="the edition, e.g. brats2018 (mmkd convert --list shows all)")
-    parser.add_argument("-i", dest="predictions", required=True, metavar="PREDICTIONS", help="folder of predictions")
+    parser.add_argument("-i", dest="predictions", metavar="PREDICTIONS", help="folder of predictions")
     parser.add_argument(
         "-ref", dest="originals", nargs="+", required=True, metavar="SRC",
         help="folder with the original cases; their headers are copied",
     )  # fmt: skip
-    parser.add_argument("-o", dest="out", required=True, metavar="OUT", help="folder for the files and the zip")
+    parser.add_argument("-o", dest="out", metavar="OUT", help="folder for the files and the zip")
     parser.add_argument(
         "--zip", dest="zip_name", metavar="NAME", help="name of the archive, .zip or .tar.gz (default: by edition)"
     )
@@ -31,10 +35,19 @@ def main(argv: Sequence[str]) -> int:
         "--uncertainty", action="store_true",
         help="also write maps of uncertainty, from <case>.npz in PREDICTIONS, to OUT/uncertainty (BraTS 2019, 2020)",
     )  # fmt: skip
+    parser.add_argument("--check", metavar="ARCHIVE", help="only check an archive, as after writing one")
     parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
     spec = get_edition(args.edition)
+    if args.check is not None:
+        if args.predictions is not None or args.out is not None:
+            parser.error("--check only reads the archive: leave out -i and -o")
+        check_submission(spec, args.check, args.originals, allow_missing=args.allow_missing)
+        logger.info("%s: nothing to object to", args.check)
+        return 0
+    if args.predictions is None or args.out is None:
+        parser.error("give the folder of predictions (-i) and the folder for the submission (-o)")
     if args.uncertainty:  # first: it may not be possible
         write_uncertainty(
             spec,

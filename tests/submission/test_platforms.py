@@ -99,9 +99,7 @@ ONE, TWO = "BraTS2021_00000.nii.gz", "BraTS2021_00002.nii.gz"
 )
 def test_ids(names: dict[str, str], message: str | None, brats2021: tuple[Path, Path], tmp_path: Path) -> None:
     spec, (source, predictions) = EDITIONS["brats2021"], brats2021
-    archive = write_submission(
-        spec, predictions, [source], tmp_path / "out", zip_name="x.tar.gz", show_progress=False
-    )  # fmt: skip
+    archive = write_submission(spec, predictions, [source], tmp_path / "out", zip_name="x.tar.gz", show_progress=False)
     other = repacked(archive, names, tmp_path / "other.tar.gz")
     if message is None:
         check_submission(spec, other, [source])
@@ -110,11 +108,24 @@ def test_ids(names: dict[str, str], message: str | None, brats2021: tuple[Path, 
             check_submission(spec, other, [source])
 
 
+def test_check_on_the_command_line(
+    brats2021: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, (source, predictions) = EDITIONS["brats2021"], brats2021
+    archive = write_submission(spec, predictions, [source], tmp_path / "out", zip_name="x.tar.gz", show_progress=False)
+    other = repacked(archive, {ONE: ONE}, tmp_path / "other.tar.gz")
+    assert main(["submit", "brats2021", "-ref", str(source), "--check", str(archive)]) == 0
+    assert main(["submit", "brats2021", "-ref", str(source), "--check", str(other)]) == 1
+    assert f"1 cases without a file: {TWO}" in capsys.readouterr().err
+    assert main(["submit", "brats2021", "-ref", str(source), "--check", str(other), "--allow-missing"]) == 0
+    for arguments in (["--check", str(other), "-o", str(tmp_path)], ["-i", str(predictions)]):
+        with pytest.raises(SystemExit):
+            main(["submit", "brats2021", "-ref", str(source), *arguments])
+
+
 def test_a_tar_that_is_cut_off(brats2021: tuple[Path, Path], tmp_path: Path) -> None:
     spec, (source, predictions) = EDITIONS["brats2021"], brats2021
-    archive = write_submission(
-        spec, predictions, [source], tmp_path / "out", zip_name="x.tar.gz", show_progress=False
-    )  # fmt: skip
+    archive = write_submission(spec, predictions, [source], tmp_path / "out", zip_name="x.tar.gz", show_progress=False)
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(InputError, match=r"cannot be read as a zip or tar.gz archive"):
         check_submission(spec, archive, [source])
