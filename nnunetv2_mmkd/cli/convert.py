@@ -12,6 +12,7 @@ from nnunetv2_mmkd.dataset_conversion.convert import convert
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS, get_edition
 from nnunetv2_mmkd.dataset_conversion.recognise import recognise
 from nnunetv2_mmkd.dataset_conversion.spec import LABEL_STYLES, EditionSpec
+from nnunetv2_mmkd.dataset_conversion.splits import write_default_splits, write_splits
 
 HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
 
@@ -40,6 +41,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="data set id (default: the edition's)")
     parser.add_argument("--labels", choices=LABEL_STYLES, default="regions", help="label style (default: regions)")
     parser.add_argument("--name", help="name of the data set without DatasetXXX_ (default: the edition's)")
+    parser.add_argument(
+        "--splits",
+        nargs="+",
+        metavar="HOW",
+        help="splits as `mmkd splits` makes them: patients, institutions CSV, lists",
+    )
     parser.add_argument("-np", dest="processes", type=int, metavar="N", help="worker processes")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.add_argument("--list", action=_ListEditions, nargs=0, help="show the editions and leave")
@@ -47,15 +54,19 @@ def main(argv: Sequence[str]) -> int:
     if not args.sources + args.more:
         parser.error("give the folder with the cases (SRC)")
     spec = _edition(args.edition, args.sources + args.more)
+    dataset_id = spec.dataset_id if args.dataset_id is None else args.dataset_id
     convert(
         spec,
         args.sources + args.more,
-        spec.dataset_id if args.dataset_id is None else args.dataset_id,
+        dataset_id,
         labels=args.labels,
         name=args.name,
         processes=args.processes,
         show_progress=not args.disable_progress_bar,
     )
+    written = write_splits(dataset_id, args.splits) if args.splits else write_default_splits(dataset_id)
+    if written is not None:
+        sys.stdout.write("\n".join(written.lines()) + "\n")
     return 0
 
 
