@@ -1,0 +1,119 @@
+"""Whom LCKD elects on the phantom: T1ce for the enhancing tumour, FLAIR or T2 for the whole tumour, by content.
+
+Distillation makes all modalities alike for the whole tumour in the end, so the training is watched, not its end. T1 comes
+close there: of the seeds 1, 2, 7, 8 and 11 it won in the last. The enhancing tumour went to T1ce with all of them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from test_importance_on_phantom import NAMES, SIZE, plan
+from torch import Tensor
+
+from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.election import Election
+from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
+from nnunetv2_mmkd.modalities import SubsetLaw, SubsetSampler
+from nnunetv2_mmkd.networks.from_plans import multi_stream
+from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+from nnunetv2_mmkd.training.election import dice_by_task
+
+TRAINING_CASES, ELECTION_CASES, ITERATIONS, INTERVAL = 32, 6, 600, 75
+REGIONS = {"enhancing": (4,), "whole": (1, 2, 4)}
+QUALIFIED = 0.5
+"""Before the best modality alone reaches this Dice, who wins says little."""
+
+
+@cache
+def cases() -> tuple[Tensor, Tensor]:
+    """Images ``[n, M, *spatial]``, standardised within the brain, and label maps ``[n, *spatial]``."""
+    config = PhantomConfig(size=SIZE, noise=0.06, bias=0.1)
+    images, labels = [], []
+    for index in range(TRAINING_CASES + ELECTION_CASES):
+        case = make_case(config, index)
+        brain = case.images["t1"] > 0
+        rows = []
+        for name in NAMES:
+            volume = case.images[name].astype(np.float32)
+            rows.append(np.where(brain, (volume - volume[brain].mean()) / volume[brain].std(), 0))
+        images.append(torch.from_numpy(np.stack(rows)).float())
+        labels.append(torch.from_numpy(case.seg.astype(np.int16)))
+    return torch.stack(images), torch.stack(labels)
+
+
+def train(seed: int, shown: tuple[str, ...]) -> LCKD:
+    """Train until the expected modalities have won twice running; channel m shows the contrast of ``shown[m]``."""
+    torch.manual_seed(seed)
+    images, labels = cases()
+    images = images[:, [NAMES.index(name) for name in shown]]
+    targets = torch.stack([torch.isin(labels, torch.tensor(each)) for each in REGIONS.values()], 1)
+    network = multi_stream(plan(), NAMES, heads=len(REGIONS), deep_supervision=False)
+    sampler, generator = SubsetSampler(SubsetLaw("count_uniform"), seed), torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def single_modality_dice(*, soft: bool, **_: Any) -> Tensor:
+        network.eval()
+        alone = torch.eye(len(NAMES)).bool()
+        table = [
+            torch.stack(
+                [
+                    dice_by_task(network(images[case][None], mask)[0], labels[case], [*REGIONS.values()], regions=True)
+                    for mask in alone
+                ]
+            )
+            for case in range(TRAINING_CASES, TRAINING_CASES + ELECTION_CASES)
+        ]
+        network.train()
+        return torch.stack(table)
+
+    method = LCKD(LCKDConfig(election_interval=INTERVAL, initial_teacher="none"))
+    method.setup(Supply(NAMES, torch.device("cpu"), regions=tuple(REGIONS), single_modality_dice=single_modality_dice))
+    loss = DC_and_BCE_loss(
+        {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, ITERATIONS, 0.9)
+    for iteration in range(ITERATIONS):
+        method.start_iteration(network, loss, iteration)
+        if len(method.elections) > 1 and all(expected(election, shown) for election in method.elections[-2:]):
+            break
+        chosen = torch.randint(0, TRAINING_CASES, (2,), generator=generator)
+        there = torch.ones(2, len(NAMES), dtype=torch.bool)
+        optimizer.zero_grad()
+        batch = Batch(images[chosen], sampler(there), there, targets[chosen])
+        method.step(network, batch, loss)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimizer.step()
+        schedule.step()
+    return method
+
+
+def expected(election: Election, shown: tuple[str, ...]) -> bool:
+    """Whether T1ce wins the enhancing and FLAIR or T2 the whole tumour, both with more than :data:`QUALIFIED`."""
+    if not (election.dice.amax(0) > QUALIFIED).all():
+        return False
+    enhancing, whole = (shown[int(winner or 0)] for winner in election.winners)
+    return enhancing == "t1ce" and whole in ("flair", "t2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "shown"), [(2, NAMES), (1, ("flair", "t2", "t1ce", "t1"))], ids=["as they are", "permuted"]
+)
+def test_the_modality_that_shows_a_region_wins_it_twice_running(
+    one_thread: None, seed: int, shown: tuple[str, ...]
+) -> None:
+    method = train(seed, shown)
+    assert all(expected(election, shown) for election in method.elections[-2:]), method.elections
+    for election in method.elections:
+        enhancing = election.dice[:, 0]
+        if enhancing.max() > QUALIFIED:  # there only one modality shows it
+            assert shown[int(enhancing.argmax())] == "t1ce", election
+    assert {shown[teacher] for teacher in method.teachers} <= {"t1ce", "t2", "flair"}
