@@ -1,7 +1,7 @@
 """Whom LCKD elects on the phantom: T1ce for the enhancing tumour, FLAIR or T2 for the whole tumour, by content.
 
-Distillation makes all modalities alike for the whole tumour in the end, so the training is watched, not its end. T1 comes
-close there: of the seeds 1, 2, 7, 8 and 11 it won in the last. The enhancing tumour went to T1ce with all of them.
+Distillation makes all modalities alike for the whole tumour in the end, so the training is watched, not its end.
+T1 comes close there: of the seeds 1, 2, 7, 8 and 11 it won with the last. The enhancing tumour went to T1ce with all.
 """
 
 from __future__ import annotations
