@@ -96,6 +96,8 @@ def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
 def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Put folds' entries into a model folder's ``dataset.json``; the file is written whole or not at all.
 
+    Subsets that an earlier entry of the same kind (checkpoint, policy, window) has and the new one lacks are kept.
+
     Raises:
         InputError: it cannot be read or written.
     """
@@ -105,7 +107,9 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no table of keys; expected nnU-Net's dataset.json")
-        content[KEY] = dict(sorted({**read_card(content), **{str(fold): of for fold, of in entries.items()}}.items()))
+        card = read_card(content)
+        card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
+        content[KEY] = dict(sorted(card.items()))
         temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
         shutil.copymode(file, temporary)
         os.replace(temporary, file)
@@ -114,6 +118,15 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _joined(old: Any, new: Mapping[str, Any]) -> dict[str, Any]:
+    def about(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in entry.items() if key != "subsets"}
+
+    if not isinstance(old, Mapping) or about(old) != about(new):
+        return dict(new)
+    return {**new, "subsets": {**old.get("subsets", {}), **new["subsets"]}}
 
 
 def expected(

@@ -188,3 +188,13 @@ def test_a_fold_that_is_trained_again_drops_only_its_entry(tmp_path: Path) -> No
 
 def test_no_card() -> None:
     assert read_card({}) == {} and read_card({KEY: None}) == {} and read_card({KEY: [1]}) == {}
+
+
+def test_scoring_some_subsets_again_keeps_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    file.write_text("{}")
+    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t1": 1, "t2": 2}}})
+    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t2": 3}}})
+    assert json.loads(file.read_text())[KEY]["0"]["subsets"] == {"t1": 1, "t2": 3}
+    write_card(tmp_path, {"0": {"checkpoint": "b", "subsets": {"t2": 4}}})
+    assert json.loads(file.read_text())[KEY]["0"]["subsets"] == {"t2": 4}
