@@ -24,14 +24,14 @@ class Batch:
     """One batch.
 
     Attributes:
-        images: ``[B, M, *spatial]`` (whatever the network's ``encode`` takes).
+        images: what the network's ``encode`` takes: ``[B, M, *spatial]``, or modality -> ``[B, *shape]``.
         available: bool ``[B, M]`` on the CPU: the modalities that may be used in this step.
         present: bool ``[B, M]`` on the CPU: the modalities that the cases have; ``available`` lies within it.
         target: what the task loss takes.
         valid: ``[B, 1, *spatial]``, False where voxels carry the ignore label; None if all count.
     """
 
-    images: Tensor
+    images: Any
     available: Tensor
     present: Tensor
     target: Any
