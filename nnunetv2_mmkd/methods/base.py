@@ -99,6 +99,9 @@ class Supply:
         iterations: length of the training; 0 if unknown.
         single_modality_dice: of the election split (methods that hold one out only).
         log: writes a line to the log of the training.
+        make_network: another network from the same plans, on the device, with weights of its own.
+        exclusive: whether the network's heads are classes, one for each voxel (softmax), not regions (sigmoid).
+        broadcast: gives modules the weights of the first rank of a distributed run.
     """
 
     modalities: tuple[str, ...]
@@ -111,6 +114,9 @@ class Supply:
     iterations: int = 0
     single_modality_dice: SingleModalityDice | None = None
     log: Callable[[str], None] = lambda text: None
+    make_network: Callable[[], Any] | None = None
+    exclusive: bool = True
+    broadcast: Callable[[Sequence[nn.Module]], None] = lambda modules: None
 
 
 class Method:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
 FusionFactory = Callable[[int, int], nn.Module]
 """``(n_modalities, channels) -> fusion block`` of one scale."""
@@ -81,3 +83,13 @@ def multi_stream(
         encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
     fusions = [fusion(len(modalities), channels) for channels in planned.encoder.output_channels]
     return MultiStreamUNet(encoders, fusions, planned.decoder, modalities)
+
+
+def transformer_unet(
+    configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+) -> TransformerUNet:
+    """The planned network for all modalities at once, with a multi-scale transformer at its bottleneck."""
+    planned: Any = planned_network(configuration, len(modalities), heads, deep_supervision)
+    strides = [math.prod(axis) for axis in zip(*planned.encoder.strides, strict=True)]
+    bottleneck = [max(1, size // stride) for size, stride in zip(configuration.patch_size, strides, strict=True)]
+    return TransformerUNet(planned.encoder, planned.decoder, modalities, bottleneck)

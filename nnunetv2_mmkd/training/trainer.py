@@ -166,12 +166,25 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
                 iterations=self.num_epochs * self.num_iterations_per_epoch,
                 single_modality_dice=self.single_modality_dice if held_out and held_out.kind == "election" else None,
                 log=self.print_to_log_file,
+                make_network=self.make_network,
+                exclusive=not self.label_manager.has_regions,
+                broadcast=gradients.broadcast,
             )
         )
         for module in self.method.trainable():
             module.to(self.device)
             self.optimizer.add_param_group({"params": list(module.parameters())})
         gradients.broadcast(self.method.trainable())
+
+    def make_network(self) -> nn.Module:
+        """Another network from the same plans, on the device."""
+        return self.build_network_architecture(
+            self.plans_manager,
+            self.configuration_manager,
+            self.num_input_channels,
+            self.label_manager.num_segmentation_heads,
+            self.enable_deep_supervision,
+        ).to(self.device)
 
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:

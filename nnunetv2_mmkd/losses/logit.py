@@ -1,0 +1,114 @@
+"""Distillation between logits.
+
+Everything is computed in float32, outside autocast. Voxels that do not count are left out of means and statistics.
+
+Legend: B batch, K heads (classes or regions).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid, softmax
+
+SMALL = 1e-7
+
+
+def logit_distance(teacher: Tensor, student: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean squared difference of logits (or whatever else has their shape).
+
+    Args:
+        teacher: ``[B, K, *spatial]``.
+        student: the same shape.
+        valid: bool ``[B, 1, *spatial]``, or None.
+
+    References:
+        Zhu et al., MST-KDNet, Eq. (5).
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        return _voxel_mean((teacher.float() - student.float()).square().mean(1), valid)
+
+
+def standardised_kl(
+    teacher: Tensor, student: Tensor, *, exclusive: bool, tau: float, valid: Tensor | None = None
+) -> Tensor:
+    r"""Kullback-Leibler divergence of the student from the teacher, both standardised before.
+
+    .. math:: z = \frac{l - \mu}{(\sigma + 10^{-7}) \tau}, \qquad \mathrm{KL}(q(z^f) \,\|\, q(z^m))
+
+    Three or more exclusive classes: mean and deviation over the classes of a voxel, q by softmax, summed over classes.
+    Regions: mean and deviation over the sample's voxels for each region, q by sigmoid, Bernoulli divergence, mean over
+    regions; a softmax over overlapping regions is no distribution. Two classes: as one region, with the difference of
+    their logits, for two standardised values are always -1 and 1.
+
+    Args:
+        teacher: logits ``[B, K, *spatial]``.
+        student: the same shape.
+        exclusive: whether the K heads are classes, not regions.
+        tau: temperature.
+        valid: bool ``[B, 1, *spatial]``, or None.
+
+    Returns:
+        the mean over the voxels that count, without the factor tau^2 of Eq. (8).
+
+    References:
+        Zhu et al., MST-KDNet, Eqs. (6) and (7); Sun et al., Logit standardization in knowledge distillation.
+
+    Deviations from the paper:
+        Eq. (6) prints 1 - mu for l - mu. The treatment of regions and of two classes is ours.
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        pair = [teacher.float(), student.float()]
+        if exclusive and teacher.shape[1] > 2:
+            wanted, found = (_over_classes(logits) / tau for logits in pair)
+            log_wanted = log_softmax(wanted, 1)
+            return _voxel_mean((log_wanted.exp() * (log_wanted - log_softmax(found, 1))).sum(1), valid)  # Eq. (7)
+        if exclusive and teacher.shape[1] == 2:
+            pair = [logits[:, 1:] - logits[:, :1] for logits in pair]
+        wanted, found = (_over_voxels(logits, valid) / tau for logits in pair)
+        return _voxel_mean(bernoulli_kl(wanted, found).mean(1), valid)
+
+
+def released_kl(teacher: Tensor, student: Tensor, *, tau: float, valid: Tensor | None = None) -> Tensor:
+    """The divergence as MST-KDNet's released code has it, for ``fidelity="code"``.
+
+    Standardised along the last axis of the image, softmax over all heads, the divergence of the teacher from the
+    student, and divided by the number of heads.
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        wanted, found = (
+            (each.float() - each.float().mean(-1, True)) / (each.float().std(-1, keepdim=True) + SMALL) / tau
+            for each in (teacher, student)
+        )
+        difference = log_softmax(found, 1) - log_softmax(wanted, 1)
+        return _voxel_mean((softmax(found, 1) * difference).mean(1), valid)
+
+
+def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of independent Bernoulli variables given by logits, element by element."""
+    p = teacher.sigmoid()
+    return p * (logsigmoid(teacher) - logsigmoid(student)) + (1 - p) * (logsigmoid(-teacher) - logsigmoid(-student))
+
+
+def _over_classes(logits: Tensor) -> Tensor:
+    """Eq. (6) over the heads of each voxel."""
+    deviation = logits.std(1, keepdim=True, correction=0)
+    return (logits - logits.mean(1, keepdim=True)) / (deviation + SMALL)
+
+
+def _over_voxels(logits: Tensor, valid: Tensor | None) -> Tensor:
+    """Eq. (6) over the voxels of each sample and head."""
+    flat = logits.flatten(2)
+    weight = torch.ones_like(flat[:, :1]) if valid is None else valid.flatten(2).to(flat)
+    count = weight.sum(2, keepdim=True).clamp_min(1)
+    centred = flat - (flat * weight).sum(2, keepdim=True) / count
+    deviation = ((centred.square() * weight).sum(2, keepdim=True) / count + SMALL**2).sqrt()
+    return (centred / (deviation + SMALL)).reshape(logits.shape)
+
+
+def _voxel_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of ``[B, *spatial]`` over the voxels that count; 0 if none does."""
+    if valid is None:
+        return values.mean()
+    counts = valid[:, 0]
+    return torch.where(counts, values, 0).sum() / counts.sum().clamp_min(1)
