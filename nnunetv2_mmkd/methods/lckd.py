@@ -198,11 +198,14 @@ class LCKD(Method):
         terms, pairs = [], 0
         for sample, (modalities, features) in enumerate(streams.by_sample()):
             teachers = [row for row, modality in enumerate(modalities) if modality in self.teachers]
+            self._averages.add("teacher there/share of samples", float(bool(teachers)))
+            if len(modalities) == 1:  # no pair
+                terms.append(torch.zeros((), device=features.device))
+                continue
             weight = None if valid is None else pooled_weight(valid[sample], features.shape[2:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
                 terms.append(pairwise_distances(features, self.config.p, weight)[teachers].sum())  # Eq. (4)
             pairs += len(teachers) * (len(modalities) - 1)
-            self._averages.add("teacher there/share of samples", float(bool(teachers)))
         return torch.stack(terms).mean(), pairs
 
     # -- curves and state --------------------------------------------------------------------------------------------

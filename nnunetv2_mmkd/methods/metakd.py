@@ -152,6 +152,9 @@ class MetaKD(Method):
         ratio = None if self.importance is None else self.importance.ratios()
         terms, pairs = [], 0
         for sample, (modalities, features) in enumerate(streams.by_sample()):
+            if len(modalities) == 1:  # no pair: spares a batch of many small samples most of the time
+                terms.append(torch.zeros((), device=features.device))
+                continue
             weight = None if valid is None else pooled_weight(valid[sample], features.shape[2:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
                 distance = pairwise_distances(features, self.config.p, weight)  # Eq. (5)
@@ -160,8 +163,7 @@ class MetaKD(Method):
                 distance = distance * ratio[chosen][:, chosen]
             terms.append(distance.sum())
             pairs += len(modalities) * (len(modalities) - 1)
-            if len(modalities) > 1:
-                self._watch_filling(modalities, features)
+            self._watch_filling(modalities, features)
         return torch.stack(terms).mean(), pairs
 
     def _watch_filling(self, modalities: tuple[int, ...], features: Tensor) -> None:

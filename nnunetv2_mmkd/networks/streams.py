@@ -33,9 +33,11 @@ class Streams:
 
     def by_sample(self, scale: int = -1) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         """For each sample: its modalities in ascending order and their features ``[|A|, C, *spatial]``."""
-        for sample in range(self.available.shape[0]):
-            rows = [(modality, row) for row, (b, modality) in enumerate(self.pairs) if b == sample]
-            yield tuple(m for m, _ in rows), torch.stack([self.scales[scale][row] for _, row in rows])
+        rows: list[list[int]] = [[] for _ in range(self.available.shape[0])]
+        for row, (sample, _) in enumerate(self.pairs):
+            rows[sample].append(row)
+        for own in rows:
+            yield tuple(self.pairs[row][1] for row in own), torch.stack([self.scales[scale][row] for row in own])
 
     def narrowed(self, available: Tensor) -> Streams:
         """The same features with fewer modalities, as if only those had been encoded.
