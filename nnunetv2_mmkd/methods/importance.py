@@ -54,17 +54,22 @@ def ratios(w: Tensor, kind: str = "softmax") -> Tensor:
         return quotient.clamp_max(LARGEST_RATIO)
 
 
+OPTIMIZERS = ("adam", "sgd")
+"""Optimisers of the IWV: Adam, or plain gradient descent."""
+
+
 class ImportanceWeights:
-    """The IWV with its own Adam, whose learning rate is not decayed.
+    """The IWV with its own optimiser, whose learning rate is not decayed.
 
     Args:
         n_modalities: M.
         init: ``"uniform"`` (U[0, 1), the released code's reading of the paper's "random") or ``"zeros"``.
         kind: normalisation.
-        lr: learning rate of Adam.
-        weight_decay: L2 penalty of Adam.
+        lr: learning rate.
+        weight_decay: L2 penalty.
         device: where it lives.
         seed: of the random initialisation, equal on all ranks.
+        optimizer: ``"adam"``, or ``"sgd"``, gradient descent without momentum.
     """
 
     def __init__(
@@ -77,7 +82,10 @@ class ImportanceWeights:
         weight_decay: float = 5e-5,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        optimizer: str = "adam",
     ) -> None:
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimiser {optimizer!r} of the importance weights: {' or '.join(OPTIMIZERS)}")
         if init not in ("uniform", "zeros"):
             raise ValueError(f"unknown initialisation {init!r} of the importance weights: 'uniform' or 'zeros'")
         if kind not in NORMALISATIONS:
@@ -87,7 +95,8 @@ class ImportanceWeights:
             start = torch.rand(n_modalities, generator=torch.Generator().manual_seed(seed))
         self.kind = kind
         self.w = start.to(device).requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.w], lr=lr, weight_decay=weight_decay)
+        kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        self.optimizer: torch.optim.Optimizer = kinds[optimizer]([self.w], lr=lr, weight_decay=weight_decay)
 
     def normalised(self) -> Tensor:
         """Normalised weights ``[M]``, differentiable in :attr:`w`."""
@@ -98,7 +107,7 @@ class ImportanceWeights:
         return ratios(self.w, self.kind)
 
     def apply(self, gradient: Tensor) -> None:
-        """One step of Adam with a given gradient ``[M]``."""
+        """One step of the optimiser with a given gradient ``[M]``."""
         self.w.grad = gradient.to(self.w)
         self.optimizer.step()
         self.w.grad = None

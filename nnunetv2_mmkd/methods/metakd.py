@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, pooled_weight
 from nnunetv2_mmkd.methods.base import Averages, Batch, HeldOut, Method, StepResult, Supply, TaskLoss
-from nnunetv2_mmkd.methods.importance import ImportanceWeights
+from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 
 HALF_PRECISION_SCALE = 1024.0
@@ -37,8 +37,9 @@ class MetaKDConfig:
         normalisation: of the importance weights: ``softmax`` (Eq. 6), ``sigmoid`` or ``relu`` (Table 6).
         init: ``"uniform"`` (§8: random; U[0, 1) as in the released code) or ``"zeros"``.
         meta_interval: iterations between two meta-updates (§8: 100).
-        meta_steps: steps of Adam in each (paper silent; 20 in the released code).
-        meta_lr: learning rate of the importance weights' Adam (§8: 1e-2).
+        meta_steps: steps of the optimiser in each (paper silent; 20 in the released code).
+        meta_optimizer: of the importance weights: ``"adam"`` (§8), or ``"sgd"``, gradient descent (§8 for ADNI).
+        meta_lr: its learning rate (§8: 1e-2).
         meta_weight_decay: its L2 penalty (§8: 5e-5).
         meta_scales: where features are multiplied by the weights in the meta-loss: ``"all"`` that the decoder gets
             (Eq. 4, read for a U-Net), or the ``"bottleneck"`` only.
@@ -57,6 +58,7 @@ class MetaKDConfig:
     init: str = "uniform"
     meta_interval: int = 100
     meta_steps: int = 20
+    meta_optimizer: str = "adam"
     meta_lr: float = 1e-2
     meta_weight_decay: float = 5e-5
     meta_scales: str = "all"
@@ -67,6 +69,7 @@ class MetaKDConfig:
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("ratios", self.ratios, ("learned", "equal")),
+            ("meta_optimizer", self.meta_optimizer, OPTIMIZERS),
             ("meta_scales", self.meta_scales, ("bottleneck", "all")),
             ("meta_statistics", self.meta_statistics, ("reference", "own")),
             ("fidelity", self.fidelity, ("paper", "code")),
@@ -129,6 +132,7 @@ class MetaKD(Method):
                 weight_decay=5e-4 if code else self.config.meta_weight_decay,
                 device=supply.device,
                 seed=self.config.seed,
+                optimizer=self.config.meta_optimizer,
             )
 
     # -- the inner problem of Eq. (4) --------------------------------------------------------------------------------
