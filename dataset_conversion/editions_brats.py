@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec, Platform
+from nnunetv2_mmkd.dataset_conversion.spec import Archive, Channel, EditionSpec, Platform
 
 BRATS_CHANNELS = (
     Channel("t1", "T1", ("t1", "t1n")),
@@ -21,6 +21,10 @@ BRATS_CHANNELS = (
 )
 """The four sequences of BraTS, in nnU-Net's customary order."""
 
+ENDINGS = ("_t1", "_t1ce", "_t2", "_flair", "_seg")
+ENDINGS_2023 = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
+"""Of the files of a case, until 2022 and since 2023."""
+
 SRI24 = (240, 240, 155)
 """Grid of the SRI24 atlas, 1 mm: that of nearly all editions."""
 
@@ -29,9 +33,13 @@ CITATION = (
     "Bakas et al., Scientific Data 2017, doi:10.1038/sdata.2017.117",
     "Bakas et al., arXiv:1811.02629",
 )
-"""What every edition of BraTS on glioma asks to cite."""
+"""What the page of BraTS 2020 asks to cite."""
 
 CITATION_2021 = ("Baid et al., arXiv:2107.02314", *CITATION[:2])
+"""What the page of BraTS 2021 asks to cite, and for the pre-treatment glioma of 2023 its successor."""
+
+MEDPERF = "Karargyris et al., Nature Machine Intelligence 2023, doi:10.1038/s42256-023-00652-2"
+"""What the data agreement of BraTS on Synapse (list of June 2025) asks to cite with any of its data since 2023."""
 
 IPP = Platform("the Image Processing Portal of CBICA")
 SYNAPSE_2021 = Platform("Synapse", archives=(".zip", ".tar.gz"), id_pattern=r"(\d{5})\.nii\.gz")
@@ -43,8 +51,16 @@ SYNAPSE_2023 = replace(
 )
 SYNAPSE_2024 = replace(SYNAPSE_2021, id_pattern=r"(\d{4,5}-\d{1,3})\.nii\.gz", grid=SRI24)
 
-_REGISTRATION = "registration with the organisers; free for research; no redistribution"
-_SYNAPSE = "registration on Synapse; free for research under its conditions of use; no redistribution"
+
+def _archive_2023(task: str) -> Archive:
+    folder = f"ASNR-MICCAI-BraTS2023-{task}-Challenge-"
+    case = f"BraTS-{task}-{{number:05d}}-000"
+    return Archive(f"{folder}TrainingData/{case}", f"{folder}ValidationData/{case}", ENDINGS_2023, first=(90001, 95001))
+
+
+_REGISTRATION = "registration with the organisers; free for research if the papers are cited; no redistribution"
+_SYNAPSE = "registration on Synapse; free for research if the papers are cited"
+_CC = "registration on Synapse; CC BY-NC 4.0 unless otherwise indicated, and the papers are to be cited"
 
 BRATS2018 = EditionSpec(
     name="brats2018",
@@ -60,10 +76,18 @@ BRATS2018 = EditionSpec(
     regions_class_order=(1, 2, 3),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3},
     platform=IPP,
+    archive=Archive(
+        "MICCAI_BraTS_2018_Data_Training/HGG/Brats18_PHANTOM_{number:03d}_1",
+        "MICCAI_BraTS_2018_Data_Validation/Brats18_PHANTOMVAL_{number:03d}_1",
+        ENDINGS,
+    ),
     reference="https://www.med.upenn.edu/sbia/brats2018/data.html",
     licence=_REGISTRATION,
     citation=CITATION,
-    notes=("The portal is reported closed, and whether it took one archive or many files is not known for certain.",),
+    notes=(
+        "The portal is reported closed, and whether it took one archive or many files is not known for certain.",
+        "What to cite is taken from the page of 2020; in 2018 the page may have asked for the first two only.",
+    ),
 )
 
 BRATS2019 = replace(
@@ -74,7 +98,13 @@ BRATS2019 = replace(
     dataset_name="BraTS2019",
     case_pattern=r"(?i:brats19)_.+_\d+",
     uncertainty={"_unc_whole": "whole_tumor", "_unc_core": "tumor_core", "_unc_enhance": "enhancing_tumor"},
+    archive=Archive(
+        "MICCAI_BraTS_2019_Data_Training/HGG/BraTS19_PHANTOM_{number:03d}_1",
+        "MICCAI_BraTS_2019_Data_Validation/BraTS19_PHANTOMVAL_{number:03d}_1",
+        ENDINGS,
+    ),
     reference="https://www.med.upenn.edu/cbica/brats2019/data.html",
+    notes=BRATS2018.notes[:1],
 )
 
 BRATS2020 = replace(
@@ -85,7 +115,14 @@ BRATS2020 = replace(
     dataset_name="BraTS2020",
     case_pattern=r"(?i:brats20_(training|validation|testing))_\d{3}",
     uncertainty={"_unc_whole": "whole_tumor", "_unc_core": "tumor_core", "_unc_enhance": "enhancing_tumor"},
+    archive=Archive(
+        "BraTS2020_TrainingData/MICCAI_BraTS2020_TrainingData/BraTS20_Training_{number:03d}",
+        "BraTS2020_ValidationData/MICCAI_BraTS2020_ValidationData/BraTS20_Validation_{number:03d}",
+        ENDINGS,
+        extension=".nii",
+    ),
     reference="https://www.med.upenn.edu/cbica/brats2020/data.html",
+    notes=BRATS2018.notes[:1],
 )
 
 BRATS2021 = replace(
@@ -96,6 +133,12 @@ BRATS2021 = replace(
     dataset_name="BraTS2021",
     case_pattern=r"(?i:brats2021)_\d{5}",
     platform=SYNAPSE_2021,
+    archive=Archive(
+        "RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021/BraTS2021_{number:05d}",
+        "RSNA_ASNR_MICCAI_BraTS2021_ValidationData/BraTS2021_{number:05d}",
+        ENDINGS,
+        first=(90001, 95001),
+    ),
     reference="https://www.synapse.org/Synapse:syn25829067",
     licence=f"{_SYNAPSE}; the copy at The Cancer Imaging Archive is CC BY 4.0",
     citation=CITATION_2021,
@@ -115,9 +158,10 @@ BRATS2023_GLI = replace(
     # On disk: 1 necrosis and non-enhancing core, 2 edema (SNFH), 3 enhancing tumour.
     label_map={0: 0, 1: 2, 2: 1, 3: 3},
     platform=SYNAPSE_2023,
+    archive=_archive_2023("GLI"),
     reference="https://www.synapse.org/Synapse:syn51156910",
-    licence=_SYNAPSE,
-    citation=CITATION_2021,
+    licence=_CC,
+    citation=(*CITATION_2021, MEDPERF),
     notes=("That BraTS-GLI-ddddd-000 is BraTS2021_ddddd rests on several third parties' word.",),
 )
 
@@ -130,7 +174,8 @@ BRATS2023_MEN = replace(
     case_pattern=r"(?i:brats-men)-\d{5}-\d{3}",
     patient_pattern=r"(?i:brats-men)-\d{5}",
     sibling_pattern=r".+",
-    citation=("LaBella et al., arXiv:2305.07642",),
+    archive=_archive_2023("MEN"),
+    citation=("LaBella et al., arXiv:2305.07642", MEDPERF),
     notes=(),
 )
 
@@ -143,7 +188,8 @@ BRATS2023_MET = replace(
     case_pattern=r"(?i:brats-met)-\d{5}-\d{3}",
     patient_pattern=r"(?i:brats-met)-\d{5}",
     sibling_pattern=r".+",
-    citation=("Moawad et al., arXiv:2306.00838",),
+    archive=_archive_2023("MET"),
+    citation=("Moawad et al., arXiv:2306.00838", MEDPERF),
     notes=("Part of the additional training data is said to have only some of the labels.",),
 )
 
@@ -156,7 +202,8 @@ BRATS2023_PED = replace(
     case_pattern=r"(?i:brats-ped)-\d{5}-\d{3}",
     patient_pattern=r"(?i:brats-ped)-\d{5}",
     sibling_pattern=r".+",
-    citation=("Kazerooni et al., arXiv:2305.17033",),
+    archive=_archive_2023("PED"),
+    citation=("Kazerooni et al., arXiv:2305.17033", MEDPERF),
     notes=(),
 )
 
@@ -169,7 +216,8 @@ BRATS2023_SSA = replace(
     case_pattern=r"(?i:brats-ssa)-\d{5}-\d{3}",
     patient_pattern=r"(?i:brats-ssa)-\d{5}",
     sibling_pattern=r".+",
-    citation=("Adewole et al., arXiv:2305.19369",),
+    archive=_archive_2023("SSA"),
+    citation=("Adewole et al., arXiv:2305.19369", MEDPERF),
     notes=(),
 )
 
@@ -193,13 +241,16 @@ BRATS2024_GLI = replace(
     regions_class_order=(1, 2, 3, 4),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "resection_cavity": 4},
     platform=replace(SYNAPSE_2024, grid=(182, 218, 182)),
-    reference="https://www.synapse.org/Synapse:syn53708249",
-    licence=f"{_SYNAPSE}; third parties report CC BY-NC 4.0",
-    citation=("de Verdier et al., arXiv:2405.18368",),
-    notes=(
-        "CC BY-NC 4.0 is third parties' word.",
-        "Three pairs of identical scans under different patients were reported once: a split cannot know of them.",
+    archive=Archive(
+        "training_data1_v2/BraTS-GLI-{number:05d}-10{visit}",
+        "validation_data/BraTS-GLI-{number:05d}-10{visit}",
+        ENDINGS_2023,
+        first=(90001, 95001),
+        visits=2,
     ),
+    reference="https://www.synapse.org/Synapse:syn53708249",
+    citation=("de Verdier et al., arXiv:2405.18368", MEDPERF),
+    notes=("Three pairs of identical scans under different patients were reported once: a split cannot know of them.",),
 )
 
 BRATS2024_MET = replace(
@@ -210,11 +261,17 @@ BRATS2024_MET = replace(
     dataset_name="BraTS2024MET",
     folder_pattern=r"(?i)brats[-_ ]?2024",
     platform=SYNAPSE_2024,
+    archive=Archive(
+        "MICCAI-BraTS2024-MET-Challenge-TrainingData_1/BraTS-MET-{number:05d}-00{visit}",
+        "MICCAI-BraTS2024-MET-Challenge-Validation/BraTS-MET-{number:05d}-00{visit}",
+        ENDINGS_2023,
+        first=(90001, 95001),
+        visits=2,
+    ),
     reference=BRATS2024_GLI.reference,
-    licence=BRATS2024_GLI.licence,
     notes=(
         "The folder '..._2-fixed-cases' replaces cases of '..._2': reported by few.",
-        "The citation is that of 2023.",
+        "The data agreement announces a paper and names none; the citation is that of 2023.",
     ),
 )
 
@@ -236,9 +293,15 @@ BRATS2024_PED = replace(
     regions_class_order=(1, 2, 3, 4),
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "cystic_component": 4},
     platform=SYNAPSE_2024,
+    archive=Archive(
+        "BraTS-PEDs2024_Training/BraTS-PED-{number:05d}-00{visit}",
+        "BraTS_Validation_Data/BraTS-PED-{number:05d}-00{visit}",
+        ENDINGS_2023,
+        first=(90001, 95001),
+        visits=2,
+    ),
     reference=BRATS2024_GLI.reference,
-    licence=BRATS2024_GLI.licence,
-    citation=("Kazerooni et al., arXiv:2404.15009",),
+    citation=("Kazerooni et al., arXiv:2404.15009", MEDPERF),
 )
 
 BRATS2024_SSA = replace(
@@ -249,8 +312,13 @@ BRATS2024_SSA = replace(
     dataset_name="BraTS2024SSA",
     folder_pattern=r"(?i)brats[-_ ]?2024",
     platform=SYNAPSE_2024,
+    archive=Archive(
+        "BraTS2024-SSA-Challenge-TrainingData/BraTS-SSA-{number:05d}-000",
+        "BraTS2024-SSA-Challenge-ValidationData/BraTS-SSA-{number:05d}-000",
+        ENDINGS_2023,
+        first=(90001, 95001),
+    ),
     reference=BRATS2024_GLI.reference,
-    licence=BRATS2024_GLI.licence,
     notes=("The training cases are those of 2023: only the name of the folder tells the two apart.",),
 )
 
@@ -265,12 +333,16 @@ BRATS2024_GOAT = replace(
     sibling_pattern=r".+",
     folder_pattern=r"(?i)goat",
     platform=replace(SYNAPSE_2021, grid=SRI24),
+    archive=Archive(
+        "MICCAI2024-BraTS-GoAT-TrainingData-With-GroundTruth/BraTS-GoAT-{number:05d}",
+        "MICCAI2024-BraTS-GoAT-ValidationData/BraTS-GoAT-{number:05d}",
+        ENDINGS_2023,
+        first=(90001, 95001),
+    ),
     reference=BRATS2024_GLI.reference,
-    licence=BRATS2024_GLI.licence,
-    citation=CITATION_2021,
     notes=(
         "The number of cases is known from one source.",
-        "The citation is that of BraTS 2021.",
+        "The data agreement names no paper for GoAT; the citations are those of the pre-treatment glioma.",
         "That the platform demands the grid is taken from its other tasks.",
     ),
 )

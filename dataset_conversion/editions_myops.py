@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec
+from nnunetv2_mmkd.dataset_conversion.spec import Archive, Channel, EditionSpec
 
 MYOPS2020 = EditionSpec(
     name="myops2020",
@@ -24,16 +24,23 @@ MYOPS2020 = EditionSpec(
     regions_class_order=(2, 3, 1, 4, 5),
     classes={"normal_myocardium": 1, "LV_pool": 2, "RV_pool": 3, "edema": 4, "scar": 5},
     submission_dtype="int16",
+    archive=Archive(
+        "train25/myops_training_{number}",
+        "test20/myops_test_{number}",
+        ("_C0", "_DE", "_T2", "_gd"),
+        label_folder="../train25_myops_gd",
+        first=(101, 201),
+    ),
     reference="https://zmiclab.github.io/zxh/0/myops20/",
     licence="registration with the organisers; non-commercial research; no redistribution",
     citation=(
         "Zhuang, IEEE Transactions on Pattern Analysis and Machine Intelligence 2019, doi:10.1109/TPAMI.2018.2869576",
-        "Zhuang, MICCAI 2016, doi:10.1007/978-3-319-46723-8_67",
+        "Zhuang, Multivariate mixture model for cardiac segmentation from multi-sequence MRI, MICCAI 2016, 581-588",
     ),
     notes=(
         "The name of a submitted file is '<case>.nii.gz' by one entry and '<case>_seg.nii.gz' by another.",
         "That the three sequences of a case are on one grid is third parties' word; other cases are refused.",
-        "The link and the terms are third parties' word.",
+        "That only non-commercial research is allowed is third parties' word.",
     ),
 )
 

@@ -62,6 +62,42 @@ class Platform:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """How the archives of an edition look when they are unpacked: what a phantom of it is written as.
+
+    Attributes:
+        training: path of a training case; ``{number}`` counts patients (``{number:03d}`` with zeros before) and
+            ``{visit}`` the time points of one. In the layout ``"files"`` the last part is only what file names begin
+            with.
+        validation: the same for a case without label.
+        endings: of the files, after the case's name: the channels' in their order, then the label's.
+        extension: ``.nii.gz`` or ``.nii``.
+        label_folder: where a label lies, relative to the other files.
+        first: number of the first training and of the first validation patient.
+        visits: time points of a patient.
+        sites: columns of the edition's table of institutions, in their order.
+    """
+
+    training: str
+    validation: str
+    endings: tuple[str, ...]
+    extension: str = ".nii.gz"
+    label_folder: str = "."
+    first: tuple[int, int] = (1, 1)
+    visits: int = 1
+    sites: tuple[str, ...] = ("Subject_ID", "Partition_ID")
+
+    def path(self, index: int, label: bool) -> str:
+        """Path of the case of an index from 0, with a label or without."""
+        pattern, first = (self.training, self.first[0]) if label else (self.validation, self.first[1])
+        return pattern.format(number=first + index // self.visits, visit=index % self.visits)
+
+    def case(self, index: int, label: bool) -> str:
+        """Name of the case of an index from 0."""
+        return self.path(index, label).rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
 class EditionSpec:
     """One edition of a challenge.
 
@@ -91,6 +127,9 @@ class EditionSpec:
         submission_dtype: voxel type in a submission.
         platform: what is demanded of a submission.
         uncertainty: ending of a map of uncertainty -> its region, where the challenge takes such maps.
+        sites_file: name of the table that says which institution a case is from (columns ``Subject_ID`` and
+            ``Partition_ID``), where the archives hold one.
+        archive: what the archives look like, for phantoms; None: there is no phantom of this edition.
         reference: where the data come from.
         licence: terms of use.
         citation: what to cite.
@@ -122,6 +161,8 @@ class EditionSpec:
     submission_dtype: str = "uint8"
     platform: Platform = Platform("the organisers")
     uncertainty: Mapping[str, str] = field(default_factory=dict)
+    sites_file: str = ""
+    archive: Archive | None = None
     reference: str = ""
     licence: str = ""
     citation: tuple[str, ...] = ()
@@ -154,6 +195,13 @@ class EditionSpec:
             except re.error as error:
                 require(False, f"{pattern!r} is no regular expression: {error}")
         require(set(self.uncertainty.values()) <= set(self.regions), "uncertainty must name regions")
+        if self.archive is not None:
+            names = [self.archive.case(0, label) for label in (True, False)]
+            require(
+                all(map(self.is_case, names)), f"archive: {names} do not match case_pattern; give the edition's own"
+            )
+            wanted = len(self.channels) + 1
+            require(len(self.archive.endings) == wanted, f"archive: {wanted} endings, the channels' and the label's")
         if self.submission_labels is None:
             require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
         else:

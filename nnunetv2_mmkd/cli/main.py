@@ -18,7 +18,7 @@ from nnunetv2_mmkd.errors import InputError
 VERBS: dict[str, str] = {
     "demo": "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce",
     "env": "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers",
-    "phantom": "write a data set of digital brain-tumour phantoms in BraTS 2018 layout",
+    "phantom": "write phantoms, of brain tumours or infarcts, as the unpacked archives of any edition",
     "convert": "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome",
     "splits": "write splits_final.json from the literature's case lists, by patients or by institutions",
     "rates": "write a missing-rate table: by rates and a seed, from the literature's CSV, or by institution",

@@ -7,45 +7,90 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.phantom import PhantomConfig, write_phantom
+from nnunetv2_mmkd.dataset_conversion.editions import get_edition
+from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, write_phantom
+from nnunetv2_mmkd.phantom.editions import Config, fitting_config
 
-HELP: str = "write a data set of digital brain-tumour phantoms in BraTS 2018 layout"
+HELP: str = "write phantoms, of brain tumours or infarcts, as the unpacked archives of any edition"
+
+DESCRIPTION = """\
+Write a data set of digital phantoms in the folders, file names and label values of an edition, so that its conversion
+can be tried without its data. For the editions of BraTS and FeTS it is a brain with a tumour, for MyoPS a heart with an
+infarct in two to six slices.
+"""
 
 logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd phantom``."""
     defaults = PhantomConfig()
-    parser = argparse.ArgumentParser(prog="mmkd phantom", description=HELP)
+    parser = argparse.ArgumentParser(prog="mmkd phantom", description=DESCRIPTION)
     parser.add_argument(
         "out", metavar="OUT", type=Path, help="folder to write to (empty, or an interrupted run of this)"
     )
-    parser.add_argument("-n", type=int, default=12, metavar="CASES", help="number of cases (default %(default)s)")
-    parser.add_argument("--size", type=int, nargs="+", default=[64], metavar="VOXELS",
-                        help="voxels per axis, one number or three (default 64)")  # fmt: skip
+    parser.add_argument(
+        "--edition", default="brats2018", help="see `mmkd convert --list` (default: %(default)s)"
+    )  # fmt: skip
+    parser.add_argument("-n", "--cases", type=int, default=12, metavar="N", help="cases (default: %(default)s)")
+    parser.add_argument(
+        "--validation", type=int, default=0, metavar="N", help="cases without label besides (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=int, nargs="+", metavar="VOXELS",
+                        help="voxels per axis, one number or three (default 64); of a heart within a slice, one number "
+                        "(default 96)")  # fmt: skip
     parser.add_argument("--spacing", type=float, metavar="MM",
-                        help="edge of a voxel (default: such that the longest axis covers 192 mm)")  # fmt: skip
+                        help="edge of a voxel (default: for a field of view of 192 mm, of a heart 160 mm)")  # fmt: skip
+    parser.add_argument("--full_grid", action="store_true",
+                        help="pad to the edition's own grid at 1 mm; some platforms insist on it")  # fmt: skip
     parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of the data set (default %(default)s)")
     parser.add_argument("--noise", type=float, default=defaults.noise,
-                        help="noise relative to the mean brain signal (default %(default)s)")  # fmt: skip
-    parser.add_argument("--enhancing", default=defaults.enhancing, metavar="NAME",
-                        help="modality in which enhancing tumour lights up (default %(default)s)")  # fmt: skip
+                        help="noise relative to the mean signal (default %(default)s)")  # fmt: skip
+    parser.add_argument("--enhancing", metavar="NAME",
+                        help="modality in which enhancing tumour lights up (default t1ce)")  # fmt: skip
     parser.add_argument("--exchangeable", action="store_true",
                         help="all modalities have the contrast of the enhancing one")  # fmt: skip
     parser.add_argument("-np", "--processes", type=int, default=2, help="worker processes (default %(default)s)")
     parser.add_argument("--disable_progress_bar", action="store_true", help="draw no progress bar")
-    args = parser.parse_args(argv)
-    config = PhantomConfig(
-        size=args.size[0] if len(args.size) == 1 else tuple(args.size),
-        spacing=args.spacing,
-        exchangeable=args.exchangeable,
-        enhancing=args.enhancing,
-        noise=args.noise,
-        seed=args.seed,
-    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb."""
+    args = build_parser().parse_args(argv)
+    spec = get_edition(args.edition)
     folders = write_phantom(
-        args.out, args.n, config, processes=args.processes, show_progress=not args.disable_progress_bar
+        args.out,
+        args.cases,
+        _config(spec, args),
+        edition=spec,
+        validation=args.validation,
+        processes=args.processes,
+        show_progress=not args.disable_progress_bar,
     )
-    logger.info("%d phantom cases in %s", len(folders), folders[0].parent)
+    logger.info("%s: %d phantom cases in %s", spec.title, len(folders), args.out)
     return 0
+
+
+def _config(spec: EditionSpec, args: argparse.Namespace) -> Config:
+    shared = {"spacing": args.spacing, "noise": args.noise, "seed": args.seed}
+    if isinstance(fitting_config(spec), HeartConfig):
+        if args.enhancing or args.exchangeable or args.full_grid or len(args.size or [0]) != 1:
+            raise InputError(
+                f"{spec.title}: its phantom is a heart; --enhancing, --exchangeable, --full_grid and a --size of three "
+                "numbers are the brain's"
+            )
+        return HeartConfig(**shared, **({"size": args.size[0]} if args.size else {}))
+    size = args.size or [64]
+    grid = spec.grid if args.full_grid else None
+    if args.full_grid:
+        shared["spacing"] = args.spacing or 1.0
+    return PhantomConfig(
+        **shared,
+        size=size[0] if len(size) == 1 else tuple(size),
+        grid=grid,
+        exchangeable=args.exchangeable,
+        enhancing=args.enhancing or "t1ce",
+    )

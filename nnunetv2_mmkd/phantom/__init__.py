@@ -1,12 +1,15 @@
-"""The digital brain-tumour phantom, the embedded data set.
+"""The digital phantoms, the embedded data sets: a brain with a tumour and a heart with an infarct.
 
 ``physics`` has the signal equations and ``fields`` the random fields and scanner effects, both free of anatomy;
-``brain_tissues`` and ``brain`` are the BraTS-like head; ``case`` makes a case of it and ``writer`` a data set.
+``brain_tissues``, ``brain`` and ``case`` make the BraTS-like head, ``heart_tissues``, ``heart`` and ``heart_case`` the
+MyoPS-like short-axis stack. ``editions`` says which of them stands in for an edition's data, and ``writer`` writes a
+data set as the edition's archives look.
 """
 
 from __future__ import annotations
 
 from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_case
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig, make_heart_case
 from nnunetv2_mmkd.phantom.writer import write_phantom
 
-__all__ = ["PhantomCase", "PhantomConfig", "make_case", "write_phantom"]
+__all__ = ["HeartConfig", "PhantomCase", "PhantomConfig", "make_case", "make_heart_case", "write_phantom"]

@@ -35,7 +35,7 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
         rng: random generator.
 
     Returns:
-        Tissue map, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.Label`; every tissue occurs.
+        Tissue map, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.Label`; every tissue but the cavity occurs.
 
     Raises:
         InputError: an axis is shorter than :data:`MIN_SIZE`.
@@ -51,6 +51,16 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
         if all(counts[label] >= _MIN_VOXELS for label in BRATS_VALUES):
             return tissue
     raise InputError(f"no tumour with all its parts fits a brain phantom of {shape} voxels: use a larger size")
+
+
+def hollow(tissue: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A tissue map whose tumour's innermost third of the non-enhancing core is a cavity (one voxel at least)."""
+    core = np.flatnonzero(tissue == Label.CORE)
+    depth = ndimage.distance_transform_edt(tissue == Label.CORE).ravel()[core]
+    inner = core[np.argsort(-depth, kind="stable")[: max(1, len(core) // 3)]]
+    hollowed = tissue.copy()
+    hollowed.ravel()[inner] = Label.CAVITY
+    return hollowed
 
 
 def _warped_coordinates(shape: Shape, rng: np.random.Generator) -> tuple[Array, Array, Array]:

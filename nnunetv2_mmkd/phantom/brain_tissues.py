@@ -8,6 +8,7 @@ Sources:
       Blank et al., J Neurosurg Pediatr 2019); T1 is shorter by about a quarter at 1.5 T, and spin-echo T2 is longer
       than T2 by fingerprinting (115-225 ms in glioma). Non-enhancing core and enhancing tumour are chosen close
       together on purpose: without contrast agent they are told apart only modestly.
+    - What fills a resection cavity or a cyst: between fluid and edema, by choice.
     - Contrast agent: gadobutrol, see :data:`nnunetv2_mmkd.phantom.physics.GADOBUTROL_R1`.
 """
 
@@ -29,6 +30,7 @@ class Label(IntEnum):
     EDEMA = 4
     CORE = 5
     ENHANCING = 6
+    CAVITY = 7
 
 
 TISSUES: Mapping[Label, Tissue] = {
@@ -38,6 +40,7 @@ TISSUES: Mapping[Label, Tissue] = {
     Label.EDEMA: Tissue(t1=1100, t2=150, pd=0.93),
     Label.CORE: Tissue(t1=1420, t2=135, pd=0.94),
     Label.ENHANCING: Tissue(t1=1300, t2=125, pd=0.93),
+    Label.CAVITY: Tissue(t1=2100, t2=250, pd=0.98),
 }
 """Relaxation without contrast agent."""
 
@@ -46,6 +49,9 @@ CONCENTRATION = 0.5
 
 BRATS_VALUES: Mapping[Label, int] = {Label.CORE: 1, Label.EDEMA: 2, Label.ENHANCING: 4}
 """Tissue -> label of BraTS 2018 (1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour); others 0."""
+
+VALUES: Mapping[Label, int] = {Label.EDEMA: 1, Label.CORE: 2, Label.ENHANCING: 3, Label.CAVITY: 4}
+"""Tissue -> nnU-Net's label in every edition of BraTS (:mod:`nnunetv2_mmkd.dataset_conversion.editions_brats`)."""
 
 T1W = SpinEcho(tr=600, te=12)
 T2W = SpinEcho(tr=4500, te=100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom import fields
-from nnunetv2_mmkd.phantom.brain import MIN_SIZE, draw_brain
+from nnunetv2_mmkd.phantom.brain import MIN_SIZE, draw_brain, hollow
 from nnunetv2_mmkd.phantom.brain_tissues import BRATS_VALUES, CONCENTRATION, MODALITIES, SEQUENCES, T1W, TISSUES, Label
 from nnunetv2_mmkd.phantom.fields import Array, Shape
 from nnunetv2_mmkd.phantom.physics import enhanced_t1
@@ -20,14 +20,12 @@ from nnunetv2_mmkd.phantom.physics import enhanced_t1
 FIELD_OF_VIEW = 192.0
 """Of the longest axis, mm, when no spacing is given."""
 
-_POINT_SPREAD = 0.5  # voxels
-_LEVEL = 400.0  # mean intensity in the brain, before the scatter between images
 _ANATOMY, _IMAGE = 0, 1  # first word of the random streams' keys
 
 
 @dataclass(frozen=True)
-class PhantomConfig:
-    """Settings of a phantom data set.
+class PhantomConfig(fields.ScannerConfig):
+    """Settings of a data set of brain phantoms, besides the scanner's.
 
     Attributes:
         size: voxels per axis, one number or three; at least 16. The anatomy fills the field of view at any size.
@@ -36,22 +34,16 @@ class PhantomConfig:
         enhancing: the modality (name or alias) in which enhancing tumour lights up. Anything but ``"t1ce"`` moves the
             tell-tale contrast: that modality's signal in enhancing tumour is raised by the factor that the contrast
             agent has in T1ce, and T1ce looks like T1. A test fixture, not physics.
-        noise: standard deviation of the noise in each of the two receiver channels, relative to the mean brain signal.
-        bias: strength of the bias field, ``1 ± bias``.
-        scale_spread: standard deviation of the logarithm of an image's intensity scale.
-        texture: standard deviation of the logarithm of T1 and T2 within a tissue (smooth in space; not in fluid).
-        seed: of the whole data set. A case depends on the seed and its index only, not on the number of cases.
+        cavity: the tumour has a resection cavity or cyst inside.
+        grid: voxels per axis that the finished images are padded to with background, or None.
     """
 
     size: int | tuple[int, int, int] = 64
     spacing: float | None = None
     exchangeable: bool = False
     enhancing: str = "t1ce"
-    noise: float = 0.04
-    bias: float = 0.2
-    scale_spread: float = 0.2
-    texture: float = 0.07
-    seed: int = 0
+    cavity: bool = False
+    grid: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         sizes = tuple(self.size) if isinstance(self.size, tuple | list) else (self.size,) * 3
@@ -59,13 +51,10 @@ class PhantomConfig:
             raise InputError(f"phantom size must be one or three whole numbers of at least {MIN_SIZE}, not {self.size}")
         object.__setattr__(self, "size", tuple(int(length) for length in sizes))
         object.__setattr__(self, "enhancing", modality_name(self.enhancing))
-        if self.spacing is not None and not (math.isfinite(self.spacing) and self.spacing > 0):
-            raise InputError(f"phantom spacing must be a positive number of millimetres, not {self.spacing}")
-        for name, limit in {"noise": 1.0, "bias": 1.0, "scale_spread": 1.0, "texture": 0.5}.items():
-            if not 0 <= getattr(self, name) < limit:
-                raise InputError(f"phantom {name} must lie in [0, {limit:g}), not {getattr(self, name)}")
-        if not isinstance(self.seed, Integral) or self.seed < 0:
-            raise InputError(f"phantom seed must be a whole number, not negative, not {self.seed}")
+        fields.check_spacing(self.spacing)
+        if self.grid is not None and any(large < small for large, small in zip(self.grid, sizes, strict=True)):
+            raise InputError(f"a phantom of {sizes} voxels does not fit into a grid of {self.grid}: use a smaller size")
+        super().__post_init__()
 
     @property
     def shape(self) -> Shape:
@@ -81,25 +70,25 @@ class PhantomConfig:
     def affine(self) -> Array:
         """Voxel indices -> scanner millimetres (RAS), oriented like BraTS: indices run left, back, up."""
         affine = np.diag([-self.voxel, -self.voxel, self.voxel, 1.0])
-        affine[1, 3] = (self.shape[1] - 1) * self.voxel
+        affine[1, 3] = ((self.grid or self.shape)[1] - 1) * self.voxel
         return affine
 
 
 @dataclass(frozen=True, eq=False)
 class PhantomCase:
-    """A case.
+    """A case, of the brain phantom (:func:`make_case`) or another.
 
     Attributes:
         name: ``Brats18_PHANTOM_001_1`` for index 0.
         images: int16 per modality (t1, t1ce, t2, flair); 0 outside the brain and at least 1 within.
-        seg: uint8, BraTS 2018 labels 0, 1 (necrotic and non-enhancing core), 2 (edema), 4 (enhancing tumour).
+        seg: BraTS 2018 labels 0, 1 (necrotic and non-enhancing core), 2 (edema), 4 (enhancing tumour), uint8.
         affine: voxel indices to millimetres, ``[4, 4]``.
         tissue: uint8, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.Label`.
     """
 
     name: str
     images: Mapping[str, NDArray[np.int16]]
-    seg: NDArray[np.uint8]
+    seg: NDArray[np.integer]
     affine: Array
     tissue: NDArray[np.uint8]
 
@@ -110,8 +99,6 @@ def modality_name(name: str) -> str:
     Raises:
         InputError: not a modality of the phantom.
     """
-    from nnunetv2_mmkd.modalities import canonical  # here: it needs torch, which the workers do without
-
     if not isinstance(name, str) or canonical(name) not in MODALITIES:
         raise InputError(f"unknown modality {name!r}: the brain phantom has {', '.join(MODALITIES)}")
     return canonical(name)
@@ -136,20 +123,33 @@ def make_case(config: PhantomConfig, index: int) -> PhantomCase:
         raise InputError(f"phantom cases are numbered from 0, not {index}")
     rng = np.random.default_rng([config.seed, index, _ANATOMY])
     tissue = draw_brain(config.shape, rng)
+    if config.cavity:
+        tissue = hollow(tissue)
     signals = _signals(config, tissue, rng)
     images = {}
     for number, (modality, signal) in enumerate(signals.items()):
-        images[modality] = _scan(config, signal, tissue, np.random.default_rng([config.seed, index, _IMAGE, number]))
+        scanner = np.random.default_rng([config.seed, index, _IMAGE, number])
+        image = fields.acquire(signal, tissue > 0, config, scanner)
+        images[modality] = _padded(image, config.grid)
+    tissue = _padded(tissue, config.grid)
     values = np.zeros(len(Label), dtype=np.uint8)
     for label, value in BRATS_VALUES.items():
         values[label] = value
     return PhantomCase(case_name(index), images, values[tissue], config.affine, tissue)
 
 
+def _padded(volume: NDArray, grid: Shape | None) -> NDArray:
+    """A volume in the middle of a larger grid of zeros."""
+    before = [(large - small) // 2 for large, small in zip(grid or volume.shape, volume.shape, strict=True)]
+    padded = np.zeros(grid or volume.shape, volume.dtype)
+    padded[tuple(slice(start, start + length) for start, length in zip(before, volume.shape, strict=True))] = volume
+    return padded
+
+
 def _signals(config: PhantomConfig, tissue: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Array]:
     """Signed signal per modality, without what the scanner adds."""
     t1, t2, pd = (_lookup(tissue, name) for name in ("t1", "t2", "pd"))
-    solid = tissue > Label.CSF
+    solid = (tissue > Label.CSF) & (tissue != Label.CAVITY)
     for times in (t1, t2):
         times *= np.where(solid, np.exp(config.texture * fields.smooth_field(config.shape, 14, rng)), 1.0)
     spread = np.exp(2 * config.texture * fields.smooth_field(config.shape, 10, rng))
@@ -170,15 +170,3 @@ def _lookup(tissue: NDArray[np.uint8], parameter: str) -> Array:
     for label, properties in TISSUES.items():
         table[label] = getattr(properties, parameter)
     return table[tissue]
-
-
-def _scan(
-    config: PhantomConfig, signal: Array, tissue: NDArray[np.uint8], rng: np.random.Generator
-) -> NDArray[np.int16]:
-    """What the scanner and skull stripping make of a signal: point spread, bias, noise, scale, background 0."""
-    brain = tissue > 0
-    signal = fields.blur_inside(signal, brain, _POINT_SPREAD)
-    level = np.abs(signal[brain]).mean()
-    signal = signal / level * fields.bias_field(config.shape, config.bias, rng)
-    image = fields.rician(signal, config.noise, rng) * _LEVEL * np.exp(config.scale_spread * rng.standard_normal())
-    return np.where(brain, np.clip(np.rint(image), 1, np.iinfo(np.int16).max), 0).astype(np.int16)

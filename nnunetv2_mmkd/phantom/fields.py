@@ -5,12 +5,57 @@ Pure functions of arrays and a random generator, without anatomy.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnunetv2_mmkd.errors import InputError
+
 Shape = tuple[int, int, int]
 Array = NDArray[np.float64]
+
+LEVEL = 400.0
+"""Mean intensity inside, before the scatter between images."""
+
+
+@dataclass(frozen=True)
+class ScannerConfig:
+    """Settings that all phantoms share.
+
+    Attributes:
+        noise: standard deviation of the noise in each of the two receiver channels, relative to the mean signal.
+        bias: strength of the bias field, ``1 ± bias``.
+        scale_spread: standard deviation of the logarithm of an image's intensity scale.
+        texture: standard deviation of the logarithm of T1 and T2 within a tissue (smooth in space; not in fluid).
+        seed: of the whole data set. A case depends on the seed and its index only, not on the number of cases.
+    """
+
+    noise: float = 0.04
+    bias: float = 0.2
+    scale_spread: float = 0.2
+    texture: float = 0.07
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, limit in {"noise": 1.0, "bias": 1.0, "scale_spread": 1.0, "texture": 0.5}.items():
+            if not 0 <= getattr(self, name) < limit:
+                raise InputError(f"phantom {name} must lie in [0, {limit:g}), not {getattr(self, name)}")
+        if not isinstance(self.seed, Integral) or self.seed < 0:
+            raise InputError(f"phantom seed must be a whole number, not negative, not {self.seed}")
+
+
+def check_spacing(spacing: float | None) -> None:
+    """Check the edge of a voxel, mm, where one is given.
+
+    Raises:
+        InputError: it is not positive.
+    """
+    if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
+        raise InputError(f"phantom spacing must be a positive number of millimetres, not {spacing}")
 
 
 def smooth_field(shape: Shape, cells: float, rng: np.random.Generator) -> Array:
@@ -64,7 +109,30 @@ def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
     return np.hypot(real, sigma * rng.standard_normal(signal.shape))
 
 
-def blur_inside(signal: Array, mask: NDArray[np.bool_], sigma: float) -> Array:
+def acquire(
+    signal: Array,
+    inside: NDArray[np.bool_],
+    scanner: ScannerConfig,
+    rng: np.random.Generator,
+    blur: float | tuple[float, float, float] = 0.5,
+) -> NDArray[np.int16]:
+    """What a scanner (and skull stripping) makes of a signal: point spread, bias, noise, scale, background 0.
+
+    Args:
+        signal: signed, of any unit.
+        inside: voxels that are imaged; others become 0, these at least 1.
+        scanner: settings.
+        rng: random generator.
+        blur: of the point spread, voxels; one number or one per axis.
+    """
+    signal = blur_inside(signal, inside, blur)
+    level = np.abs(signal[inside]).mean()
+    signal = signal / level * bias_field(signal.shape, scanner.bias, rng)
+    image = rician(signal, scanner.noise, rng) * LEVEL * np.exp(scanner.scale_spread * rng.standard_normal())
+    return np.where(inside, np.clip(np.rint(image), 1, np.iinfo(np.int16).max), 0).astype(np.int16)
+
+
+def blur_inside(signal: Array, mask: NDArray[np.bool_], sigma: float | tuple[float, float, float]) -> Array:
     """Point-spread function: Gaussian blur (sigma in voxels) of the signal within a mask, nothing leaking across."""
     weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
     blurred = ndimage.gaussian_filter(np.where(mask, signal, 0.0), sigma)

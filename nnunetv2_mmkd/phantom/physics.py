@@ -103,6 +103,38 @@ class InversionRecovery:
         return pd * (1.0 - 2.0 * np.exp(-self.ti / t1) + late) * np.exp(-self.te / t2)
 
 
+@dataclass(frozen=True)
+class BalancedSteadyState:
+    """Balanced steady-state free precession on resonance, pulses of one flip angle and alternating sign every TR.
+
+    ``S = PD sin a (1 - E1) / (1 - (E1 - E2) cos a - E1 E2) exp(-TE/T2)`` with ``E1 = exp(-TR/T1)``,
+    ``E2 = exp(-TR/T2)``; for TR << T2 <= T1 it depends on T2/T1 only.
+
+    Attributes:
+        tr: repetition time, ms.
+        te: echo time, ms.
+        flip: flip angle, degrees.
+    """
+
+    tr: float
+    te: float
+    flip: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.te < self.tr or not 0 < self.flip < 180:
+            raise InputError(
+                f"a balanced steady state needs 0 <= TE < TR and a flip angle between 0 and 180 degrees, not "
+                f"TE {self.te}, TR {self.tr} ms and {self.flip} degrees"
+            )
+
+    def signal(self, t1: ArrayLike, t2: ArrayLike, pd: ArrayLike) -> NDArray[np.float64]:
+        """Signal at the echo, in units of PD; arguments broadcast."""
+        t1, t2, pd = (np.asarray(value, dtype=np.float64) for value in (t1, t2, pd))
+        e1, e2, angle = np.exp(-self.tr / t1), np.exp(-self.tr / t2), np.deg2rad(self.flip)
+        steady = np.sin(angle) * (1.0 - e1) / (1.0 - (e1 - e2) * np.cos(angle) - e1 * e2)
+        return pd * steady * np.exp(-self.te / t2)
+
+
 def nulling_ti(t1: float, tr: float, te: float) -> float:
     """Inversion time (ms) at which a tissue gives no signal.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,17 +12,19 @@ from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from brats_like import SHAPE
-from edition_fixtures import LAYOUTS, truth, write
+from edition_fixtures import write
 
 from nnunetv2_mmkd.dataset_conversion import editions
 from nnunetv2_mmkd.dataset_conversion.convert import convert
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS, get_edition
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, write_phantom
+from nnunetv2_mmkd.phantom.editions import fitting_config
 from nnunetv2_mmkd.submission.write import write_submission
 
 every_edition = pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
@@ -39,38 +42,75 @@ def verify(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.verify_dataset_integrity(str(target), num_processes=1)
 
 
+def plan(dataset_id: int) -> dict[str, Any]:
+    """nnU-Net's own fingerprint and plan."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+    from tiny_nnunet import QuickFingerprint
+
+    nnunet.extract_fingerprint_dataset(dataset_id, QuickFingerprint, num_processes=1, show_progress_bar=False)
+    identifier = nnunet.plan_experiments([dataset_id])
+    (file,) = Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{dataset_id}_*/{identifier}.json")
+    return json.loads(file.read_text())
+
+
 @every_edition
 def test_from_the_archives_to_the_platform(
     spec: EditionSpec, tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout = LAYOUTS[spec.name]
-    write(spec, tmp_path / "src", missing=[spec.channels[1].name])
-    write(spec, tmp_path / "src", label=False, missing=[spec.channels[0].name])
-    target = convert(spec, [tmp_path / "src"], spec.dataset_id, processes=1, show_progress=False)
+    from tiny_nnunet import inline_pools
+
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")  # the planner wants a thread
+    archive, source, names = spec.archive, tmp_path / "src", [channel.name for channel in spec.channels]
+    config = HeartConfig(size=32) if isinstance(fitting_config(spec), HeartConfig) else PhantomConfig(size=16)
+    write_phantom(source, 4, config, edition=spec, validation=1, missing={0: [names[1]]})
+    validation = archive.case(0, False)
+    for path in source.rglob(f"{validation}{archive.endings[0]}.nii*"):
+        path.unlink()
+    spared = {path: path.read_bytes() for path in source.rglob("*.nii*")}
+
+    target = convert(spec, [source], spec.dataset_id, processes=1, show_progress=False)
     assert target == raw / f"Dataset{spec.dataset_id}_{spec.dataset_name}"
+    assert {path: path.read_bytes() for path in source.rglob("*.nii*")} == spared
     verify(target, monkeypatch)
     content = json.loads((target / "dataset.json").read_text())
-    training, validation = layout.case(True), layout.case(False)
-    assert content["missing_modalities"] == {training: [spec.channels[1].name], validation: [spec.channels[0].name]}
-    assert (
-        content["numTraining"] == 1 and content["edition"] == spec.name and content["licence"] and content["citation"]
-    )
+    assert content["missing_modalities"] == {archive.case(0, True): [names[1]], validation: [names[0]]}
+    assert content["numTraining"] == 4 and content["edition"] == spec.name
+    assert content["licence"] and content["citation"]
     assert sorted(path.name for path in (target / "imagesTs").iterdir()) == [
         f"{validation}_{index:04d}.nii.gz" for index in range(len(spec.channels))
     ]
+    for index in range(4):
+        for channel, ending in enumerate(archive.endings[:-1]):
+            (before,) = list(source.rglob(f"{archive.case(index, True)}{ending}.nii*")) or [None]
+            after = target / "imagesTr" / f"{archive.case(index, True)}_{channel:04d}.nii.gz"
+            assert np.array_equal(voxels(after), voxels(before) if before else np.zeros_like(voxels(after)))
+
+    inline_pools(monkeypatch)
+    planned = plan(spec.dataset_id)
+    assert "2d" in planned["configurations"] and spec.configuration in planned["configurations"]
+
     # The ground truth, as nnU-Net would write it, is submitted: the platform gets the labels of the source.
     shutil.copytree(target / "labelsTr", tmp_path / "predictions")
-    source = tmp_path / "src" / Path(layout.training).parts[0]
+    originals = source / Path(archive.path(0, True)).parts[0]
     if spec.platform.grid is not None:
-        spec = replace(spec, platform=replace(spec.platform, grid=SHAPE))  # real ones take seconds
-    archive = write_submission(spec, tmp_path / "predictions", [source], tmp_path / "out", show_progress=False)
-    (name,) = zipfile.ZipFile(archive).namelist()
-    submitted = voxels(tmp_path / "out" / name)
-    expected = truth(spec)
+        spec = replace(spec, platform=replace(spec.platform, grid=(16, 16, 16)))  # real ones take seconds
+    written = write_submission(spec, tmp_path / "predictions", [originals], tmp_path / "out", show_progress=False)
+    assert len(zipfile.ZipFile(written).namelist()) == 4
+    on_disk = spec.to_edition()
+    expected = np.arange(max(on_disk.values()) + 1)
     if spec.submission_labels is not None:
-        on_disk = spec.to_edition()
-        expected = np.vectorize({on_disk[value]: out for value, out in spec.submission_labels.items()}.get)(expected)
-    assert submitted.dtype == np.dtype(spec.submission_dtype) and np.array_equal(submitted, expected)
+        for value, out in spec.submission_labels.items():
+            expected[on_disk[value]] = out
+    seen: set[int] = set()
+    for index in range(4):
+        case = archive.case(index, True)
+        (truth,) = source.rglob(f"{case}{archive.endings[-1]}.nii*")
+        submitted = voxels(tmp_path / "out" / f"{case}.nii.gz")
+        assert submitted.dtype == np.dtype(spec.submission_dtype)
+        assert np.array_equal(submitted, expected[voxels(truth)])
+        seen |= set(np.unique(voxels(truth)).tolist())
+    assert seen == set(spec.allowed_labels)
 
 
 @every_edition

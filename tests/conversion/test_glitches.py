@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from brats_like import AFFINE, SHAPE, save
-from edition_fixtures import LAYOUTS, truth, write
+from edition_fixtures import truth, write
 
 from nnunetv2_mmkd.dataset_conversion.convert import convert
 from nnunetv2_mmkd.dataset_conversion.discover import discover
@@ -96,8 +96,7 @@ def test_compressed_and_not_in_one_case(tmp_path: Path, raw: Path, caplog: pytes
 def test_labels_that_a_mirror_saved_as_floats(edition: str, dtype: type, tmp_path: Path, raw: Path) -> None:
     spec = EDITIONS[edition]
     folder = write(spec, tmp_path)
-    layout = LAYOUTS[edition]
-    path = folder / f"{folder.name}{layout.endings[-1]}{layout.extension}"
+    path = folder / f"{folder.name}{spec.archive.endings[-1]}{spec.archive.extension}"
     save(path, truth(spec).astype(dtype) * (1 + 1e-5))
     target = run(edition, tmp_path)
     written = target / "labelsTr" / f"{folder.name}.nii.gz"

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from brats_like import AFFINE, SHAPE, save
-from edition_fixtures import LAYOUTS, truth, write
+from edition_fixtures import truth, write
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.dataset_conversion.case import read_label
@@ -42,7 +42,7 @@ def brats2021(tmp_path: Path) -> tuple[Path, Path]:
 def test_every_platform_knows_the_names_of_its_edition(spec: EditionSpec) -> None:
     keys = []
     for label in (True, False):
-        case = LAYOUTS[spec.name].case(label)
+        case = spec.archive.case(0, label)
         keys.append(spec.platform.key(spec.submission_name.format(case=case)))
         assert keys[-1] is not None and (case.endswith(keys[-1]) or keys[-1] == f"{case}.nii.gz")
     assert keys[0] != keys[1] or spec.name == "fets2024"
@@ -136,7 +136,7 @@ def test_the_grid_of_2024(edition: str, tmp_path: Path) -> None:
     spec = EDITIONS[edition]
     write(spec, tmp_path / "src")
     predictions = predict(spec, tmp_path / "src", tmp_path / "predictions")
-    case = LAYOUTS[edition].case(True)
+    case = spec.archive.case(0, True)
     with pytest.raises(InputError, match=rf"1 cases whose grid Synapse does not take: {case}.nii.gz \(shape \(14, 12"):
         write_submission(spec, predictions, [tmp_path / "src"], tmp_path / "out", show_progress=False)
     assert not (tmp_path / "out").exists()
@@ -144,7 +144,7 @@ def test_the_grid_of_2024(edition: str, tmp_path: Path) -> None:
 
 def test_in_2023_grid_or_place_is_enough(tmp_path: Path) -> None:
     spec = EDITIONS["brats2023-gli"]
-    case = LAYOUTS[spec.name].case(True)
+    case = spec.archive.case(0, True)
     write(spec, tmp_path / "src")
     predictions = predict(spec, tmp_path / "src", tmp_path / "predictions")
     write_submission(spec, predictions, [tmp_path / "src"], tmp_path / "out", show_progress=False)
@@ -164,7 +164,7 @@ def test_a_case_of_full_size(tmp_path: Path) -> None:
     write(spec, tmp_path / "src", shape=(240, 240, 155), missing=["t1", "t1ce", "t2"])
     predictions = predict(spec, tmp_path / "src", tmp_path / "predictions")
     archive = write_submission(spec, predictions, [tmp_path / "src"], tmp_path / "out", show_progress=False)
-    assert zipfile.ZipFile(archive).namelist() == ["BraTS-MET-00001-000.nii.gz"]
+    assert zipfile.ZipFile(archive).namelist() == [f"{spec.archive.case(0, True)}.nii.gz"]
 
 
 def test_myops(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_names_that_will_not_do(file_name: str, message: str, brats2021: tuple[P
 def test_labels_of_another_edition(edition: str, tmp_path: Path) -> None:
     spec = EDITIONS[edition]
     write(spec, tmp_path / "src")
-    case = LAYOUTS[edition].case(True)
+    case = spec.archive.case(0, True)
     save(tmp_path / "predictions" / f"{case}.nii.gz", np.full(SHAPE, 7, np.uint8))
     own = replace(spec, platform=replace(spec.platform, grid=None))
     with pytest.raises(InputError, match=rf"labels other than 0, 1, 2.*: {case}.nii.gz \(7\)"):

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from brats_like import SHAPE, save
-from edition_fixtures import LAYOUTS, write
+from edition_fixtures import write
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
@@ -17,7 +17,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.submission.uncertainty import region_probabilities, uncertainty, write_uncertainty
 
 SPEC = EDITIONS["brats2020"]
-CASE = LAYOUTS["brats2020"].case(True)
+CASE = EDITIONS["brats2020"].archive.case(0, True)
 
 
 def submit(folder: Path, **options: object) -> Path:
