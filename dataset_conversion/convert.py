@@ -18,6 +18,7 @@ from tqdm import tqdm
 from nnunetv2_mmkd.dataset_conversion import target as targets
 from nnunetv2_mmkd.dataset_conversion.case import STATE, CaseRecord, check_headers, convert_case, is_done, read_record
 from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover
+from nnunetv2_mmkd.dataset_conversion.institutions import institutions_beside
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
@@ -70,6 +71,7 @@ def convert(
     marker = targets.marker_of(spec, [Path(source) for source in sources], labels)
     targets.claim(target, marker)
     cases = discover(spec, sources)
+    institutions = institutions_beside(spec, cases)
     _report_unlabelled(spec, cases)
     _check_all_headers(spec, cases, processes, show_progress)
     targets.open_target(target, marker, with_test=any(files.label is None for files in cases))
@@ -85,7 +87,7 @@ def convert(
     for files in cases:
         for message in records[files.case].messages:
             logger.warning("%s", message)
-    targets.finish(target, spec, labels, cases, [records[files.case] for files in cases])
+    targets.finish(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
     _report(target, cases, records)
     if spec.configuration != "3d_fullres":
         logger.info("%s: train the configuration %s", spec.title, spec.configuration)

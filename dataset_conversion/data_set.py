@@ -34,6 +34,7 @@ class DataSet:
         missing: case -> canonical names of the modalities it lacks anyway (``missing_modalities``).
         aliases: case -> other names that lists may use for it (``case_map.json`` of ``mmkd convert``).
         patients: case -> patient, where the case map says so.
+        institutions: case -> institution, where the case map says so.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DataSet:
     missing: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, tuple[str, ...]]
     patients: Mapping[str, str]
+    institutions: Mapping[str, str]
 
 
 def read_data_set(dataset_id: int) -> DataSet:
@@ -79,7 +81,8 @@ def read_data_set(dataset_id: int) -> DataSet:
         modalities=modalities,
         missing=_declared(content.get("missing_modalities") or {}, cases, modalities),
         aliases=_aliases(entries),
-        patients={case: str(entry["patient"]) for case, entry in entries.items() if entry.get("patient")},
+        patients=_noted(entries, "patient", cases),
+        institutions=_noted(entries, "institution", cases),
     )
 
 
@@ -155,6 +158,11 @@ def _declared(
         except InputError as error:
             raise InputError(f"dataset.json, missing_modalities of case {case}: {error}") from error
     return {case: names for case, names in missing.items() if names}
+
+
+def _noted(entries: Mapping[str, Mapping[str, Any]], what: str, cases: Iterable[str]) -> dict[str, str]:
+    """What the case map says of each case."""
+    return {case: str(entries[case][what]) for case in cases if entries.get(case, {}).get(what)}
 
 
 def _aliases(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

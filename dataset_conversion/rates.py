@@ -22,6 +22,7 @@ from nnunetv2_mmkd.dataset_conversion.data_set import (
     some,
     write_json,
 )
+from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
 from nnunetv2_mmkd.dataset_conversion.masks import (
     PASSION_ORDER,
     draw_missing,
@@ -31,7 +32,6 @@ from nnunetv2_mmkd.dataset_conversion.masks import (
     share_missing,
     site_pattern,
 )
-from nnunetv2_mmkd.dataset_conversion.splits import read_sites
 from nnunetv2_mmkd.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ def write_rates(
         table: the literature's CSV, see :func:`.masks.read_masks`.
         order: modalities of the CSV's masks.
         lacks: ``"3=t1ce,flair"`` and so on: institution 3 lacks these.
-        sites: FeTS' partitioning. With ``rates``, one draw for all cases of an institution.
+        sites: FeTS' partitioning. With ``rates``, one draw for all cases of an institution; with ``lacks``, None takes
+            the institutions of the case map.
         partial: leave out ids of files that the data set does not have.
         overwrite: replace a table that is there.
 
@@ -99,13 +100,12 @@ def write_rates(
         raise InputError(f"--tag {tag!r}: use lower-case letters and digits, a letter first, such as mr2468")
     if sum(map(bool, (rates, table, lacks))) != 1:
         raise InputError("give one of --rates, --csv and --lacks")
-    if lacks and sites is None:
-        raise InputError("--lacks needs --sites, the CSV file that says which institution a case is from")
     if table and sites:
         raise InputError("--sites goes with --rates or --lacks, not with --csv")
     data = read_data_set(dataset_id)
-    institutions = f"institutions of {sites.name}" if sites is not None else ""
-    site_of = read_sites(sites, data, partial) if sites is not None else {}
+    by_site = bool(lacks) or sites is not None
+    institutions = f"institutions of {sites.name if sites is not None else 'case_map.json'}" if by_site else ""
+    site_of = read_sites(sites, data, partial) if by_site else {}
     nominal = None
     if rates:
         nominal = parse_rates(rates, data.modalities)

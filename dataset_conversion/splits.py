@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list, read_table
+from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list
 from nnunetv2_mmkd.dataset_conversion.data_set import SPLITS, DataSet, check_free, read_data_set, some, write_json
 from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, patient_of
+from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
 from nnunetv2_mmkd.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def write_splits(
 
     Args:
         dataset_id: number of the data set.
-        how: ``["patients"]``, ``["institutions", CSV]``, or files with train, val and test lists.
+        how: ``["patients"]``; ``["institutions"]`` as the case map says, or ``["institutions", CSV]``; or files with
+            train, val and test lists.
         folds: number of folds, not with lists.
         seed: shuffles patients or institutions.
         patient_key: see :func:`patients_of`.
@@ -71,9 +73,9 @@ def write_splits(
     if list(how) == ["patients"]:
         made = group_folds(patients, folds, seed)
     elif how and how[0] == "institutions":
-        if len(how) != 2:
-            raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID")
-        made = group_folds(read_sites(Path(how[1]), data, partial), folds, seed)
+        if len(how) > 2:
+            raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID, or none")
+        made = group_folds(read_sites(Path(how[1]) if how[1:] else None, data, partial), folds, seed)
     else:
         made = list_folds([Path(file) for file in how], data, partial)
     _warn(made, data, patients)
@@ -121,22 +123,6 @@ def patients_of(data: DataSet, key: str | None = None) -> dict[str, str]:
     return {case: known.get(case) or patient_of(case, key) for case in data.cases}
 
 
-def read_sites(path: Path, data: DataSet, partial: bool = False) -> dict[str, str]:
-    """Read FeTS' partitioning: case -> institution. Its columns may be in either order.
-
-    Partition -1 (no training data) is left out.
-
-    Raises:
-        InputError: see :func:`.case_ids.read_table` and :func:`.case_ids.match`.
-    """
-    rows = [row for row in read_table(path, "Subject_ID", ["Partition_ID"]) if row.row["Partition_ID"] != "-1"]
-    found, unknown = match(rows, data, partial)
-    _warn_unknown(unknown, str(path))
-    if not found:
-        raise InputError(f"{path} has no case of {data.name}")
-    return {case: listed.row["Partition_ID"] for case, listed in found.items()}
-
-
 def list_folds(files: Sequence[Path], data: DataSet, partial: bool = False) -> list[Fold]:
     """Folds from lists: a train and a val list whose names differ only in that word make a fold.
 
@@ -155,9 +141,7 @@ def list_folds(files: Sequence[Path], data: DataSet, partial: bool = False) -> l
     shared = [entry for key in lists if set(lists[key]) == {"test"} for entry in read_list(lists[key]["test"])]
     pairs = [roles for roles in lists.values() if set(roles) != {"test"}]
     if not pairs:
-        raise InputError(
-            "give a train and a val list (text files with one id a line), `patients` or `institutions CSV`"
-        )
+        raise InputError("give a train and a val list (text files with one id a line), `patients` or `institutions`")
     return [_fold(roles, shared, data, partial) for roles in pairs]
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,17 @@ def forget(target: Path, record: CaseRecord) -> None:
 
 
 def finish(
-    target: Path, spec: EditionSpec, labels: str, cases: Sequence[CaseFiles], records: Sequence[CaseRecord]
+    target: Path,
+    spec: EditionSpec,
+    labels: str,
+    cases: Sequence[CaseFiles],
+    records: Sequence[CaseRecord],
+    institutions: Mapping[str, str],
 ) -> None:
     """Write ``case_map.json``, then ``dataset.json`` as the last file of all."""
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json  # heavy; workers do without
 
-    write_whole(target / "case_map.json", _json(_case_map(spec, cases, records)))
+    write_whole(target / "case_map.json", _json(_case_map(spec, cases, records, institutions)))
     declared, order = spec.dataset_labels(labels)
     workshop = target / f".dataset.json.{TEMPORARY}"
     workshop.mkdir(exist_ok=True)
@@ -138,7 +143,9 @@ def finish(
     shutil.rmtree(workshop)
 
 
-def _case_map(spec: EditionSpec, cases: Sequence[CaseFiles], records: Sequence[CaseRecord]) -> dict[str, Any]:
+def _case_map(
+    spec: EditionSpec, cases: Sequence[CaseFiles], records: Sequence[CaseRecord], institutions: Mapping[str, str]
+) -> dict[str, Any]:
     missing = {record.case: record.missing for record in records}
     return {
         files.case: {
@@ -147,6 +154,7 @@ def _case_map(spec: EditionSpec, cases: Sequence[CaseFiles], records: Sequence[C
             "path": str(files.folder),
             "grade": files.grade,
             "patient": spec.patient(files.case),
+            "institution": institutions.get(files.case),
             "modalities": [channel.name for channel in spec.channels if channel.name not in missing[files.case]],
             "images": "imagesTs" if files.label is None else "imagesTr",
         }

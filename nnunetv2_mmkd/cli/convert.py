@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         "--splits",
         nargs="+",
         metavar="HOW",
-        help="splits as `mmkd splits` makes them: patients, institutions CSV, lists",
+        help="splits as `mmkd splits` makes them: patients, institutions [CSV], lists",
     )
     parser.add_argument("-np", dest="processes", type=int, metavar="N", help="worker processes")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--rates", nargs="+", default=[], metavar="NAME=RATE", help="such as t1=0.2 t1ce=0.4; others 0")
     how.add_argument("--csv", type=Path, metavar="FILE", help="columns data_name and mask, as PASSION publishes them")
-    how.add_argument("--lacks", nargs="+", default=[], metavar="SITE=NAMES", help="such as 3=t1ce,flair; with --sites")
+    how.add_argument("--lacks", nargs="+", default=[], metavar="SITE=NAMES", help="such as 3=t1ce,flair (FeTS)")
     parser.add_argument("--seed", type=int, default=0, help="of --rates (default: %(default)s)")
     parser.add_argument(
         "--order",
@@ -37,7 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--sites",
         type=Path,
         metavar="CSV",
-        help="columns Subject_ID and Partition_ID (FeTS); with --rates, one draw for all cases of an institution",
+        help="columns Subject_ID and Partition_ID (with --lacks, default: as FeTS was converted); with --rates, one "
+        "draw for all cases of an institution",
     )
     parser.add_argument("--partial", action="store_true", help="leave out ids that the data set does not have")
     parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")

@@ -10,16 +10,17 @@ HELP = "write splits_final.json from the literature's case lists, by patients or
 
 DESCRIPTION = """\
 Write splits_final.json of a data set into its folder of nnUNet_preprocessed, before or after preprocessing. HOW is
-`patients` (5 folds, no patient divided), `institutions CSV` (FeTS' partitioning; as many folds as institutions leave
-one out each), or text files of one id a line, whose names say train, val or test: train1.txt and val1.txt make a fold,
-test1.txt its test list, written to mmkd_test_cases.json.
+`patients` (5 folds, no patient divided), `institutions` (FeTS: by the table that was beside the cases when they were
+converted, or by the CSV given; as many folds as institutions leave one out each), or text files of one id a line, whose
+names say train, val or test: train1.txt and val1.txt make a fold, test1.txt its test list, written to
+mmkd_test_cases.json, which `mmkd evaluate --test` reads.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd splits``."""
     parser = argparse.ArgumentParser("mmkd splits", description=DESCRIPTION)
-    parser.add_argument("how", nargs="+", metavar="HOW", help="`patients`, `institutions CSV`, or lists")
+    parser.add_argument("how", nargs="+", metavar="HOW", help="`patients`, `institutions [CSV]`, or lists")
     parser.add_argument("-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set id")
     parser.add_argument("--folds", type=int, default=5, help="number of folds, not with lists (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling, not with lists (default: %(default)s)")

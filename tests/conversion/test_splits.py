@@ -12,7 +12,8 @@ from listed import write_lines, write_names
 from nnunetv2_mmkd.dataset_conversion.case_ids import bare
 from nnunetv2_mmkd.dataset_conversion.data_set import read_data_set
 from nnunetv2_mmkd.dataset_conversion.folds import group_folds, patient_of
-from nnunetv2_mmkd.dataset_conversion.splits import read_sites, write_default_splits, write_splits
+from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
+from nnunetv2_mmkd.dataset_conversion.splits import write_default_splits, write_splits
 from nnunetv2_mmkd.errors import InputError
 
 CASES = [f"BraTS20_Training_{number:03d}" for number in range(1, 9)]
@@ -254,6 +255,8 @@ def test_institutions(header: str, tmp_path: Path, folder: Path, caplog: pytest.
 
 def test_bad_institutions(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="give one CSV"):
+        write_splits(501, ["institutions", "a.csv", "b.csv"])
+    with pytest.raises(InputError, match=r"case_map.json names no institutions; give the CSV file .*convert again"):
         write_splits(501, ["institutions"])
     table = write_lines(tmp_path / "p.csv", "Subject_ID,Site", f"{CASES[0]},1")
     with pytest.raises(InputError, match=r"p.csv has no column 'Partition_ID': its columns are subject_id, site"):
