@@ -28,6 +28,16 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(tmp_path_factory.mktemp("nnunet"))
 
 
+@pytest.fixture(scope="session")
+def brats2018_data() -> Path:
+    """The real BraTS 2018 cases, from ``MMKD_TEST_DATA`` or ``../shared/data``."""
+    home = os.environ.get("MMKD_TEST_DATA") or HERE.parent.parent / "shared" / "data"
+    folder = Path(home) / "MICCAI_BraTS_2018_Data_Training"
+    if not folder.is_dir():
+        pytest.skip("no real BraTS 2018 cases here (set MMKD_TEST_DATA to the folder that has them)")
+    return folder
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One thread and seeds: equalities hold on the CPU with the same number of threads."""

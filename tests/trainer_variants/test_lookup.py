@@ -52,7 +52,16 @@ def test_every_trainer_is_found(home: Home, name: str) -> None:
 
 
 def test_there_are_the_trainers_of_the_papers_and_the_control() -> None:
-    expected = {"MetaKD", "MCKD", "UniformKD", "SharedStreams", "ModalityDropout", "LCKD", "LCKDSingleTeacher"}
+    expected = {
+        "MetaKD",
+        "MCKD",
+        "UniformKD",
+        "SharedStreams",
+        "ModalityDropout",
+        "LCKD",
+        "LCKDSingleTeacher",
+        "MSTKDNet",
+    }
     assert {f"nnUNetTrainer{name}" for name in expected} <= set(TRAINERS)
 
 

@@ -15,6 +15,7 @@ from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 
 MATRIX = [
     (2, "regions", "2d", PLAIN),
@@ -29,7 +30,9 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(
-    "trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout, nnUNetTrainerLCKD], ids=lambda c: c.__name__
+    "trainer_class",
+    [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout, nnUNetTrainerLCKD, nnUNetTrainerMSTKDNet],
+    ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize(("modalities", "labels", "configuration", "identifier"), MATRIX)
 def test_trains_and_predicts(

@@ -16,9 +16,11 @@ from tiny_nnunet import Home, differences, start, steps
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNetConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 
 EPOCHS, STOP_AFTER = 3, 2
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
@@ -59,11 +61,22 @@ class LCKDSingleRun(SameBatches, nnUNetTrainerLCKDSingleTeacher):
     config = LCKDConfig(teachers="most_frequent", election_interval=2, least_elections=0, first_election=1)
 
 
+class MSTKDNetRun(SameBatches, nnUNetTrainerMSTKDNet):
+    pass
+
+
+class MSTKDNetFrozenRun(SameBatches, nnUNetTrainerMSTKDNet):
+    config = MSTKDNetConfig(teacher="frozen", teacher_share=0.8, fidelity="code")  # frozen in the resumed part
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
 
 
-@pytest.mark.parametrize("trainer_class", [MetaKDRun, LCKDRun, LCKDSingleRun, ControlRun], ids=lambda c: c.__name__)
+RUNS = [MetaKDRun, LCKDRun, LCKDSingleRun, MSTKDNetRun, MSTKDNetFrozenRun, ControlRun]
+
+
+@pytest.mark.parametrize("trainer_class", RUNS, ids=lambda c: c.__name__)
 def test_resumed_equals_uninterrupted(
     home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +127,10 @@ def test_resumed_equals_uninterrupted(
         assert [election["iteration"] for election in elections] == list(range(first, 3 * EPOCHS, 2))
         assert not torch.equal(elections[0]["dice"], elections[-1]["dice"])
         assert whole["logging"]["mmkd/elections/so far"][-1] == len(elections)
+    if trainer_class in (MSTKDNetRun, MSTKDNetFrozenRun):
+        moments = whole["mmkd"]["method"]["discriminator_optimizer"]["state"][0]
+        assert float(moments["step"]) == (9 if trainer_class is MSTKDNetRun else 2)
+        assert whole["mmkd"]["method"]["teacher"].keys() == whole["network_weights"].keys()
 
 
 def plain(value: Any) -> bool:
@@ -124,7 +141,9 @@ def plain(value: Any) -> bool:
     return value is None or type(value) in (torch.Tensor, int, float, str, bool)
 
 
-@pytest.mark.parametrize("trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerLCKD], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "trainer_class", [nnUNetTrainerMetaKD, nnUNetTrainerLCKD, nnUNetTrainerMSTKDNet], ids=lambda c: c.__name__
+)
 def test_the_checkpoint_has_one_plain_key_more_than_nnunets(home: Home, trainer_class: type, tmp_path: Path) -> None:
     ours, stock = start(home.trainer(trainer_class)), start(home.trainer(nnUNetTrainer))
     steps(ours, [next(ours.dataloader_train)])

@@ -14,6 +14,7 @@ from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD, nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
 FULL_LAW = SubsetLaw("full")
@@ -89,12 +90,15 @@ def test_alpha_changes_the_step(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "trainer_class", [nnUNetTrainerModalityDropout, nnUNetTrainerMetaKD, SeparateStreams], ids=lambda c: c.__name__
+    "trainer_class",
+    [nnUNetTrainerModalityDropout, nnUNetTrainerMetaKD, nnUNetTrainerMSTKDNet, SeparateStreams],
+    ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_stands_in_a_missing_channel_changes_nothing(home: Home, trainer_class: type, value: float) -> None:
     clean, dirty = start(home.trainer(trainer_class)), start(home.trainer(trainer_class))
     same_start(clean, dirty)
+    dirty.method.load_state_dict(copy.deepcopy(clean.method.state_dict()))
     batches = [next(clean.dataloader_train) for _ in range(3)]
     spoilt = copy.deepcopy(batches)
     for trainer in (clean, dirty):  # T2 is missing in all cases

@@ -1,0 +1,88 @@
+"""Every published term in a real training step on real data: there, and not zero."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from tiny_nnunet import inline_pools, set_variables, start
+from torch import Tensor
+
+from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
+
+DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
+
+TERMS = {
+    nnUNetTrainerMetaKD: {"task", "distillation"},
+    nnUNetTrainerLCKD: {"task", "distillation"},
+    nnUNetTrainerLCKDSingleTeacher: {"task", "distillation"},
+    nnUNetTrainerMSTKDNet: {
+        "student", "teacher", "attention", "tokens", "logit_mse", "kl", "style", "adversarial",
+    },
+}  # fmt: skip
+
+
+class RealHome:
+    """What :func:`tiny_nnunet.set_variables` needs to know."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw, self.preprocessed = folder / "raw", folder / "preprocessed"
+
+
+@pytest.fixture(scope="module")
+def real_home(brats2018_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RealHome:
+    """Three real cases at 4 mm, converted, planned and preprocessed."""
+    folder = tmp_path_factory.mktemp("real")
+    home = RealHome(folder)
+    for each in (home.raw, home.preprocessed):
+        each.mkdir()
+    cases = sorted(case for case in brats2018_data.glob("*/*") if case.is_dir())[:CASES]
+    for case in cases:
+        shutil.copytree(case, folder / "source" / case.parent.name / case.name)
+    with pytest.MonkeyPatch.context() as patch:
+        set_variables(patch, home, folder / "results")  # type: ignore[arg-type]
+        inline_pools(patch)
+        patch.setenv("nnUNet_n_proc_DA", "1")
+        assert main(["convert", "brats2018", str(folder / "source"), "-d", "501"]) == 0
+        extract_fingerprints([501], num_processes=1)
+        plan_experiments([501], overwrite_target_spacing=(SPACING,) * 3)
+        preprocess([501], configurations=("3d_fullres",), num_processes=(1,))
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer_class", TERMS, ids=lambda c: c.__name__)
+def test_every_term_is_there_and_not_zero(
+    real_home: Any, trainer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    set_variables(monkeypatch, real_home, tmp_path / "results")
+    monkeypatch.setattr(trainer_class, "subset_law", SubsetLaw("count_uniform_incomplete", per="batch"))
+    folder = real_home.preprocessed / DATASET
+    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
+    arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments["features_per_stage"] = [width // 4 for width in arguments["features_per_stage"]]
+    dataset = json.loads((folder / "dataset.json").read_text())
+    trainer = trainer_class(plans, "3d_fullres", "all", dataset, device=torch.device("cpu"))
+    start(trainer)
+    parts: dict[str, Tensor] = {}
+    step = trainer.method.step
+    trainer.method.step = lambda *args: parts.update((result := step(*args))["parts"]) or result
+    trainer.sampler = lambda present: torch.tensor([[True, True, False, False]]).expand_as(present)
+    before = copy.deepcopy(trainer.network.state_dict())
+    for _ in range(2):
+        assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+    assert set(parts) == TERMS[trainer_class]
+    for name, value in parts.items():
+        assert torch.isfinite(value) and abs(float(value)) > 1e-6, name
+    assert any(not torch.equal(value, before[key]) for key, value in trainer.network.state_dict().items())
