@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.dataset_conversion.case_ids import ListedId, match, read_list
-from nnunetv2_mmkd.dataset_conversion.data_set import SPLITS, DataSet, check_free, read_data_set, some, write_json
+from nnunetv2_mmkd.dataset_conversion.data_set import (
+    SPLITS,
+    DataSet,
+    check_free,
+    read_data_set,
+    read_json,
+    some,
+    write_json,
+)
 from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, patient_of
 from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
 from nnunetv2_mmkd.errors import InputError
@@ -21,7 +29,7 @@ from nnunetv2_mmkd.errors import InputError
 logger = logging.getLogger(__name__)
 
 TEST_CASES = "mmkd_test_cases.json"
-"""The test cases of each fold. nnU-Net does not read it."""
+"""The test cases of each fold; ``mmkd evaluate --test`` reads it, nnU-Net does not."""
 
 ROLE = re.compile(r"(?<![a-z])(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?![a-z])", re.IGNORECASE)
 """The word in a list's name that says what it is."""
@@ -115,6 +123,26 @@ def write_default_splits(dataset_id: int) -> WrittenSplits | None:
     if (data.preprocessed / SPLITS).is_file() or len(patients) == len(data.cases) or len(patients) < 2:
         return None
     return write_splits(dataset_id, ["patients"], folds=min(5, len(patients)))
+
+
+def read_test_cases(preprocessed: Path) -> list[list[str]]:
+    """The test cases of each fold of a data set.
+
+    Args:
+        preprocessed: its folder in ``nnUNet_preprocessed``.
+
+    Raises:
+        InputError: there is no such list, or it is broken.
+    """
+    path = preprocessed / TEST_CASES
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there: `mmkd splits` writes it where a test list is given beside the train and val lists"
+        )
+    try:
+        return [[str(case) for case in fold] for fold in read_json(path)["folds"]]
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path} holds no lists of test cases ('folds'): write the splits again") from error
 
 
 def patients_of(data: DataSet, key: str | None = None) -> dict[str, str]:

@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     cases = parser.add_argument_group("cases")
     cases.add_argument("-f", nargs="+", help="folds (default: all that are trained)")
     cases.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    cases.add_argument(
+        "--test", action="store_true", help="the test cases that `mmkd splits` listed; the folds are averaged"
+    )
     cases.add_argument("-i", metavar="FOLDER", help="images instead of the validation cases; the folds are averaged")
     cases.add_argument("-l", metavar="FOLDER", help="their segmentations")
     cases.add_argument("--dataset_json", metavar="FILE", help="for --predictions (default: beside the labels)")
@@ -119,12 +122,14 @@ def main(argv: Sequence[str]) -> int:
     if args.d is not None:
         require_variables(["nnUNet_results"])
         models = [model_folder(args.d, trainer, args.p, args.c) for trainer in args.tr] + models
+    if args.test and not models:
+        parser.error("--test takes the test cases of a model's data set: name a model, by -d, -c and -tr or by -m")
     window = WindowSettings(
         args.step_size, not args.disable_tta, args.device, not args.not_on_device, args.nps,
         not args.disable_progress_bar,
     )  # fmt: skip
     settings = ScoreSettings(tuple(args.metrics), args.empty, args.tolerance, args.lesions, args.et_threshold)
-    target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json)
+    target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
     report = Report(tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference)
     named = name_models(models, args.names)
     if set(named) & set(folders):

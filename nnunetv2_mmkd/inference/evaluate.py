@@ -42,6 +42,7 @@ class Target:
             overlays.
         labels: their segmentations.
         dataset_json: for folders of segmentations: the file; default: beside the labels.
+        test: the data set's test cases instead of the validation cases.
     """
 
     subsets: tuple[str, ...] = ("all",)
@@ -50,6 +51,7 @@ class Target:
     images: str | None = None
     labels: str | None = None
     dataset_json: str | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def evaluate(
             checkpoint=target.checkpoint,
             images=target.images,
             labels=target.labels,
+            test=target.test,
             settings=window,
             overwrite=overwrite,
         )
@@ -168,7 +171,7 @@ def evaluate(
         notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
     )
     _draw(output, table, made, target, report)
-    if report.card and target.images is None and METRIC in settings.metrics:
+    if report.card and target.images is None and not target.test and METRIC in settings.metrics:
         for method, model in models.items():
             _write_card(model, made[method], table[table["method"] == method], target, window, settings)
     return table

@@ -1,4 +1,4 @@
-"""Labelled cases to be predicted with all subsets: a model's validation cases, or a folder of images.
+"""Labelled cases to be predicted with all subsets: a model's validation or test cases, or a folder of images.
 
 Legend: M modalities.
 """
@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
+from nnunetv2_mmkd.dataset_conversion.splits import read_test_cases
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import cases_of_folder
@@ -83,22 +85,13 @@ def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) 
     Raises:
         InputError: no splits, no such fold, fold ``all``, a case in two folds, or other cases than the model's.
     """
-    folder = dataset_folder(dataset_name)
-    labels = os.path.join(folder, "gt_segmentations")
-    if not os.path.isdir(labels):
-        raise InputError(f"{labels} is not there: preprocess {dataset_name} again, nnU-Net copies the labels there")
     if "all" in folds:
         raise InputError("fold 'all' has no validation cases: it was trained on all of them. Evaluate with -i and -l")
-    file = os.path.join(folder, "splits_final.json")
-    if not os.path.isfile(file):
-        raise InputError(f"{file} is not there: nnU-Net writes it when a training begins")
-    splits = load_json(file)
+    labels, file, splits = _labels_and_splits(dataset_name)
     cases: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     for fold in folds:
-        if int(fold) >= len(splits):
-            raise InputError(f"{file} has {len(splits)} folds, there is no fold {fold}")
-        chosen = tuple(sorted(splits[int(fold)]["val"]))
+        chosen = _of_fold(file, splits, fold, "val")
         for case in chosen:
             if case in seen:
                 raise InputError(
@@ -109,6 +102,56 @@ def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) 
         _same_as_trained(model, fold, chosen)
         cases[str(fold)] = chosen
     return LabelledFolder(labels, cases)
+
+
+def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> LabelledFolder:
+    """The test cases of some folds, as ``mmkd splits`` listed them: predicted by these folds together, averaged.
+
+    Args:
+        model: model folder, to see that its folds were trained with the splits that are there now.
+        dataset_name: ``plans["dataset_name"]``.
+        folds: numbers.
+
+    Raises:
+        InputError: no such list, no splits, no such fold, fold ``all``, folds with different lists, a test case that a
+            fold was trained on.
+    """
+    if "all" in folds:
+        raise InputError("fold 'all' was trained on the test cases, too: evaluate folds by their numbers, with -f")
+    lists = read_test_cases(Path(dataset_folder(dataset_name)))
+    labels, file, splits = _labels_and_splits(dataset_name)
+    chosen: dict[tuple[str, ...], str] = {}
+    for fold in folds:
+        _same_as_trained(model, fold, _of_fold(file, splits, fold, "val"))
+        cases = tuple(sorted(lists[int(fold)] if int(fold) < len(lists) else ()))
+        trained = sorted(set(cases) & set(_of_fold(file, splits, fold, "train")))
+        if trained:
+            raise InputError(f"{file}: fold {fold} trains on the test case {trained[0]}: write the splits again")
+        chosen.setdefault(cases, str(fold))
+    if len(chosen) > 1:
+        raise InputError(f"folds {', '.join(chosen.values())} have different test lists: evaluate them one by one, -f")
+    (cases,) = chosen
+    if not cases:
+        raise InputError(f"fold {next(iter(chosen.values()))} has no test cases: `mmkd splits` was given no test list")
+    return LabelledFolder(labels, {"all": cases})
+
+
+def _labels_and_splits(dataset_name: str) -> tuple[str, str, list[dict[str, list[str]]]]:
+    """Folder of the labels, file of the splits, and what is in it."""
+    folder = dataset_folder(dataset_name)
+    labels = os.path.join(folder, "gt_segmentations")
+    if not os.path.isdir(labels):
+        raise InputError(f"{labels} is not there: preprocess {dataset_name} again, nnU-Net copies the labels there")
+    file = os.path.join(folder, "splits_final.json")
+    if not os.path.isfile(file):
+        raise InputError(f"{file} is not there: nnU-Net writes it when a training begins")
+    return labels, file, load_json(file)
+
+
+def _of_fold(file: str, splits: list[dict[str, list[str]]], fold: int | str, part: str) -> tuple[str, ...]:
+    if int(fold) >= len(splits):
+        raise InputError(f"{file} has {len(splits)} folds, there is no fold {fold}")
+    return tuple(sorted(splits[int(fold)][part]))
 
 
 def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:

@@ -29,7 +29,13 @@ from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.job import check_writable, write_json
 from nnunetv2_mmkd.inference.reader import PARTIAL_PREFIX, partial_folder
 from nnunetv2_mmkd.inference.run import orderly_termination, pick_device
-from nnunetv2_mmkd.inference.subset_cases import SubsetCase, folder_cases, preprocessed_cases, validation_cases
+from nnunetv2_mmkd.inference.subset_cases import (
+    SubsetCase,
+    folder_cases,
+    preprocessed_cases,
+    test_cases,
+    validation_cases,
+)
 from nnunetv2_mmkd.modalities import mask_of, modality_names
 
 RECORD = "mmkd_predictions.json"
@@ -104,7 +110,7 @@ class SubsetJob:
         result: what will be there.
         settings: of the sliding window.
         overwrite: throw away what another model, checkpoint or window made.
-        images: folder of the images, or None for validation cases.
+        where: what the cases are, where it is not the validation cases: folder of the images, or ``"test"``.
     """
 
     predictor: AllSubsetsPredictor
@@ -112,7 +118,7 @@ class SubsetJob:
     result: SubsetPredictions
     settings: WindowSettings
     overwrite: bool
-    images: str | None
+    where: str | None
 
     def check(self) -> None:
         """See that the folder is free or holds the same kind of predictions.
@@ -141,7 +147,7 @@ class SubsetJob:
         return self.result
 
     def _record(self) -> dict[str, Any]:
-        return _record(self.predictor, self.settings, self.images)
+        return _record(self.predictor, self.settings, self.where)
 
 
 def prepare_all_subsets(
@@ -153,13 +159,14 @@ def prepare_all_subsets(
     checkpoint: str = "checkpoint_final.pth",
     images: str | None = None,
     labels: str | None = None,
+    test: bool = False,
     settings: WindowSettings | None = None,
     overwrite: bool = False,
 ) -> SubsetJob:
     """Check everything for predicting labelled cases with every subset of what they have. Writes nothing.
 
-    Validation cases are each predicted by the fold that did not train on them; a folder of images by all folds,
-    averaged as nnU-Net does.
+    Validation cases are each predicted by the fold that did not train on them; test cases and a folder of images by
+    all folds, averaged as nnU-Net does.
 
     Args:
         model: model folder.
@@ -169,6 +176,7 @@ def prepare_all_subsets(
         checkpoint: file name.
         images: folder of images instead of the validation cases.
         labels: their segmentations.
+        test: the data set's test cases instead of the validation cases.
         settings: of the sliding window.
         overwrite: throw away what is in ``output`` from another model, checkpoint or window.
 
@@ -178,6 +186,8 @@ def prepare_all_subsets(
     settings = settings or WindowSettings()
     if (images is None) != (labels is None):
         raise InputError("-i and -l belong together: a folder of images, and one of their segmentations")
+    if images is not None and test:
+        raise InputError("--test takes the cases from the data set: leave out -i and -l")
     check_writable(str(output))
     predictor = AllSubsetsPredictor(
         tile_step_size=settings.step_size,
@@ -190,7 +200,8 @@ def prepare_all_subsets(
     chosen = choose_subsets(subsets, predictor.modalities)
     used = predictor.model.folds
     if images is None:
-        truth = validation_cases(model, predictor.plans_manager.dataset_name, used)
+        listed = test_cases if test else validation_cases
+        truth = listed(model, predictor.plans_manager.dataset_name, used)
         folder, by_fold = truth.labels, {f: preprocessed_cases(predictor, cases) for f, cases in truth.cases.items()}
     else:
         folder, by_fold = str(labels), {"all": folder_cases(predictor, images, settings.progress)}
@@ -207,7 +218,8 @@ def prepare_all_subsets(
         expected,
         predictor.plans_manager.dataset_name,
     )
-    job = SubsetJob(predictor, by_fold, result, settings, overwrite, images)
+    where = "test" if test else None if images is None else os.path.abspath(images)
+    job = SubsetJob(predictor, by_fold, result, settings, overwrite, where)
     job.check()
     return job
 
@@ -309,18 +321,17 @@ def _check_labels(folder: str, cases: Sequence[SubsetCase], ending: str) -> None
             )
 
 
-def _record(predictor: AllSubsetsPredictor, settings: WindowSettings, images: str | None) -> dict[str, Any]:
+def _record(predictor: AllSubsetsPredictor, settings: WindowSettings, where: str | None) -> dict[str, Any]:
     """What must agree for segmentations to be of one kind."""
     checkpoints = {}
     for path in sorted(Path(predictor.model.folder).glob(f"fold_*/{predictor.model.checkpoint}")):
         status = path.stat()
         checkpoints[path.parent.name] = [status.st_size, status.st_mtime_ns]
     described = predictor.model.as_json()
-    if images is None:
+    if where is None:
         del described["folds"]  # each case is predicted by one of them; others may be added
     window = {key: value for key, value in asdict(settings).items() if key in ("step_size", "mirroring")}
     modalities = list(modality_names(predictor.dataset_json))
-    where = None if images is None else os.path.abspath(images)
     return {
         "model": described,
         "checkpoints": checkpoints,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +291,65 @@ def test_a_network_that_diverged_is_named(
     assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), "-f", "0") == 1
     assert "the network's output is NaN" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("case_*"))
+
+
+@pytest.fixture
+def listed(home: Home) -> Iterator[Callable[..., None]]:
+    """Writes splits of two folds and their test lists; the data set is as before afterwards."""
+    folder = home.preprocessed / home.dataset(3, "regions")
+    splits, tests = folder / "splits_final.json", folder / "mmkd_test_cases.json"
+    before = splits.read_text()
+
+    def write(*folds: list[str], train: str = "case_0") -> None:
+        splits.write_text(json.dumps([{"train": [train], "val": ["case_3"]}, {"train": [train], "val": ["case_4"]}]))
+        tests.write_text(json.dumps({"source": "this test", "folds": list(folds)}))
+
+    yield write
+    splits.write_text(before)
+    tests.unlink(missing_ok=True)
+
+
+def test_test_cases_are_predicted_by_the_folds_together(
+    home: Home, copies: dict[str, Path], tmp_path: Path, listed: Callable[..., None]
+) -> None:
+    model, cases = copies["SharedStreams"], ["case_2", "case_5"]
+    listed(cases, cases)
+    out, chosen = tmp_path / "out", ["--metrics", "dice", "--subsets", "full", "t1"]
+    assert run(out, "-m", str(model), "--test", *chosen) == 0
+    assert set(results(out)["case"]) == set(cases)
+    assert KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    for part, folder in (("imagesTr", images), ("labelsTr", labels)):
+        folder.mkdir()
+        for path in (home.raw / home.dataset(3, "regions") / part).iterdir():
+            if path.name[:6] in cases:
+                shutil.copy(path, folder)
+    assert run(tmp_path / "folder", "-m", str(model), "-i", str(images), "-l", str(labels), *chosen) == 0
+    pd.testing.assert_frame_equal(results(tmp_path / "folder"), results(out))
+    assert run(out, "-m", str(model), *chosen) == 1  # validation cases are not mixed in
+    listed(cases, ["case_2"])
+    assert run(tmp_path / "one", "-m", str(model), "--test", "-f", "1", *chosen) == 0
+    assert set(results(tmp_path / "one")["case"]) == {"case_2"}
+
+
+def test_test_cases_that_will_not_do(
+    home: Home,
+    models: dict[str, Path],
+    tmp_path: Path,
+    listed: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    how = ["-m", str(models["SharedStreams"]), "--test"]
+    assert run(tmp_path / "out", *how) == 1
+    assert "`mmkd splits` writes it where a test list is given" in capsys.readouterr().err
+    for folds, arguments, message in (
+        ([["case_2"], ["case_5"]], [], "folds 0, 1 have different test lists: evaluate them one by one, -f"),
+        ([["case_2"], []], ["-f", "1"], "fold 1 has no test cases"),
+        ([["case_0"], ["case_0"]], [], "fold 0 trains on the test case case_0"),
+        ([["case_2"], ["case_2"]], ["-f", "0", "-i", "x", "-l", "y"], "--test takes the cases from the data set"),
+    ):
+        listed(*folds)
+        assert run(tmp_path / "out", *how, *arguments) == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out", "--predictions", "Mine=x", "-l", "y", "--test")
