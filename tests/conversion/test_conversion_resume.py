@@ -109,32 +109,71 @@ def test_another_conversion_into_the_same_id(source: Path, raw: Path, tmp_path: 
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up child processes in /proc")
-def test_killed_at_any_time_leaves_no_broken_file(tmp_path: Path, raw: Path) -> None:
-    source = tmp_path / "src"
-    for seed in range(24):
-        write_case(source, f"Brats18_TCIA01_{seed:03d}_1", seed=seed, ending=".nii", shape=(48, 48, 48))
-    command = [sys.executable, "-m", "nnunetv2_mmkd.cli.main", "convert", "brats2018", str(source), "-np", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"nnUNet_raw": str(raw)})
-    target = raw / "Dataset501_BraTS2018"
+def test_a_hundred_cases_killed_at_any_time(tmp_path: Path, raw: Path) -> None:
+    """First a worker is killed, then the whole run, then it is run to its end: three processes, 100 cases."""
+    source, target = tmp_path / "src", raw / "Dataset501_BraTS2018"
+    for seed in range(100):
+        write_case(
+            source,
+            f"Brats18_TCIA01_{seed:03d}_1",
+            seed=seed,
+            ending=".nii",
+            missing=["t2"] if seed % 9 else [],
+            shape=(24, 24, 24),
+        )
+    command = [sys.executable, "-m", "nnunetv2_mmkd.cli.main", "convert", "brats2018", str(source), "-np", "3"]
+
+    process, workers = _started(command, raw, target, labels=5)
+    assert len(workers) >= 3  # and multiprocessing's own helper
+    os.kill(workers[-1], signal.SIGKILL)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1 and "a worker process was killed" in message.splitlines()[-1]
+    first = _finished(target)
+    assert 0 < len(first) < 500 and not any(map(_alive, workers))
+
+    process, workers = _started(command, raw, target, labels=len(list(target.glob("labelsTr/*.nii.gz"))) + 5)
+    process.kill()
+    process.wait()
     deadline = time.monotonic() + 30
-    while not list(target.glob("labelsTr/*.nii.gz")) and process.poll() is None and time.monotonic() < deadline:
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert workers and not any(map(_alive, workers)), "workers outlived their parent"
+    second = _finished(target)
+    assert len(first) < len(second) < 500
+    kept = {name: stamp for name, stamp in first.items() if second.get(name) == stamp}
+    assert len(kept) >= len(first) - 4 * 5, "cases that were finished are not converted again"
+
+    last = subprocess.run(command, env=os.environ | {"nnUNet_raw": str(raw)}, stderr=subprocess.PIPE, text=True)
+    assert last.returncode == 0 and "of 100 cases have been converted before" in last.stderr
+    assert "convert BraTS 2018: 100%" in last.stderr  # the progress bar
+    assert len(_finished(target)) == 500 and not list(target.rglob("*.tmp"))
+    content = json.loads((target / "dataset.json").read_text())
+    assert content["numTraining"] == 100 and len(content["missing_modalities"]) == 88
+
+
+def _started(command: list[str], raw: Path, target: Path, labels: int) -> tuple[subprocess.Popen[str], list[int]]:
+    """A conversion that has written so many labels and goes on, and its child processes."""
+    process = subprocess.Popen(
+        command, env=os.environ | {"nnUNet_raw": str(raw)}, stderr=subprocess.PIPE, text=True, bufsize=-1
+    )
+    deadline = time.monotonic() + 60
+    while len(list(target.glob("labelsTr/*.nii.gz"))) < labels and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    while any(_alive(child) for child in children) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert children and not any(_alive(child) for child in children), "workers outlived their parent"
-    finished = list(target.rglob("*.nii.gz"))
-    assert finished and len(finished) < 24 * 5 and not (target / "dataset.json").exists()
-    for path in finished:
+    return process, [int(child) for child in children]
+
+
+def _finished(target: Path) -> dict[str, int]:
+    """The images and labels that have their final name, each read to its end -> time of writing."""
+    assert not (target / "dataset.json").exists() or not list(target.rglob("*.tmp"))
+    files = sorted(target.rglob("*.nii.gz"))
+    for path in files:
         read_volume(path)
-    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    assert (target / "dataset.json").is_file() and not list(target.rglob("*.tmp"))
-    assert len(list(target.rglob("*.nii.gz"))) == 24 * 5
+    return {path.name: path.stat().st_mtime_ns for path in files}
 
 
-def _alive(pid: str) -> bool:
+def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
