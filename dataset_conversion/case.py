@@ -14,6 +14,7 @@ from nnunetv2_mmkd.dataset_conversion import nifti
 from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_whole
 
 STATE = ".mmkd_conversion"
 """Folder in the data set with a record for each finished case; what an interrupted run goes on from."""
@@ -122,7 +123,7 @@ def convert_case(spec: EditionSpec, files: CaseFiles, target: Path) -> CaseRecor
     record = CaseRecord(files.case, [], {name: len(content) for name, content in contents.items()}, missing, messages)
     _write_record(target, record)
     for name, content in contents.items():
-        nifti.write_whole(target / name, content)
+        write_whole(target / name, content)
     record = replace(record, fingerprint=sources)
     _write_record(target, record)
     return record
@@ -145,7 +146,7 @@ def read_label(spec: EditionSpec, case: str, path: Path) -> np.ndarray:
 
 
 def _write_record(target: Path, record: CaseRecord) -> None:
-    nifti.write_whole(target / STATE / f"{record.case}.json", json.dumps(asdict(record)).encode())
+    write_whole(target / STATE / f"{record.case}.json", json.dumps(asdict(record)).encode())
 
 
 def _image_content(volume: nifti.Volume, reference: nib.Nifti1Header) -> bytes:

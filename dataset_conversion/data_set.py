@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.dataset_conversion.nifti import write_whole
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.names import indices, modality_names
 from nnunetv2_mmkd.paths import require_variables
 
@@ -105,11 +105,6 @@ def some(names: Iterable[str], limit: int = 20) -> str:
     return ", ".join(names[:limit]) + (f", and {more} more" if more > 0 else "")
 
 
-def as_json(content: Any) -> bytes:
-    """A JSON file's bytes."""
-    return (json.dumps(content, indent=2) + "\n").encode()
-
-
 def check_free(path: Path, content: Any, overwrite: bool) -> None:
     """Check that a file may be written: it is not there, says the same already, or may be overwritten.
 
@@ -123,8 +118,8 @@ def check_free(path: Path, content: Any, overwrite: bool) -> None:
         )
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all; its folder is made where it is not there.
+def write_preprocessed(path: Path, content: Any) -> None:
+    """Write a JSON file into the data set's folder, which is made where it is not there.
 
     Raises:
         InputError: it cannot be written.
@@ -133,7 +128,7 @@ def write_json(path: Path, content: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {path.parent}: {error.strerror or error}") from error
-    write_whole(path, as_json(content))
+    write_json(path, content)
 
 
 def _labelled_cases(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:

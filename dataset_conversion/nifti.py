@@ -1,13 +1,12 @@
-"""Read, check and write NIfTI files, so that a broken file is named and a written one is whole.
+"""Read, check and make NIfTI files, so that a broken file is named.
 
 Files are handled as bytes: the gzip checksum is verified, voxels that need no change are never touched, and what was
-checked is what is written.
+checked is what is written (:mod:`nnunetv2_mmkd.files`).
 """
 
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,9 +23,6 @@ from nnunetv2_mmkd.errors import InputError
 
 TOLERANCE = 1e-3
 """Largest difference of affines (mm) and of labels from whole numbers that is taken for rounding."""
-
-TEMPORARY = "tmp"
-"""Ending of files that are being written; nnU-Net looks for ``.nii.gz`` and does not see them."""
 
 _GZIP = b"\x1f\x8b"
 _REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
@@ -191,25 +187,6 @@ def map_labels(labels: np.ndarray, mapping: dict[int, int], dtype: str) -> tuple
 def compress(plain: bytes) -> bytes:
     """gzip without a time stamp: the same content gives the same file."""
     return gzip.compress(plain, compresslevel=6, mtime=0)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, then rename: it is there whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{TEMPORARY}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _image_class(start: bytes) -> type[nib.Nifti1Image]:

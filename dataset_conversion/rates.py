@@ -20,7 +20,7 @@ from nnunetv2_mmkd.dataset_conversion.data_set import (
     read_data_set,
     read_json,
     some,
-    write_json,
+    write_preprocessed,
 )
 from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
 from nnunetv2_mmkd.dataset_conversion.masks import (
@@ -135,7 +135,7 @@ def write_rates(
     }
     path = data.preprocessed / f"mmkd_missing_{tag}.json"
     check_free(path, content, overwrite)
-    write_json(path, content)
+    write_preprocessed(path, content)
     groups = {"all cases": list(data.cases)}
     groups |= {f"fold {number}, training": cases for number, cases in enumerate(folds) if cases}
     realised = {group: (len(cases), share_missing(gone, cases, data.modalities)) for group, cases in groups.items()}

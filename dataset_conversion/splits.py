@@ -20,7 +20,7 @@ from nnunetv2_mmkd.dataset_conversion.data_set import (
     read_data_set,
     read_json,
     some,
-    write_json,
+    write_preprocessed,
 )
 from nnunetv2_mmkd.dataset_conversion.folds import Fold, group_folds, patient_of
 from nnunetv2_mmkd.dataset_conversion.institutions import read_sites
@@ -96,10 +96,10 @@ def write_splits(
     check_free(path, splits, overwrite)
     check_free(test_path, tests, overwrite)
     if tests is not None:
-        write_json(test_path, tests)
+        write_preprocessed(test_path, tests)
     else:
         test_path.unlink(missing_ok=True)  # of the splits that are being replaced
-    write_json(path, splits)
+    write_preprocessed(path, splits)
     return WrittenSplits(tuple(made), path)
 
 

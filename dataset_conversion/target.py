@@ -13,9 +13,9 @@ from typing import Any
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.dataset_conversion.case import STATE, CaseRecord
 from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles
-from nnunetv2_mmkd.dataset_conversion.nifti import TEMPORARY, write_whole
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import TEMPORARY, write_whole
 
 MARKER = "mmkd_conversion.json"
 """First file of a data set: which conversion it belongs to."""

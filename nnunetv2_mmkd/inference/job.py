@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.model_folder import Model
 from nnunetv2_mmkd.inference.reader import partial_folder
@@ -37,26 +38,6 @@ def check_writable(folder: str) -> None:
         raise InputError(f"output folder {folder} cannot be made: {parent} is not a folder. Choose another one")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
-
-
-def write_json(content: Mapping[str, Any], file: str) -> None:
-    """Write a JSON file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=".mmkd-", suffix=".json", dir=os.path.dirname(file) or ".")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=2)
-            stream.write("\n")
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @dataclass
@@ -166,4 +147,4 @@ class Job:
             if case.identifier in self.expected:
                 entries[os.path.basename(output)]["expected"] = dict(self.expected[case.identifier])
         content = {"model": self.model.as_json(), "modalities": list(self.modalities), "finished": finished}
-        write_json({**content, "cases": dict(sorted(entries.items()))}, self.report_file)
+        write_json(Path(self.report_file), {**content, "cases": dict(sorted(entries.items()))})

@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset, subset_name
+from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.inference.job import check_writable, write_json
+from nnunetv2_mmkd.inference.job import check_writable
 from nnunetv2_mmkd.inference.reader import PARTIAL_PREFIX, partial_folder
 from nnunetv2_mmkd.inference.run import orderly_termination, pick_device
 from nnunetv2_mmkd.inference.subset_cases import (
@@ -375,7 +376,7 @@ def _claim(output: Path, record: dict[str, Any], overwrite: bool) -> None:
     for path in output.glob(f"*/{PARTIAL_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
     checkpoints = {**(found or {}).get("checkpoints", {}), **record["checkpoints"]}
-    write_json({**record, "checkpoints": checkpoints}, str(output / RECORD))
+    write_json(output / RECORD, {**record, "checkpoints": checkpoints})
 
 
 def _compatible(found: dict[str, Any], record: dict[str, Any]) -> bool:

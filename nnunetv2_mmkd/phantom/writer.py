@@ -25,6 +25,7 @@ from tqdm import tqdm
 from nnunetv2_mmkd.dataset_conversion.editions_brats import BRATS2018
 from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import TEMPORARY, write_json, write_whole
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom.editions import Config, archive_of, fitting_config, institution, make_edition_case
 
@@ -107,7 +108,7 @@ def write_phantom(
                 for _ in bar(pool.map(work, jobs)):
                     pass
         if edition.sites_file:
-            _replace(jobs[0].files_folder.parent / edition.sites_file, _sites(edition, n))
+            write_whole(jobs[0].files_folder.parent / edition.sites_file, _sites(edition, n))
     except OSError as error:
         raise InputError(
             f"cannot write the phantom to {out}: {error.strerror or error}; choose a folder that can be written to"
@@ -181,9 +182,9 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
         if differing:
             reason = ", ".join(f"{key} {found.get(key)} there, {settings[key]} asked for" for key in differing)
             raise InputError(f"{out} holds a phantom of other settings ({reason}); choose another folder or delete it")
-    elif any(path.name != f"{SETTINGS_FILE}.partial" for path in out.iterdir()):
+    elif any(not path.name.endswith(f".{TEMPORARY}") for path in out.iterdir()):
         raise InputError(f"{out} holds other files: the phantom needs an empty folder, or one it wrote itself")
-    _replace(note, (json.dumps(settings, indent=2) + "\n").encode())
+    write_json(note, settings)
 
 
 def _read_settings(note: Path) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             content = _nifti(volumes[name], case.affine)
-            _replace(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)
+            write_whole(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _nifti(volume: NDArray, affine: NDArray[np.float64]) -> bytes:
@@ -216,13 +217,3 @@ def _nifti(volume: NDArray, affine: NDArray[np.float64]) -> bytes:
     image.set_sform(affine, code=1)
     image.header.set_xyzt_units("mm")
     return bytes(image.to_bytes())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    partial_path = path.with_name(path.name + ".partial")
-    try:
-        partial_path.write_bytes(content)
-        os.replace(partial_path, path)
-    finally:
-        partial_path.unlink(missing_ok=True)

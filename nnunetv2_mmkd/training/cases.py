@@ -19,6 +19,7 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.methods.base import Batch, HeldOut, Method
 from nnunetv2_mmkd.modalities import FULL, indices
 from nnunetv2_mmkd.training.held_out import split_held_out
@@ -95,7 +96,7 @@ class CasesMixin(nnUNetTrainer):
                 f"{self.output_folder}) or start a new training"
             )
         if self.local_rank == 0:
-            write_json(table, Path(self.output_folder) / path.name)
+            write_json(Path(self.output_folder) / path.name, table)
         return table
 
     def _held_out_split(self, fold_cases: list[str], wanted: HeldOut) -> tuple[list[str], list[str]]:
@@ -111,7 +112,7 @@ class CasesMixin(nnUNetTrainer):
             )
         training, held_out = split_held_out(fold_cases, self.training_present, wanted)
         if self.local_rank == 0:
-            write_json({"training": training, wanted.kind: held_out}, path)
+            write_json(path, {"training": training, wanted.kind: held_out})
         return training, held_out
 
     def get_dataloaders(self) -> tuple[Any, Any]:
@@ -161,10 +162,3 @@ class CasesMixin(nnUNetTrainer):
                 sys.stdout = sink
                 self.dataloader_meta._finish()
                 sys.stdout = stdout
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write JSON under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, path)
