@@ -33,7 +33,7 @@ CITATION = (
     "Bakas et al., Scientific Data 2017, doi:10.1038/sdata.2017.117",
     "Bakas et al., arXiv:1811.02629",
 )
-"""What the page of BraTS 2020 asks to cite."""
+"""What the page of BraTS 2020 asks to cite; that of 2018 names the first two."""
 
 CITATION_2021 = ("Baid et al., arXiv:2107.02314", *CITATION[:2])
 """What the page of BraTS 2021 asks to cite, and for the pre-treatment glioma of 2023 its successor."""
@@ -83,11 +83,8 @@ BRATS2018 = EditionSpec(
     ),
     reference="https://www.med.upenn.edu/sbia/brats2018/data.html",
     licence=_REGISTRATION,
-    citation=CITATION,
-    notes=(
-        "The portal is reported closed, and whether it took one archive or many files is not known for certain.",
-        "What to cite is taken from the page of 2020; in 2018 the page may have asked for the first two only.",
-    ),
+    citation=CITATION[:2],
+    notes=("The portal is reported closed, and whether it took one archive or many files is not known for certain.",),
 )
 
 BRATS2019 = replace(
@@ -104,7 +101,8 @@ BRATS2019 = replace(
         ENDINGS,
     ),
     reference="https://www.med.upenn.edu/cbica/brats2019/data.html",
-    notes=BRATS2018.notes[:1],
+    citation=CITATION,
+    notes=(*BRATS2018.notes, "What to cite is taken from the page of 2020."),
 )
 
 BRATS2020 = replace(
@@ -122,7 +120,7 @@ BRATS2020 = replace(
         extension=".nii",
     ),
     reference="https://www.med.upenn.edu/cbica/brats2020/data.html",
-    notes=BRATS2018.notes[:1],
+    citation=CITATION,
 )
 
 BRATS2021 = replace(
