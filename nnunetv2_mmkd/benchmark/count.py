@@ -21,8 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
 from nnunetv2_mmkd.benchmark.plan import Plan
-from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, feed, make_batch, make_trainer, rare_event
+from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, alone, feed, make_batch, make_trainer, rare_event
 from nnunetv2_mmkd.inference.all_subsets import SubsetBank
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.multi_stream import STAGES_RECOMPUTED_ON_CUDA
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
@@ -32,7 +33,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class StepCount:
-    """Cost of one step, forward and backward, without the optimiser.
+    """Cost of one step, forward and backward, without the optimiser and what a method does after it.
 
     Attributes:
         flops: multiplications and additions of convolutions and matrix products.
@@ -96,7 +97,7 @@ def count_stock(plan: Plan) -> StockCount:
     def encoder() -> Tensor:
         return torch.stack([features.sum() for features in network.encoder(batch["data"])]).sum()
 
-    step = _count_step(network, batch, lambda: trainer.loss(network(batch["data"]), batch["target"]))
+    step = _count_step([network], batch, lambda: trainer.loss(network(batch["data"]), batch["target"]))
     return StockCount(
         step,
         _count_flops(network, encoder),
@@ -125,14 +126,14 @@ def count_trainer(
         return lambda: trainer.method.step(network, prepared, trainer.loss)["loss"]
 
     default = default_recomputed(trainer)
-    set_recomputed(network, default if recomputed_stages is None else recomputed_stages)
+    set_recomputed(trainer, default if recomputed_stages is None else recomputed_stages)
     flops = tuple(_count_flops(network, loss(size)) for size in sizes)
-    levels = sorted({0, default, len(network.fusions)}) if hasattr(network, "recomputed_stages") else [0]
+    levels = sorted({0, default, most_recomputed(trainer)})
     recomputed = {}
     for stages in levels:
-        set_recomputed(network, stages)
-        recomputed[stages] = _count_step(network, batch, loss(plan.n_modalities))
-    set_recomputed(network, 0)
+        set_recomputed(trainer, stages)
+        recomputed[stages] = _count_step(_modules(trainer), batch, loss(plan.n_modalities))
+    set_recomputed(trainer, 0)
     present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
     forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
     bank = SubsetBank(network, all_subsets(plan.n_modalities))
@@ -144,23 +145,34 @@ def count_trainer(
         forward_flops=forward,
         subsets_flops=_count_forward(bank, batch["data"]),
         event=event,
-        event_flops=0 if event is None else _count_event(trainer, network, event),
+        event_flops=0 if event is None else _count_event(trainer, network, event, batch["data"][:1]),
         multi_stream=hasattr(network, "encode"),
     )
 
 
-def set_recomputed(network: nn.Module, stages: int) -> None:
-    """Switch recomputation of a network that has it."""
+def set_recomputed(trainer: nnUNetTrainerMMKD, stages: int) -> None:
+    """Switch recomputation of a network, or of a method's teacher, that has it."""
+    network, method = trainer.bare_network, trainer.method
     if hasattr(network, "recomputed_stages"):
         network.recomputed_stages = stages  # type: ignore[assignment]
+    elif isinstance(method, MSTKDNet):
+        method.recomputes_teacher = stages > 0
 
 
 def default_recomputed(trainer: nnUNetTrainerMMKD) -> int:
-    """The number of stages that a trainer recomputes on CUDA; 0 for a network without recomputation."""
-    if not hasattr(trainer.bare_network, "recomputed_stages"):
-        return 0
-    own = getattr(trainer, "recomputed_stages", None)
-    return STAGES_RECOMPUTED_ON_CUDA if own is None else int(own)
+    """The number of stages that a trainer recomputes on CUDA; 0 if it has no recomputation."""
+    if hasattr(trainer.bare_network, "recomputed_stages"):
+        own = getattr(trainer, "recomputed_stages", None)
+        return STAGES_RECOMPUTED_ON_CUDA if own is None else int(own)
+    return most_recomputed(trainer)
+
+
+def most_recomputed(trainer: nnUNetTrainerMMKD) -> int:
+    """The number of stages that can be recomputed: the encoder's, or all of a teacher's."""
+    network: Any = trainer.bare_network
+    if hasattr(network, "recomputed_stages"):
+        return len(network.fusions)
+    return len(network.encoder.stages) if isinstance(trainer.method, MSTKDNet) else 0
 
 
 def _fake(trainer_class: type[nnUNetTrainer], plan: Plan) -> tuple[Any, dict[str, Any]]:
@@ -168,12 +180,17 @@ def _fake(trainer_class: type[nnUNetTrainer], plan: Plan) -> tuple[Any, dict[str
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     trainer = make_trainer(trainer_class, plan, CPU)
     trainer.optimizer = None
-    modules = [trainer.network, *(trainer.method.trainable() if isinstance(trainer, nnUNetTrainerMMKD) else ())]
-    for module in modules:
+    for module in _modules(trainer):
         _make_fake(module, mode)
     with mode:
         batch = make_batch(trainer, plan)
     return trainer, batch
+
+
+def _modules(trainer: Any) -> list[nn.Module]:
+    """The network, and what the method has of modules."""
+    owned = vars(trainer.method).values() if isinstance(trainer, nnUNetTrainerMMKD) else ()
+    return [trainer.network, *(each for each in owned if isinstance(each, nn.Module))]
 
 
 def _make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
@@ -203,17 +220,21 @@ def _count_flops(network: nn.Module, loss: Callable[[], Tensor]) -> int:
     return int(flops.get_total_flops())
 
 
-def _count_step(network: nn.Module, batch: dict[str, Any], loss: Callable[[], Tensor]) -> StepCount:
+def _count_step(modules: Sequence[nn.Module], batch: dict[str, Any], loss: Callable[[], Tensor]) -> StepCount:
     """FLOPs and bytes of ``loss().backward()``, in two passes: the FLOP counter keeps activations alive."""
-    total = _count_flops(network, loss)
-    saved = SavedBytes(network.parameters())
-    live = LiveBytes([*network.parameters(), batch["data"], *_targets(batch)])
+    total = _count_flops(modules[0], loss)
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    saved = SavedBytes(parameters)
+    live = LiveBytes([*parameters, batch["data"], *_targets(batch)])
+    for module in modules:
+        module.zero_grad(set_to_none=True)
     with live:
         with saved.watch():
             value = loss()
         held = saved.total
         value.backward()
-    network.zero_grad(set_to_none=True)
+    for module in modules:
+        module.zero_grad(set_to_none=True)
     return StepCount(total, held, live.peak)
 
 
@@ -230,7 +251,10 @@ class _InnerStepDone(Exception):
     """Ends an inner step where its gradient is handed over for averaging: fake tensors have no values to go on."""
 
 
-def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEvent) -> int:
+def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEvent, sample: Tensor) -> int:
+    if event.kind == "election":
+        return event.steps * _count_forward(SubsetBank(network, alone(sample.shape[1])), sample)
+
     def done(_: Sequence[Tensor]) -> None:
         raise _InnerStepDone
 

@@ -20,6 +20,9 @@ BLOCKS = (1, 3, 4, 6, 6, 6)
 """Residual blocks per encoder stage of nnU-Net's ResEnc planners."""
 
 PATCH = (128, 128, 128)
+MEDIAN_SIZE = (137, 170, 138)
+"""Of the cropped images of BraTS, which says how many windows a case has."""
+
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 NAME = "Dataset501_Benchmark"
 ARCHITECTURES = "dynamic_network_architectures.architectures.unet"
@@ -131,6 +134,7 @@ def synthetic_plan(topology: str = "plain", features_scale: float = 1.0, batch_s
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": batch_size,
         "patch_size": list(PATCH),
+        "median_image_size_in_voxels": list(MEDIAN_SIZE),
         "spacing": [1.0, 1.0, 1.0],
         "normalization_schemes": ["ZScoreNormalization"] * len(MODALITIES),
         "use_mask_for_norm": [True] * len(MODALITIES),

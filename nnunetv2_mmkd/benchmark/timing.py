@@ -20,6 +20,7 @@ from nnunetv2_mmkd.benchmark.count import set_recomputed
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.workplace import (
     FixedSize,
+    alone,
     feed,
     make_batch,
     make_trainer,
@@ -103,7 +104,7 @@ def time_trainers(
         for trainer in trainers.values():
             feed(trainer, batch)
             if recomputed_stages is not None:
-                set_recomputed(trainer.bare_network, recomputed_stages)
+                set_recomputed(trainer, recomputed_stages)
         timer = _Timer(stock, batch, device, time.process_time if cpu_time else time.perf_counter)
         steps = {name: {size: Paired() for size in sizes} for name in trainers}
         events = {name: Paired() if rare_event(trainer) else None for name, trainer in trainers.items()}
@@ -176,11 +177,14 @@ class _Timer:
         event = rare_event(trainer)
         if into is None or event is None:
             return
-        method = copy(trainer.method)
-        method.config = replace(method.config, meta_steps=1)
-        iteration = event.interval * (quiet_iteration(trainer) // event.interval)
         stock = self._step(self.stock)
-        own = self.seconds(lambda: method.start_iteration(trainer.bare_network, trainer.loss, iteration))
+        if event.kind == "election":
+            own = self._forward(SubsetBank(trainer.bare_network, alone(self.sample.shape[1])))
+        else:
+            method = copy(trainer.method)
+            method.config = replace(method.config, meta_steps=1)
+            iteration = event.interval * (quiet_iteration(trainer) // event.interval)
+            own = self.seconds(lambda: method.start_iteration(trainer.bare_network, trainer.loss, iteration))
         if keep:
             into.own.append(own * event.steps)
             into.stock.append(stock)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from nnunetv2_mmkd.benchmark.plan import Plan
@@ -139,23 +142,39 @@ class FixedSize:
 
 @dataclass(frozen=True)
 class RareEvent:
-    """Something a method does once in a while, in equal inner steps (MetaKD's meta-update).
+    """Something a method does once in a while, in equal inner steps.
 
     Attributes:
+        kind: ``"meta"``, a step on a batch of the meta split (MetaKD); ``"election"``, a window of an election case
+            segmented with each modality alone (LCKD).
         interval: iterations between two events.
-        steps: inner steps in each.
+        steps: inner steps in each: for elections the windows of as many cases as may vote.
     """
 
+    kind: str
     interval: int
     steps: int
 
 
 def rare_event(trainer: nnUNetTrainerMMKD) -> RareEvent | None:
     """The rare event of a trainer's method, from its hyper-parameters; None if it has none."""
-    config = trainer.method.config
-    if not trainer.method.needs_meta_split or not hasattr(config, "meta_interval"):
-        return None
-    return RareEvent(interval=int(config.meta_interval), steps=int(config.meta_steps))
+    method: Any = trainer.method
+    config = method.config
+    if method.needs_meta_split and hasattr(config, "meta_interval"):
+        return RareEvent("meta", interval=int(config.meta_interval), steps=int(config.meta_steps))
+    if method.held_out is not None and method.held_out.kind == "election":
+        windows = _windows(trainer.configuration_manager, config.window_step)
+        return RareEvent("election", interval=int(method.interval), steps=int(config.most_cases) * windows)
+    return None
+
+
+def _windows(configuration: ConfigurationManager, step: float) -> int:
+    """Windows of nnU-Net's sliding window in a case of the plan's median size."""
+    patch = tuple(configuration.patch_size)
+    size = [round(edge) for edge in configuration.configuration["median_image_size_in_voxels"]]
+    slices = 1 if len(patch) == len(size) else size[0]
+    size = [max(pair) for pair in zip(size[-len(patch) :], patch, strict=True)]
+    return slices * math.prod(len(steps) for steps in compute_steps_for_sliding_window(size, patch, step))
 
 
 def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
@@ -170,3 +189,8 @@ def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:
     event = rare_event(trainer)
     first = trainer.warmup_iterations
     return first + 1 if event is None else (first // event.interval + 1) * event.interval + 1
+
+
+def alone(n_modalities: int) -> Tensor:
+    """Each modality alone, ``[M, M]``."""
+    return torch.eye(n_modalities, dtype=torch.bool)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.losses.attention import extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
@@ -171,6 +172,10 @@ class MSTKDNet(Method):
     The network needs ``trace`` (see :class:`~nnunetv2_mmkd.networks.transformer_unet.TransformerUNet`),
     ``fused_channels`` and ``dimensions``.
 
+    Attributes:
+        recomputes_teacher: whether the teacher's activations are recomputed in backward instead of stored: a third of
+            a stock step more, but nnU-Net's memory target holds. None: on CUDA only.
+
     References:
         Zhu et al., Bridging the Gap in Missing Modalities: Leveraging Knowledge Distillation and Style Matching for
         Brain Tumor Segmentation, MICCAI 2025, Eqs. (1)-(12).
@@ -182,6 +187,8 @@ class MSTKDNet(Method):
         with 1e-4 in the paper). The task loss is nnU-Net's (Dice in the paper), as are crops and spacing (volumes
         resized in the paper).
     """
+
+    recomputes_teacher: bool | None = None
 
     def __init__(self, config: MSTKDNetConfig | None = None) -> None:
         self.config = config or MSTKDNetConfig()
@@ -229,8 +236,7 @@ class MSTKDNet(Method):
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         weights = self.config.used_weights
-        with torch.no_grad() if self._frozen else nullcontext():
-            teacher = self.teacher.trace(batch.images, batch.present)
+        teacher = self._trace_of_teacher(batch)
         student = network.trace(batch.images, batch.available)
         task = task_loss(student.output, batch.target)
         parts = {"student": weights.student * task}
@@ -246,6 +252,16 @@ class MSTKDNet(Method):
             "loss": torch.stack([value.float() for value in parts.values()]).sum(),  # Eq. (12)
             "parts": {name: value.detach() for name, value in parts.items()},
         }
+
+    def _trace_of_teacher(self, batch: Batch) -> Any:
+        """The teacher on all that the cases have."""
+        if self._frozen:
+            with torch.no_grad():
+                return self.teacher.trace(batch.images, batch.present)
+        recomputes = self.recomputes_teacher
+        if self.supply.device.type == "cuda" if recomputes is None else recomputes:
+            return checkpoint(self.teacher.trace, batch.images, batch.present, use_reentrant=False)
+        return self.teacher.trace(batch.images, batch.present)
 
     def distances(self, teacher: Any, student: Any, valid: Tensor | None = None) -> dict[str, Tensor]:
         """The terms between teacher and student that are switched on, unweighted.

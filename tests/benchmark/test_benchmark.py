@@ -85,6 +85,19 @@ def test_residual_encoder_counts_only() -> None:
     assert row.flops_ratio > 1
 
 
+def test_a_teacher_and_elections() -> None:
+    names = ("nnUNetTrainerMSTKDNet", "nnUNetTrainerLCKD")
+    report = run_benchmark(tiny_plan(), Settings(names, steps=1))
+    mst, lckd = report.rows
+    assert mst.flops_ratio > 1.9 and mst.event is None and mst.bound == 1
+    assert mst.default_recomputed == 3 and mst.saved_ratio[3] < 0.7 * mst.saved_ratio[0]
+    assert mst.recomputed_flops_ratio[3] > mst.recomputed_flops_ratio[0]
+    assert mst.forward_flops_ratio[0] == mst.forward_flops_ratio[3] < 1.5  # the teacher is not deployed
+    assert lckd.event is not None and lckd.event.interval == 5000
+    assert lckd.event.steps % 50 == 0 and lckd.event.amortised_flops > 0
+    assert lckd.event.amortised_time is not None and lckd.event.amortised_time > 0
+
+
 def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny_plan()
     folder = tmp_path / "Dataset501_X"

@@ -178,6 +178,18 @@ def test_voxels_that_do_not_count_are_left_out_of_the_logit_terms() -> None:
         )
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_recomputing_the_teacher_changes_nothing(moved: bool) -> None:
+    gradients = []
+    for recomputes in (False, True):
+        method, network = prepared(MSTKDNetConfig(weights=EVEN, teacher_gradients=moved))
+        method.recomputes_teacher = recomputes
+        method.step(network, a_batch(), task_loss)["loss"].backward()
+        gradients.append([p.grad for p in (*network.parameters(), *method.teacher.parameters())])
+    for stored, recomputed in zip(*gradients, strict=True):
+        assert stored is recomputed is None or torch.equal(stored, recomputed)
+
+
 # -- a frozen teacher ------------------------------------------------------------------------------------------------
 
 
