@@ -43,23 +43,30 @@ def extreme_values(attention: Sequence[Tensor], over: str = "heads") -> list[Ten
     return list((extremes * scaled).unbind(1))
 
 
-def extreme_value_distance(teacher: Sequence[Tensor], student: Sequence[Tensor], over: str = "heads") -> Tensor:
-    """Mean squared difference of :func:`extreme_values`, summed over the three kinds and the layers.
+def extreme_value_distance(
+    teacher: Sequence[Tensor], student: Sequence[Tensor], over: str = "heads", relative: bool = False
+) -> Tensor:
+    r"""Mean squared difference of :func:`extreme_values`, summed over the three kinds and the layers.
 
     Args:
         teacher: T attention maps ``[B, H, N, N]``.
         student: of the same shapes.
         over: see :func:`extreme_values`.
+        relative: divide each layer by the mean square of the teacher's values, which is 1 while its attention is
+            uniform. Attention that settles on few tokens otherwise makes the distance grow with up to N^3, past all
+            other terms.
 
     References:
         Zhu et al., MST-KDNet, Eq. (4), first term.
 
     Deviations from the paper:
         Its attention is not scaled by N: A is about 1/N, EV about 1/N^2 and the distance about 1/N^4, so that a weight
-        would hold for one number of tokens only. A weight w for the unscaled distance is w / N^4 here.
+        would hold for one number of tokens only. A weight w for the unscaled distance is w / N^4 here. It knows no
+        relative distance.
     """
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
         for wanted, found in zip(extreme_values(teacher, over), extreme_values(student, over), strict=True):
-            total = total + (wanted - found).square().flatten(1).mean(1).sum()  # Eq. (4)
+            distance = (wanted - found).square().flatten(1).mean(1).sum()  # Eq. (4)
+            total = total + (distance / wanted.detach().square().mean() if relative else distance)
         return total

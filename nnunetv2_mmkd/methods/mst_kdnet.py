@@ -35,7 +35,8 @@ class TermWeights:
     twentieth and the whole of the task loss's. :data:`RELEASED` has the released code's.
 
     Attributes:
-        attention: alpha of Eq. (4), of attention scaled by the number of tokens.
+        attention: alpha of Eq. (4), of attention scaled by the number of tokens (relative to the teacher's, except
+            under ``fidelity="code"``).
         tokens: beta of Eq. (4).
         logit_mse: lambda_mse of Eq. (8).
         kl: lambda_KD of Eq. (8), times tau^2.
@@ -276,8 +277,8 @@ class MSTKDNet(Method):
         found = _Features(student, detach=False)
         values: dict[str, Tensor] = {}
         if "attention" in terms:  # Eqs. (2)-(4)
-            over = "layers" if config.as_released else "heads"
-            values["attention"] = extreme_value_distance(wanted.attention, found.attention, over)
+            how: dict[str, Any] = {"over": "layers"} if config.as_released else {"relative": True}
+            values["attention"] = extreme_value_distance(wanted.attention, found.attention, **how)
         if "tokens" in terms:  # Eq. (4)
             first = 0 if config.as_released else 1
             values["tokens"] = _sum_of_mse(wanted.levels[first:], found.levels[first:])

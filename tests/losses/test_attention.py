@@ -48,6 +48,17 @@ def test_scaled_by_the_number_of_tokens() -> None:
     )
 
 
+def test_relative_distance_by_hand() -> None:
+    uniform, certain = torch.full((1, 1, 2, 2), 0.5), torch.eye(2)[None, None]
+    plain = float(extreme_value_distance([uniform], [certain]))
+    assert float(extreme_value_distance([uniform], [certain], relative=True)) == plain  # 4 A^2 is 1 everywhere
+    # the other way round the teacher's mean square is (16 + 0 + 0 + 16) / 4
+    assert float(extreme_value_distance([certain], [uniform], relative=True)) == pytest.approx(plain / 8)
+    sharp, other = torch.eye(64)[None, None], torch.eye(64).roll(1, 0)[None, None]
+    assert float(extreme_value_distance([sharp], [other])) > 1e6
+    assert float(extreme_value_distance([sharp], [other], relative=True)) == pytest.approx(6)
+
+
 def test_gradients_and_float32() -> None:
     teacher, student = (torch.rand(1, 2, 4, 4).softmax(-1).requires_grad_() for _ in range(2))
     extreme_value_distance([teacher.detach()], [student]).backward()
