@@ -28,6 +28,8 @@ VERBS: dict[str, str] = {
     "compare": "two methods of a table of results: differences, intervals, tests",
     "submit": "turn predictions into a challenge's submission files",
     "benchmark": "cost of a trainer against the stock trainer on the same plan",
+    "avmnist": "MetaKD's table of Audiovision-MNIST, run anew beside the printed one",
+    "adni": "classify subjects by tables and volumes of which any may be missing, as in ADNI",
 }
 
 

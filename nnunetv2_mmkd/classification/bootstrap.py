@@ -1,0 +1,68 @@
+"""Paired bootstrap over repetitions of an experiment and over their test subjects.
+
+Legend: S repetitions (seeds, each with a split of its own), N test subjects of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunetv2_mmkd.errors import InputError
+
+_CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference and its percentile interval.
+
+    Attributes:
+        difference: mean over repetitions and subjects.
+        low, high: percentile bootstrap interval.
+        confidence: its level.
+        repetitions: S.
+        better: in how many repetitions the difference is above 0.
+    """
+
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    repetitions: int
+    better: int
+
+
+def paired_bootstrap(
+    differences: NDArray[np.float64], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Interval of a mean difference that counts chance in training, in splits and in test subjects.
+
+    Repetitions are drawn with replacement, and in each one that is drawn its test subjects.
+
+    Args:
+        differences: ``[S, N]``, first method minus second on the same subjects of the same repetition.
+        resamples: of the bootstrap.
+        confidence: level.
+        seed: of the draws.
+
+    Raises:
+        InputError: no differences, or some that are not finite.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise InputError(f"differences of shape {values.shape}; expected finite ones of repetitions and subjects")
+    repetitions, subjects = values.shape
+    random = np.random.default_rng(seed)
+    means = []
+    for start in range(0, resamples, _CHUNK):
+        count = min(_CHUNK, resamples - start)
+        drawn = random.integers(repetitions, size=(count, repetitions, 1))
+        within = random.integers(subjects, size=(count, repetitions, subjects))
+        means.append(values[drawn, within].mean(axis=(1, 2)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    better = int((values.mean(1) > 0).sum())
+    return Interval(float(values.mean()), float(low), float(high), confidence, repetitions, better)

@@ -1,0 +1,1 @@
+"""Tables and volumes with any of them missing per subject, as in ADNI."""

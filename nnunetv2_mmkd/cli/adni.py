@@ -1,0 +1,58 @@
+"""``mmkd adni``: classification from tables and volumes, any of them missing."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+HELP = "classify subjects by tables and volumes of which any may be missing, as in ADNI"
+
+DESCRIPTION = """\
+Train on a CSV with tabular modalities and paths of volumes, and score every subset of the modalities. One line per
+subject: the columns subject, diagnosis, imaging (path of a volume, relative to the CSV) and modality:name for the
+tables, with clinical, genomic and biospecimen as modalities; :category behind a name for codes that are no numbers. A
+modality whose cells are all empty is missing. SMOTE needs the extra: pip install "nnunetv2-mmkd[classification]".
+ADNI itself is restricted; nothing of it is shipped.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd adni``."""
+    parser = argparse.ArgumentParser("mmkd adni", description=DESCRIPTION)
+    parser.add_argument("--csv", required=True, type=Path, metavar="FILE", help="the table of subjects")
+    parser.add_argument("-o", required=True, type=Path, metavar="FOLDER", help="output folder")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: ModalityDropout LCKD MetaKD)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="splits (default: %(default)s)")
+    parser.add_argument("--balance", default="smote", help="smote (default), weights or none")
+    parser.add_argument("--grid", type=int, default=32, metavar="VOXELS", help="of a volume (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="(default: 100)")
+    parser.add_argument("--batch_size", type=int, help="(default: 32)")
+    parser.add_argument("--law", help="subset law, per subject (default: count_uniform)")
+    parser.add_argument("-device", default="cpu", help="cpu (default), cuda or mps")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    args = build_parser().parse_args(argv)
+
+    from nnunetv2_mmkd.classification.tabular.reader import read_sheet
+    from nnunetv2_mmkd.classification.tabular.run import TabularProtocol, run_sheet
+    from nnunetv2_mmkd.modalities import SubsetLaw
+
+    protocol = TabularProtocol(seeds=args.seeds, balance=args.balance, grid=args.grid)
+    if args.methods:
+        protocol = replace(protocol, methods=tuple(args.methods))
+    training = {"law": args.law and SubsetLaw(args.law), "epochs": args.epochs, "batch_size": args.batch_size}
+    settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
+    sheet = read_sheet(args.csv)
+    if sheet.left_out:
+        logging.getLogger(__name__).warning("left out, they tell the diagnosis: %s", ", ".join(sheet.left_out))
+    run_sheet(sheet, replace(protocol, train=settings), args.o, device=args.device, progress=not args.quiet)
+    sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))
+    return 0

@@ -1,0 +1,135 @@
+"""The table of Audiovision-MNIST from the first training to the pictures, on made-up digits; and on the real ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from spoken_digits import data
+
+from nnunetv2_mmkd.classification.avmnist.protocol import (
+    DROPOUT,
+    LOWER,
+    METAKD,
+    NO_KD,
+    UPPER,
+    Cell,
+    Job,
+    Protocol,
+    jobs_of,
+)
+from nnunetv2_mmkd.classification.avmnist.report import Table, printed, write_report
+from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all, run_job
+from nnunetv2_mmkd.classification.training import TrainSettings
+from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.modalities import SubsetLaw
+
+QUICK = Protocol(
+    rates=(0.2,),
+    seeds=2,
+    arms=(LOWER, DROPOUT, "LCKD", METAKD, NO_KD, UPPER),
+    train=TrainSettings(epochs=1, law=SubsetLaw("count_uniform")),
+)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    protocol = Protocol()
+    assert [cell.setting for cell in protocol.cells][::4] == ["(a) audio rate 5%", "(b) visual rate 5%"]
+    settings = protocol.train
+    assert (settings.epochs, settings.lr, settings.weight_decay) == (60, 1e-3, 1e-2)
+    assert (settings.lr_factor, settings.lr_every) == (0.9, 20)
+    made = protocol.method(METAKD, 0)
+    assert isinstance(made, MetaKD)
+    config = made.config
+    assert (config.meta_lr, config.meta_weight_decay, config.meta_optimizer) == (1e-2, 1e-2, "adam")
+    assert len(protocol.cells) == 8 and protocol.seeds == 10
+    assert len(jobs_of(protocol)) == 10 * (8 * 4 + 2 + 1)  # each bound once per seed
+
+
+def test_the_printed_numbers_stand_beside() -> None:
+    theirs = [printed(cell) for cell in Protocol().cells]
+    assert [cell["MetaKD"] for cell in theirs] == [93.56, 94.22, 94.89, 95.11, 84.67, 85.56, 86.89, 88.44]
+    assert {cell["LowerB"] for cell in theirs} == {92.35, 80.44} and {cell["UpperB"] for cell in theirs} == {98.22}
+    assert printed(Cell("audio", 0.3)) == {}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_from_trainings_to_the_table(tmp_path: Path) -> None:
+    run_all(data(), QUICK, tmp_path, progress=False)
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
+    assert len(kept) == len(jobs_of(QUICK)) == 2 * (2 * 4 + 2 + 1)
+    text = write_report(QUICK, tmp_path, resamples=100)
+    assert "(a) missing audio" in text and "MetaKD [printed]" in text and "2 seeds" in text
+    results = pd.read_csv(tmp_path / "results.csv")
+    tested = results[results["metric"] == "accuracy"]
+    assert len(tested) == 2 * 2 * 6 and tested["value"].between(0, 100).all()
+    by = tested.set_index(["method", "region", "case"])["value"]
+    assert by["MetaKD, alpha 0"].equals(by["modality dropout"])
+    assert {"accuracy.png", "accuracy.csv", "importance.png", "importance.csv"} <= {
+        file.name for file in (tmp_path / "figures").iterdir()
+    }
+    compared = pd.read_csv(tmp_path / "comparisons.csv")
+    assert (compared["low"] <= compared["difference"]).all() and (compared["difference"] <= compared["high"]).all()
+    run_all(data(), QUICK, tmp_path, progress=False)
+    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    with pytest.raises(InputError, match="has not been run with these settings"):
+        Table(replace(QUICK, alpha=0.5), tmp_path)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_test_data_do_not_reach_the_training() -> None:
+    """Other test pairs change what is measured, not what is learned."""
+    parts = data().parts(QUICK, 0)
+    job = Job(0, METAKD, Cell("image", 0.2))
+    first = run_job(job, parts, QUICK)
+    spoiled = parts.test.take(range(len(parts.test)))
+    spoiled.inputs["audio"][:] = 0
+    second = run_job(job, replace(parts, test=spoiled), QUICK)
+    assert str(first.curves) == str(second.curves)
+    assert np.array_equal(first.validation, second.validation) and not np.array_equal(first.test, second.test)
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(InputError, match="unknown method 'SMIL'"):
+        Protocol(arms=("SMIL",))
+    with pytest.raises(InputError, match=r"rate 20.0: expected a share"):
+        Protocol(rates=(20.0,))
+    with pytest.raises(InputError, match="at least one seed"):
+        Protocol(seeds=0)
+
+
+def test_the_command_names_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["avmnist", "--mnist", str(tmp_path / "no.npz"), "--fsdd", str(tmp_path), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "no.npz: cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    protocol = replace(QUICK, seeds=1, arms=(LOWER, METAKD))
+    for processes in (1, 2):
+        run_all(data(), protocol, tmp_path / str(processes), processes=processes, progress=False)
+    files = sorted(file.relative_to(tmp_path / "1") for file in (tmp_path / "1").rglob("*.json"))
+    assert len(files) == 4
+    for file in files:
+        assert (tmp_path / "1" / file).read_text() == (tmp_path / "2" / file).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MMKD_TEST_DATA" not in os.environ, reason="MMKD_TEST_DATA names no folder of real data")
+def test_on_real_digits() -> None:
+    pytest.importorskip("librosa")
+    folder = Path(os.environ["MMKD_TEST_DATA"]) / "audiovision_mnist"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not exist")
+    found = read_data(folder / "mnist_first10k_by_class.npz", folder / "fsdd")
+    protocol = replace(Protocol(), train=replace(Protocol().train, epochs=15))
+    outcome = run_job(Job(0, UPPER, None), found.parts(protocol, 0), protocol)
+    assert outcome.test.mean() > 0.93

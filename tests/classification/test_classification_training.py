@@ -1,0 +1,134 @@
+"""The training loop with the methods of the package, unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_subjects import classifier, toy
+
+from nnunetv2_mmkd.classification.scores import accuracy
+from nnunetv2_mmkd.classification.training import TrainSettings, train
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import Method
+from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
+from nnunetv2_mmkd.modalities import SubsetLaw
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = TrainSettings(epochs=4, batch_size=16, law=SubsetLaw("count_uniform"), save_every=2)
+METHODS: dict[str, Callable[[], Method]] = {
+    "dropout": ModalityDropout,
+    "metakd": lambda: MetaKD(MetaKDConfig(meta_interval=3, meta_steps=2)),
+    "metakd by descent": lambda: MetaKD(MetaKDConfig(meta_interval=3, meta_steps=2, meta_optimizer="sgd")),
+    "equal": lambda: MetaKD(MetaKDConfig(ratios="equal")),
+    "lckd": lambda: LCKD(LCKDConfig(initial_teacher="none", least_elections=3)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns(name: str) -> None:
+    net = classifier()
+    settings = replace(SETTINGS, epochs=12, lr=1e-2, weight_decay=0.0)
+    curves = train(net, METHODS[name](), toy(96), toy(40, seed=5, name="v"), settings)
+    task = curves["loss/task"]
+    assert len(task) == 12 and task[-1] < 0.8 * task[0]
+    test = toy(200, seed=9, name="t").only(["a"])
+    inputs = {**test.inputs, "b": torch.full((len(test), 5), torch.nan)}
+    with torch.no_grad():
+        predicted = net(inputs, torch.tensor([True, False])).argmax(1)
+    assert accuracy(predicted, test.labels) > 0.85
+    assert not net.training
+
+
+def test_learned_weights_prefer_the_informative_modality() -> None:
+    made = MetaKD(MetaKDConfig(meta_interval=3, meta_steps=5))
+    curves = train(classifier(), made, toy(96), toy(40, seed=5, name="v"), replace(SETTINGS, epochs=15))
+    assert curves["importance/a"][-1] > curves["importance/b"][-1]
+    assert curves["meta updates/so far"][-1] == 15 * 6 / 3 * 5
+
+
+def test_the_better_modality_is_elected() -> None:
+    made = LCKD(LCKDConfig(initial_teacher="none", least_elections=5))
+    curves = train(classifier(), made, toy(96), toy(60, seed=5, name="v"), replace(SETTINGS, epochs=15))
+    assert made.teachers[0] == 0 and curves["elections/so far"][-1] >= 5
+    assert curves["distillation per pair/mean"][-1] > 0
+
+
+def test_without_distillation_metakd_is_modality_dropout_bit_for_bit() -> None:
+    nets = []
+    for made in (MetaKD(MetaKDConfig(alpha=0.0, meta_interval=3)), ModalityDropout()):
+        nets.append(classifier())
+        train(nets[-1], made, toy(), toy(40, seed=5, name="v"), SETTINGS)
+    assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets), strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(name: str, tmp_path: Path) -> None:
+    def run(epochs: int, file: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[float]]]:
+        net = classifier()
+        state = torch.get_rng_state()
+        try:
+            curves = train(
+                net, _stopping(METHODS[name](), epochs), toy(), toy(40, seed=5, name="v"), SETTINGS, checkpoint=file
+            )
+        except KeyboardInterrupt:
+            curves = {}
+        assert torch.equal(state, torch.get_rng_state())
+        return net.state_dict(), curves
+
+    whole, curves = run(99, tmp_path / "whole.pt")
+    run(2, tmp_path / "parted.pt")
+    parted, again = run(99, tmp_path / "parted.pt")
+    assert all(torch.equal(whole[key], parted[key]) for key in whole)
+    assert torch.equal(torch.tensor(list(curves.values())), torch.tensor(list(again.values()))) or all(
+        torch.allclose(torch.tensor(curves[key]), torch.tensor(again[key]), equal_nan=True) for key in curves
+    )
+
+
+def _stopping(method: Method, after: int) -> Method:
+    """The method, interrupted by the user after so many epochs."""
+    ends = method.end_epoch
+
+    def end_epoch(network: object, epoch: int) -> None:
+        if epoch == after:
+            raise KeyboardInterrupt
+        ends(network, epoch)
+
+    method.end_epoch = end_epoch  # type: ignore[method-assign]
+    return method
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+    train(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, epochs=1), checkpoint=file)
+    with pytest.raises(InputError, match=r"of another training: settings"):
+        train(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, lr=0.1), checkpoint=file)
+    file.write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="damaged"):
+        train(classifier(), ModalityDropout(), toy(), None, SETTINGS, checkpoint=file)
+
+
+def test_bad_input_is_named_before_training() -> None:
+    with pytest.raises(InputError, match="MetaKD needs held-out subjects"):
+        train(classifier(), MetaKD(), toy(), None, SETTINGS)
+    with pytest.raises(InputError, match="s0 is trained on and held out"):
+        train(classifier(), MetaKD(), toy(), toy(4), SETTINGS)
+    with pytest.raises(InputError, match="the network a, b"):
+        train(classifier(), ModalityDropout(), toy().only(["a"]), None, SETTINGS)
+    with pytest.raises(InputError, match="no subject"):
+        train(classifier(), ModalityDropout(), toy().take([]), None, SETTINGS)
+    with pytest.raises(InputError, match="epochs"):
+        TrainSettings(epochs=0)
+
+
+def test_a_loss_that_is_not_finite_is_named() -> None:
+    subjects = toy(missing=0.0)
+    subjects.inputs["a"][:] = torch.nan
+    with pytest.raises(InputError, match="loss is nan in epoch 0"):
+        train(classifier(), ModalityDropout(), subjects, None, SETTINGS)

@@ -1,0 +1,83 @@
+"""From a CSV with tables and volumes to the table of all 15 subsets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from generated_subjects import write_sheet
+
+from nnunetv2_mmkd.classification.tabular.run import TabularProtocol
+from nnunetv2_mmkd.classification.tabular.volumes import read_volume, read_volumes
+from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.metakd import MetaKD
+
+
+def test_the_defaults_are_the_papers() -> None:
+    protocol = TabularProtocol()
+    settings = protocol.train
+    assert (settings.epochs, settings.lr, settings.lr_factor, settings.lr_every) == (100, 1e-3, 0.9, 10)
+    assert settings.weight_decay == 5e-5 and protocol.balance == "smote"
+    made = protocol.method("MetaKD", 1)
+    assert isinstance(made, MetaKD)
+    config = made.config
+    assert (config.meta_optimizer, config.meta_lr, config.meta_interval, config.p) == ("sgd", 1e-2, 10, 1)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("balance", ["weights", "smote"])
+def test_every_subset_is_scored(tmp_path: Path, balance: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if balance == "smote":
+        pytest.importorskip("imblearn")
+    file = write_sheet(tmp_path, 150)
+    methods = ["MetaKD", "LCKD"] if balance == "weights" else ["ModalityDropout"]
+    arguments = ["adni", "--csv", str(file), "-o", str(tmp_path / "out"), "--epochs", "3", "--grid", "8", "--quiet"]
+    assert main([*arguments, "--balance", balance, "--methods", *methods]) == 0
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert 12 < results["subset"].nunique() <= 15 and set(results["method"]) == set(methods)
+    assert set(results["metric"]) == {"accuracy", "f1"}
+    for name in ("accuracy", "f1"):
+        text = (tmp_path / "out" / "tables" / f"{name}.md").read_text()
+        assert "MetaKD, ADNI [printed]" in text and f"balance: {balance}" in text and "clinical:PTADDX" in text
+    assert (tmp_path / "out" / "figures" / "accuracy_heat_map.png").is_file()
+    assert "| Average |" in capsys.readouterr().out
+
+
+def test_volumes(tmp_path: Path) -> None:
+    values = np.zeros((10, 12, 9), np.float32)
+    values[2:8, 2:8, 2:8] = np.random.default_rng(0).normal(100, 5, (6, 6, 6))
+    file = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(values, np.eye(4)), file)
+    table = read_volumes([file, None], 8)
+    assert table.shape == (2, 1, 8, 8, 8) and torch.isfinite(table).all()
+    assert table[0].any() and not table[1].any() and table[0].abs().max() < 5
+    values[3, 3, 3] = np.nan
+    nib.save(nib.Nifti1Image(values, np.eye(4)), file)
+    with pytest.raises(InputError, match=r"a\.nii\.gz: holds NaN"):
+        read_volume(file, 8)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), file)
+    with pytest.raises(InputError, match=r"a\.nii\.gz: holds one value only"):
+        read_volume(file, 8)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)), file)
+    with pytest.raises(InputError, match="expected three axes"):
+        read_volume(file, 8)
+    file.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read"):
+        read_volume(file, 8)
+
+
+def test_bad_settings_are_named() -> None:
+    for bad, message in (
+        ({"methods": ("Flex-MoE",)}, "Flex-MoE"),
+        ({"balance": "more"}, "more"),
+        ({"seeds": 0}, "0 seeds"),
+    ):
+        with pytest.raises(InputError, match=message):
+            TabularProtocol(**bad)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="grid of 4"):
+        read_volumes([], 4)

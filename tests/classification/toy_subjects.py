@@ -1,0 +1,30 @@
+"""Small made-up subjects, and a classifier for them."""
+
+from __future__ import annotations
+
+import torch
+
+from nnunetv2_mmkd.classification.encoders import TabularEncoder
+from nnunetv2_mmkd.classification.network import MultiModalClassifier
+from nnunetv2_mmkd.classification.subjects import Subjects
+
+CLASSES = ("no", "yes")
+
+
+def toy(count: int = 48, seed: int = 0, missing: float = 0.4, name: str = "s") -> Subjects:
+    """Two tables ``a`` (informative) and ``b`` (noisy); nobody has nothing, NaN stands in what is missing."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (count,), generator=generator)
+    a = torch.randn(count, 3, generator=generator) + 2 * labels[:, None]
+    b = torch.randn(count, 5, generator=generator) + 0.5 * labels[:, None]
+    present = torch.rand(count, 2, generator=generator) > missing
+    present[~present.any(1), 0] = True
+    a[~present[:, 0]] = torch.nan
+    b[~present[:, 1]] = torch.nan
+    return Subjects(tuple(f"{name}{i}" for i in range(count)), {"a": a, "b": b}, present, labels, CLASSES)
+
+
+def classifier(seed: int = 0, dropout: float = 0.5) -> MultiModalClassifier:
+    """A network for :func:`toy`."""
+    torch.manual_seed(seed)
+    return MultiModalClassifier({"a": TabularEncoder(3, 6), "b": TabularEncoder(5, 6)}, 2, hidden=8, dropout=dropout)
