@@ -119,7 +119,7 @@ def parse_volume(path: Path, stored: bytes) -> Volume:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that is there but cannot be read."""
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"{path}: cannot be read as NIfTI ({reason}); {_REMEDY}")
 
 

@@ -139,6 +139,7 @@ def write_rates(
     groups = {"all cases": list(data.cases)}
     groups |= {f"fold {number}, training": cases for number, cases in enumerate(folds) if cases}
     realised = {group: (len(cases), share_missing(gone, cases, data.modalities)) for group, cases in groups.items()}
+    _warn_never_there(realised, data.modalities)
     return WrittenRates(data.modalities, nominal, realised, path)
 
 
@@ -156,6 +157,14 @@ def training_cases(data: DataSet) -> list[list[str]]:
         return [[case for case in fold["train"] if case in known] for fold in read_json(path)]
     except (TypeError, KeyError) as error:
         raise InputError(f"{path} is no list of folds with 'train' and 'val': restore it") from error
+
+
+def _warn_never_there(realised: Mapping[str, tuple[int, tuple[float, ...]]], modalities: Sequence[str]) -> None:
+    """A model cannot learn a modality that none of its training cases has."""
+    for group, (_, rates) in realised.items():
+        lost = [name for name, rate in zip(modalities, rates, strict=True) if rate == 1]
+        if lost:
+            logger.warning("%s: no case is left with %s", group, ", ".join(lost))
 
 
 def _warn_uncovered(covered: Iterable[str], folds: Sequence[Sequence[str]], data: DataSet) -> None:

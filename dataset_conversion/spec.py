@@ -73,7 +73,7 @@ class Archive:
         endings: of the files, after the case's name: the channels' in their order, then the label's.
         extension: ``.nii.gz`` or ``.nii``.
         label_folder: where a label lies, relative to the other files.
-        first: number of the first training and of the first validation patient.
+        first: number of the first training and of the first validation patient; no case may have the other's name.
         visits: time points of a patient.
         sites: columns of the edition's table of institutions, in their order.
     """
@@ -200,6 +200,7 @@ class EditionSpec:
             require(
                 all(map(self.is_case, names)), f"archive: {names} do not match case_pattern; give the edition's own"
             )
+            require(names[0] != names[1], "archive: a training and a validation case have one name; give other `first`")
             wanted = len(self.channels) + 1
             require(len(self.archive.endings) == wanted, f"archive: {wanted} endings, the channels' and the label's")
         if self.submission_labels is None:

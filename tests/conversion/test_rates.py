@@ -246,3 +246,11 @@ def test_realised_rates_are_shown_by_fold(tmp_path: Path, folder: Path, caplog: 
     with pytest.raises(InputError, match="no list of folds"):
         write_rates(501, "y", table=table)
     assert not (folder / "mmkd_missing_y.json").exists()
+
+
+def test_a_modality_that_no_training_case_has(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_rates(501, "gone", rates=["t2=1"])
+    assert "all cases: no case is left with t2" in caplog.text
+    caplog.clear()
+    write_rates(501, "some", rates=["t2=0.5"], seed=2)
+    assert "no case is left" not in caplog.text

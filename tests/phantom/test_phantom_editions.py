@@ -126,6 +126,8 @@ def test_an_archive_that_contradicts_its_spec() -> None:
     spec = EDITIONS["brats2021"]
     with pytest.raises(InputError, match=r"archive: \['x', 'y'\] do not match case_pattern"):
         replace(spec, archive=replace(spec.archive, training="a/x", validation="b/y"))
+    with pytest.raises(InputError, match="archive: a training and a validation case have one name"):
+        replace(spec, archive=replace(spec.archive, first=(1, 1)))
     with pytest.raises(InputError, match="archive: 5 endings"):
         replace(spec, archive=replace(spec.archive, endings=("_t1", "_seg")))
 
