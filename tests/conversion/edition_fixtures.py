@@ -1,4 +1,4 @@
-"""Small cases of boxes in the layout of every edition, quick to write and to spoil; phantoms where it does not matter.
+"""Small cases of boxes in the layout of every edition, for the tests that spoil something; others use phantoms.
 
 The folders and names are those of the phantoms (``EditionSpec.archive``).
 """
