@@ -6,7 +6,6 @@ Legend: B batch, M modalities, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,7 @@ def train(
     """
     _check(network, method, training, held_out)
     device = torch.device(device)
-    state = nullcontext() if device.type == "cuda" else torch.random.fork_rng(devices=[])
-    with state:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         run = _Run(network.to(device), method, training, held_out, settings, class_weights, device, log)
         if checkpoint is not None and checkpoint.is_file():

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd adni``."""
     parser = argparse.ArgumentParser("mmkd adni", description=DESCRIPTION)
     parser.add_argument("--csv", required=True, type=Path, metavar="FILE", help="the table of subjects")
-    parser.add_argument("-o", required=True, type=Path, metavar="FOLDER", help="output folder")
+    parser.add_argument("-o", default=Path("mmkd_adni"), type=Path, metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: ModalityDropout LCKD MetaKD)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="splits (default: %(default)s)")
     parser.add_argument("--balance", default="smote", help="smote (default), weights or none")

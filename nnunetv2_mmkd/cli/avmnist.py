@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mmkd avmnist", description=DESCRIPTION)
     parser.add_argument("--mnist", required=True, type=Path, metavar="FILE", help=".npz with images and labels")
     parser.add_argument("--fsdd", required=True, type=Path, metavar="FOLDER", help="wav files, 7_jackson_32.wav")
-    parser.add_argument("-o", required=True, type=Path, metavar="FOLDER", help="output folder")
+    parser.add_argument("-o", default=Path("mmkd_avmnist"), type=Path, metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument("--rates", type=float, nargs="+", metavar="R", help="(default: 0.05 0.1 0.15 0.2)")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; a wrong name lists them)")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from spoken_digits import data
 
-from nnunetv2_mmkd.classification.avmnist.pairs import make_parts, with_rate
+from nnunetv2_mmkd.classification.avmnist.pairs import needed, with_rate
 from nnunetv2_mmkd.classification.avmnist.protocol import Protocol
 from nnunetv2_mmkd.errors import InputError
 
@@ -65,8 +65,9 @@ def test_rates_are_exact_balanced_and_nested() -> None:
 
 
 def test_too_few_clips_or_images_are_named() -> None:
-    with pytest.raises(InputError, match="49 of the clips 0_jackson_0"):
-        make_parts(DATA.images, DATA.labels, DATA.clips[1:], DATA.sounds[1:], seed=0)
+    assert needed(list(reversed(DATA.clips))) == list(DATA.clips)
+    with pytest.raises(InputError, match=r"lacks 1 of the 1500 clips, e\.g\. 0_jackson_0\.wav"):
+        needed(DATA.clips[1:])
     few = replace(DATA, images=DATA.images[:1000], labels=DATA.labels[:1000])
     with pytest.raises(InputError, match=r"digit 0 \d+ times; 150 are needed"):
         few.parts(Protocol(), seed=0)

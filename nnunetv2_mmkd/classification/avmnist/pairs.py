@@ -41,6 +41,25 @@ class Parts:
     test: Subjects
 
 
+def needed(clips: Sequence[Clip]) -> list[Clip]:
+    """The 1500 clips of the protocol among those of a folder.
+
+    Raises:
+        InputError: some are not there.
+    """
+    there = {(clip.digit, clip.speaker, clip.index): clip for clip in clips}
+    wanted = [(d, s, i) for d in range(10) for s in SPEAKERS for i in range(PER_SPEAKER)]
+    lacking = [
+        f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in wanted if (digit, speaker, index) not in there
+    ]
+    if lacking:
+        raise InputError(
+            f"{clips[0].file.parent} lacks {len(lacking)} of the {len(wanted)} clips, e.g. {', '.join(lacking[:3])}; "
+            "expected all of them, get the data set anew"
+        )
+    return [there[key] for key in wanted]
+
+
 def make_parts(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -54,7 +73,7 @@ def make_parts(
     Args:
         images: uint8 ``[., 28, 28]``.
         labels: of the images.
-        clips: of the sounds.
+        clips: of the sounds, as :func:`needed` gives them.
         sounds: MFCC ``[., 20, 20]``.
         seed: of images, split and pairs.
         published: the published test part (clips 0-14 of each speaker and digit, the first images of a class in the
@@ -64,7 +83,7 @@ def make_parts(
         Both inputs as (x - 0.5) / 0.5, images from [0, 1], shapes ``[N, 1, 28, 28]`` and ``[N, 1, 20, 20]``.
 
     Raises:
-        InputError: a speaker with too few clips of a digit, or too few images of one.
+        InputError: too few images of a digit.
 
     References:
         Wang et al., MetaKD, §7 (60/10/30); pairs within a class as in SMIL's code.
@@ -78,12 +97,6 @@ def make_parts(
         drawn: dict[str, list[int]] = {"training": [], "validation": [], "test": []}
         for speaker in SPEAKERS:
             own = [row for row, clip in enumerate(clips) if (clip.digit, clip.speaker) == (digit, speaker)]
-            own = [row for row in own if clips[row].index < PER_SPEAKER]
-            if len(own) < PER_SPEAKER:
-                raise InputError(
-                    f"the folder has {len(own)} of the clips {digit}_{speaker}_0.wav to {digit}_{speaker}_"
-                    f"{PER_SPEAKER - 1}.wav; expected all {PER_SPEAKER}"
-                )
             own = _test_first(own, clips, random, published)
             split = PER_SPEAKER - TRAINING - VALIDATION
             drawn["test"] += own[:split]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.classification.avmnist.digits import read_digits
-from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES, Parts, make_parts, with_rate
+from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES, Parts, make_parts, needed, with_rate
 from nnunetv2_mmkd.classification.avmnist.protocol import LOWER, UPPER, Job, Protocol, jobs_of
 from nnunetv2_mmkd.classification.avmnist.sounds import Clip, find_clips, read_sounds
 from nnunetv2_mmkd.classification.encoders import ImageEncoder, SoundEncoder
@@ -75,7 +75,7 @@ def read_data(mnist: Path, fsdd: Path, progress: bool = False) -> Data:
         InputError: files that are not there or hold something else.
     """
     images, labels = read_digits(mnist)
-    clips = find_clips(fsdd)
+    clips = needed(find_clips(fsdd))
     return Data(images, labels, clips, read_sounds(clips, progress))
 
 
