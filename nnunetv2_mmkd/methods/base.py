@@ -101,6 +101,11 @@ class Supply:
         log: writes a line to the log of the training.
         make_network: another network from the same plans, on the device, with weights of its own.
         exclusive: whether the network's heads are classes, one for each voxel (softmax), not regions (sigmoid).
+        epochs: number of epochs of the training; 0 if unknown.
+        missing_rates: of the training cases, one of each modality; known from the first step on.
+        atoms: a batch's target -> the class of each voxel (regions: a number for each set of voxels of equal region
+            membership, background included), long ``[B, *spatial]``, -1 where voxels do not count; and how many
+            classes there can be.
         broadcast: gives modules the weights of the first rank of a distributed run.
     """
 
@@ -117,6 +122,9 @@ class Supply:
     make_network: Callable[[], Any] | None = None
     exclusive: bool = True
     broadcast: Callable[[Sequence[nn.Module]], None] = lambda modules: None
+    epochs: int = 0
+    missing_rates: Callable[[], tuple[float, ...]] | None = None
+    atoms: Callable[[Any], tuple[Tensor, int]] | None = None
 
 
 class Method:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
 from nnunetv2_mmkd.networks.masking import resolve
 from nnunetv2_mmkd.networks.streams import Streams, pairs_of
 
@@ -25,24 +26,28 @@ class MultiStreamUNet(nn.Module):
 
     Args:
         encoders: one encoder for all modalities, or M of them; planned encoders with ``return_skips``.
-        fusions: one fusion block per scale, largest scale first.
+        fusions: one fusion block per scale, largest scale first, or one :class:`Fusion` for all scales.
         decoder: the planned decoder (it may hold the first encoder as a child, as nnU-Net's does).
         modalities: names of the channels.
 
     Attributes:
         recomputed_stages: number of high-resolution encoder stages that are recomputed in backward instead of stored
-            (gradient checkpointing). 0 stores all.
+            (gradient checkpointing). 0 stores all. Fusions of all scales recompute theirs at the same scales.
     """
 
     def __init__(
-        self, encoders: Sequence[nn.Module], fusions: Sequence[nn.Module], decoder: nn.Module, modalities: Sequence[str]
+        self,
+        encoders: Sequence[nn.Module],
+        fusions: Sequence[nn.Module] | Fusion | PerScaleFusion,
+        decoder: nn.Module,
+        modalities: Sequence[str],
     ) -> None:
         super().__init__()
         if len(encoders) not in (1, len(modalities)):
             raise ValueError(f"{len(encoders)} encoders for {len(modalities)} modalities: give one, or one for each")
         self.modalities = tuple(modalities)
         self.encoders = nn.ModuleList(encoders)
-        self.fusions = nn.ModuleList(fusions)
+        self.fusions = fusions if isinstance(fusions, (Fusion, PerScaleFusion)) else PerScaleFusion(fusions)
         self.decoder = decoder
         self.recomputed_stages = 0
 
@@ -51,9 +56,24 @@ class MultiStreamUNet(nn.Module):
         """Whether all modalities go through one encoder."""
         return len(self.encoders) == 1
 
+    @property
+    def n_scales(self) -> int:
+        """Number of scales, the bottleneck included."""
+        encoder: Any = self.encoders[0]
+        return len(encoder.stages)
+
+    @property
+    def predicts_maps(self) -> bool:
+        """Whether :meth:`fuse_supervised` returns maps."""
+        return isinstance(self.fusions, Fusion) and self.fusions.predicts_maps
+
     def optional_parameters(self) -> list[nn.Parameter]:
-        """Parameters that a step may leave unused because no sample of the batch has their modality."""
-        return [] if self.shared else list(self.encoders.parameters())
+        """Parameters that a step may leave unused.
+
+        With separate streams no sample of the batch may have a modality, and with it what a fusion learns of it; a
+        warm-up of the streams alone leaves the decoder unused. A shared stream is used in every step.
+        """
+        return [] if self.shared else list(self.parameters())
 
     def compile_parts(self, **options: Any) -> None:
         """Compile what has no mask in it, in place: the encoders' stages and the decoder.
@@ -88,7 +108,7 @@ class MultiStreamUNet(nn.Module):
         pairs = pairs_of(mask)
         apart = not self.training or not self.shared or self._recomputes()
         chunks = [[pair for pair in pairs if pair[1] == m] for m in range(len(self.modalities))] if apart else [pairs]
-        scales: list[list[Tensor]] = [[] for _ in self.fusions]
+        scales: list[list[Tensor]] = [[] for _ in range(self.n_scales)]
         for chunk in chunks:
             if chunk:
                 encoder = self.encoders[0] if self.shared else self.encoders[chunk[0][1]]
@@ -109,21 +129,51 @@ class MultiStreamUNet(nn.Module):
 
         Returns:
             the decoder's skips, largest first, ``[B, C, *spatial]`` each.
+
+        Raises:
+            NotImplementedError: weights for a fusion that takes none.
         """
-        last = len(self.fusions) - 1
-        return [
-            fusion(
-                features,
-                streams.pairs,
-                streams.available,
-                modality_weights if weighted_scales == "all" or scale == last else None,
-            )
-            for scale, (fusion, features) in enumerate(zip(self.fusions, streams.scales, strict=True))
-        ]
+        if isinstance(self.fusions, PerScaleFusion):
+            return self.fusions(streams, modality_weights, weighted_scales)
+        if modality_weights is not None:
+            raise NotImplementedError(f"{type(self.fusions).__name__} takes no weights of the modalities")
+        return self.fusions(streams, self._recomputed_scales())
+
+    def fuse_supervised(self, streams: Streams) -> tuple[list[Tensor], list[Tensor]]:
+        """Fuse the streams, and return what of the fusion can be supervised.
+
+        Returns:
+            the skips as :meth:`fuse`, and maps of logits ``[B, K, *spatial]`` at the scales of deep supervision,
+            largest first; no maps if the fusion predicts none.
+        """
+        if isinstance(self.fusions, PerScaleFusion):
+            return self.fuse(streams), []
+        return self.fusions.supervised(streams, self._recomputed_scales())
 
     def decode(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
         """Run the planned decoder on fused skips, largest first."""
         return self.decoder(skips)
+
+    def decode_with_features(self, skips: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Run the decoder, and keep what its last stage makes.
+
+        Args:
+            skips: fused, largest first.
+
+        Returns:
+            the outputs, largest first (one without deep supervision), and the last feature map before the largest
+            head, ``[B, C, *spatial]``.
+        """
+        last: list[Tensor] = []
+        hook = self.decoder.stages[-1].register_forward_hook(lambda *args: last.append(args[-1]))  # type: ignore[index,operator,union-attr]
+        try:
+            outputs = self.decode(skips)
+        finally:
+            hook.remove()
+        return (outputs if isinstance(outputs, list) else [outputs]), last[0]
+
+    def _recomputed_scales(self) -> int:
+        return self.recomputed_stages if self._recomputes() else 0
 
     def _recomputes(self) -> bool:
         return self.recomputed_stages > 0 and self.training and torch.is_grad_enabled()

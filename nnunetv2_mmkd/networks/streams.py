@@ -5,7 +5,7 @@ Legend: B batch, M modalities, P available pairs, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,25 @@ class Streams:
         rows = [row for row, (sample, modality) in enumerate(self.pairs) if mask[sample, modality]]
         scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
         return Streams(mask, tuple(self.pairs[row] for row in rows), scales)
+
+    def alone(self, modality: int, samples: Sequence[int]) -> Streams:
+        """One modality of some samples, as if nothing else had been encoded.
+
+        Args:
+            modality: its position.
+            samples: rows of the batch that have it; they become rows 0, 1, ... of the result.
+
+        Raises:
+            ValueError: a sample lacks the modality.
+        """
+        place = {pair: row for row, pair in enumerate(self.pairs)}
+        if any((sample, modality) not in place for sample in samples):
+            raise ValueError("a modality is asked for that has not been encoded")
+        rows = [place[sample, modality] for sample in samples]
+        available = torch.zeros(len(rows), self.available.shape[1], dtype=torch.bool)
+        available[:, modality] = True
+        scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
+        return Streams(available, tuple((number, modality) for number in range(len(rows))), scales)
 
 
 def pairs_of(available: Tensor) -> tuple[tuple[int, int], ...]:

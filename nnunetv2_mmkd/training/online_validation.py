@@ -30,6 +30,7 @@ class OnlineValidationMixin(nnUNetTrainer):
 
     method: Method
     subset_law: SubsetLaw
+    target_law: SubsetLaw | None = None
     network: Any
 
     @property
@@ -40,7 +41,7 @@ class OnlineValidationMixin(nnUNetTrainer):
     def on_validation_epoch_start(self) -> None:
         """Start the sequence of subsets anew."""
         super().on_validation_epoch_start()
-        self._validation_sampler = SubsetSampler(self.subset_law, VALIDATION_SEED + self.local_rank)
+        self._validation_sampler = SubsetSampler(self.target_law or self.subset_law, VALIDATION_SEED + self.local_rank)
         self._full_outputs: list[dict] = []
 
     def validation_step(self, batch: dict) -> dict:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from nnunetv2_mmkd.modalities import FULL, SubsetLaw, SubsetSampler, modality_na
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.training import gradients
+from nnunetv2_mmkd.training.atoms import atoms
 from nnunetv2_mmkd.training.cases import CasesMixin
 from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
 from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
@@ -50,6 +52,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
 
     Attributes:
         subset_law: law of the subsets in training.
+        target_law: law of the online validation, where it is another (None: the training law).
         full_modality_warmup: share of the iterations trained without dropping, in long runs.
         warmup_from_iterations: shorter runs have no warm-up.
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
@@ -60,6 +63,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     """
 
     subset_law: SubsetLaw = SubsetLaw("uniform", per="sample")
+    target_law: SubsetLaw | None = None
     full_modality_warmup: float = 0.0
     warmup_from_iterations: int = 10_000
     compiles_whole_network: bool = True
@@ -79,7 +83,9 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.modalities = modality_names(dataset_json)
-        self.plans_manager.plans["mmkd"] = self.plans_entry(self.modalities)
+        self.plans_manager.plans["mmkd"] = self.plans_entry(
+            self.modalities, exclusive=not self.label_manager.has_regions
+        )
         self.apply_suffixes()
         if os.environ.pop(MISSING_VARIABLE, ""):
             self.print_to_log_file(
@@ -96,13 +102,23 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
         return ModalityDropout()
 
     @classmethod
-    def plans_entry(cls, modalities: Sequence[str]) -> dict[str, Any]:
-        """What the network needs to know, kept in ``plans["mmkd"]``."""
-        return {"modalities": list(modalities)}
+    def plans_entry(cls, modalities: Sequence[str], exclusive: bool = True) -> dict[str, Any]:
+        """What the network needs to know, kept in ``plans["mmkd"]``.
+
+        Args:
+            modalities: names.
+            exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
+        """
+        return {"modalities": list(modalities), "exclusive": exclusive}
 
     @classmethod
     def build_network(
-        cls, configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+        cls,
+        configuration: ConfigurationManager,
+        modalities: Sequence[str],
+        heads: int,
+        deep_supervision: bool,
+        exclusive: bool = True,
     ) -> nn.Module:
         """A network with ``forward(x, available=None)``. Here: the stock planned one, early fusion."""
         return early_fusion(configuration, modalities, heads, deep_supervision)
@@ -128,11 +144,13 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Called by nnU-Net in training and prediction; the names of the modalities come with the plans."""
+        entry = plans_manager.plans["mmkd"]
         return cls.build_network(
             configuration_manager,
-            tuple(plans_manager.plans["mmkd"]["modalities"]),
+            tuple(entry["modalities"]),
             num_output_channels,
             enable_deep_supervision,
+            entry.get("exclusive", True),  # models of earlier versions have no use for it
         )
 
     def initialize(self) -> None:
@@ -169,6 +187,9 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
                 make_network=self.make_network,
                 exclusive=not self.label_manager.has_regions,
                 broadcast=gradients.broadcast,
+                epochs=self.num_epochs,
+                missing_rates=lambda: tuple(self.realised_missing_rates[name] for name in self.modalities),
+                atoms=partial(atoms, label_manager=self.label_manager),
             )
         )
         for module in self.method.trainable():

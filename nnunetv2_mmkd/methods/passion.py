@@ -1,0 +1,304 @@
+"""PASSION: each modality alone learns from all that are there, the neglected ones harder.
+
+Legend: B batch, M modalities, A available modalities of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_mmkd.losses.logit import softened_kl
+from nnunetv2_mmkd.losses.prototype import semantic_gap
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.preference import (
+    GAMMA_EPOCHS,
+    initial_weights,
+    neglected,
+    relative_preference,
+    updated_weights,
+)
+
+
+@dataclass(frozen=True)
+class PASSIONConfig:
+    """Hyper-parameters of PASSION, the paper's values as defaults.
+
+    Attributes:
+        pixel: pixel-wise self-distillation, Eq. (3).
+        proto: semantic-wise self-distillation, Eqs. (4)-(8).
+        mask: whether delta (Eq. 11) limits that to neglected modalities.
+        weights: whether beta (Eqs. 12, 13) weights the pixel-wise one; otherwise it is 1.
+        tau: temperature (§4.2).
+        lambda_1: weight of the pixel-wise term (§4.2).
+        lambda_2: weight of the semantic one (§4.2).
+        gamma: rate at which beta moves (§4.2), in a training of 300 epochs; in longer ones it is smaller.
+        regularisation: whether each modality alone also gets the task loss, L_reg of Eq. (2): the paper's baseline.
+            Eq. (14) has self-distillation in its place.
+        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: the divergence of the student
+            from the teacher the other way round, 1 / (1 - MR) on the semantic term, too, the task loss of each
+            modality alone kept, under delta and beta.
+    """
+
+    pixel: bool = True
+    proto: bool = True
+    mask: bool = True
+    weights: bool = True
+    tau: float = 4.0
+    lambda_1: float = 0.5
+    lambda_2: float = 0.1
+    gamma: float = 0.01
+    regularisation: bool = False
+    fidelity: str = "paper"
+
+    def __post_init__(self) -> None:
+        if self.fidelity not in ("paper", "code"):
+            raise ValueError(f"PASSION: fidelity must be one of paper, code, not {self.fidelity!r}")
+        if not self.tau > 0:
+            raise ValueError(f"PASSION: tau must be above 0, not {self.tau}")
+        for name, value in (("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("gamma", self.gamma)):
+            if not value >= 0:
+                raise ValueError(f"PASSION: {name} must not be negative, not {value}")
+
+    @property
+    def as_released(self) -> bool:
+        """Whether the released code is followed where it contradicts the paper."""
+        return self.fidelity == "code"
+
+    @property
+    def learns(self) -> bool:
+        """Whether the modalities alone get any gradient; otherwise they are only watched."""
+        return self.pixel or self.proto or self.regularisation or self.as_released
+
+
+class PASSION(Method):
+    r"""Task loss of all available modalities, and self-distillation to each of them alone, Eq. (14).
+
+    .. math:: L_{seg} + \sum_{m \in A} \big( \lambda_1 \beta^m L_{pixel}^m + \lambda_2 \delta_n^m L_{proto}^m \big)
+
+    The teacher is the network itself on all available modalities, the student m the same network with modality m
+    alone: the streams are encoded once, fused and decoded for each. What a sample has of modalities differs between
+    samples; the sum is averaged over the batch. With fewer than two modalities student and teacher are the same:
+    nothing is decoded twice, all terms are 0.
+
+    The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``decode_with_features``.
+
+    Attributes:
+        recomputes_students: whether the activations of the modalities alone are recomputed in backward instead of
+            stored. None: on CUDA only.
+
+    References:
+        Shi et al., PASSION: Towards Effective Incomplete Multi-Modal Medical Image Segmentation with Imbalanced
+        Missing Rates, ACM MM 2024, Eqs. (1)-(14).
+
+    Deviations from the paper:
+        See the losses and :mod:`~nnunetv2_mmkd.methods.preference` for those of single terms. Distillation is at the
+        scales of nnU-Net's deep supervision but the smallest, to which nnU-Net gives no weight, at their own
+        resolution. Features (Eq. 4) are the decoder's last map before the head, as in the released code. Optimiser
+        and schedule are nnU-Net's (AdamW with 2e-4 in the paper).
+    """
+
+    recomputes_students: bool | None = None
+
+    def __init__(self, config: PASSIONConfig | None = None) -> None:
+        self.config = config or PASSIONConfig()
+        self._averages = Averages()
+        self.start: Tensor | None = None
+        self.beta: Tensor | None = None
+        self.preference: Tensor | None = None
+
+    def setup(self, supply: Supply) -> None:
+        """Fix the rate of beta."""
+        super().setup(supply)
+        scale = min(1.0, GAMMA_EPOCHS / supply.epochs) if supply.epochs else 1.0
+        self.rate = self.config.gamma * scale
+        self._sums = torch.zeros(2, len(supply.modalities))
+
+    # -- a step ------------------------------------------------------------------------------------------------------
+
+    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+        """Take the missing rates of the training cases, once they are known."""
+        if self.beta is None:
+            assert self.supply.missing_rates is not None
+            self.start = initial_weights(self.supply.missing_rates())
+            self.beta = self.start.clone()
+
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        """All terms on a batch."""
+        streams = network.encode(batch.images, batch.available)
+        skips, maps = network.fuse_supervised(streams)
+        outputs, features = network.decode_with_features(skips)
+        task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
+        teacher = [each.detach() for each in (*_distilled(outputs), features)]
+        pixel, proto, distance, regular = self._students(network, streams, teacher, batch, task_loss)
+        device = task.device
+        preference = relative_preference(distance, batch.available)  # Eqs. (9), (10)
+        self._sums += torch.stack([preference.sum(0), batch.available.float().sum(0)])
+        assert self.beta is not None and self.start is not None
+        config = self.config
+        beta = self.beta if config.weights else torch.ones_like(self.beta)
+        delta = neglected(preference).float() if config.mask else batch.available.float()  # Eq. (11)
+        parts = {"task": task}
+        if config.pixel:
+            parts["pixel"] = config.lambda_1 * (beta.to(device) * pixel).sum(1).mean()
+        if config.proto:
+            factor = delta * self.start if config.as_released else delta
+            parts["proto"] = config.lambda_2 * (factor.to(device) * proto).sum(1).mean()
+        if config.regularisation or config.as_released:
+            factor = delta * beta if config.as_released else torch.ones_like(delta)
+            parts["regularisation"] = (factor.to(device) * regular).sum(1).mean()  # Eq. (2)
+        for name, value in parts.items():
+            self._averages.add(f"loss/{name}", value)
+        for number, name in enumerate(self.supply.modalities):
+            several = batch.available[:, number] & (batch.available.sum(1) > 1)
+            if bool(several.any()):
+                self._averages.add(f"distance to the teacher/{name}", distance[several, number].mean())
+        return {
+            "loss": torch.stack([value.float() for value in parts.values()]).sum(),  # Eq. (14)
+            "parts": {name: value.detach() for name, value in parts.items()},
+        }
+
+    def _students(
+        self, network: Any, streams: Any, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
+        assert self.supply.atoms is not None
+        atoms, n_atoms = self.supply.atoms(batch.target)
+        size, modalities = batch.available.shape
+        device = teacher[-1].device
+        rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(3)]
+        distance = torch.zeros(size, modalities)
+        for modality in range(modalities):
+            several = batch.available[:, modality] & (batch.available.sum(1) > 1)
+            samples = torch.nonzero(several).flatten().tolist()
+            if not samples:
+                continue
+
+            def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
+                return self._student(
+                    network, streams.alone(m, chosen), chosen, teacher, batch, (atoms, n_atoms), task_loss
+                )
+
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
+                found = checkpoint(terms, use_reentrant=False) if self._recomputes() else terms()
+            distance[samples, modality] = found[2].detach().cpu()
+            for row, values in zip(rows, (found[0], found[1], found[3]), strict=True):
+                for sample, value in zip(samples, values, strict=True):
+                    row[sample * modalities + modality] = value
+        pixel, proto, regular = (torch.stack(row).reshape(size, modalities) for row in rows)
+        return pixel, proto, distance, regular
+
+    def _student(
+        self,
+        network: Any,
+        alone: Any,
+        samples: list[int],
+        teacher: list[Tensor],
+        batch: Batch,
+        atoms: tuple[Tensor, int],
+        task_loss: TaskLoss,
+    ) -> tuple[Tensor, ...]:
+        """L_pixel, L_proto, D and L_reg of some samples with one modality alone, one value a sample."""
+        config = self.config
+        outputs, features = network.decode_with_features(network.fuse(alone))
+        valid = None if batch.valid is None else batch.valid[samples]
+        pixel = features.new_zeros(len(samples), dtype=torch.float32)
+        if config.pixel:
+            for wanted, found in zip(teacher[:-1], _distilled(outputs), strict=True):  # Eq. (3)
+                pixel = pixel + softened_kl(
+                    wanted[samples],
+                    found,
+                    exclusive=self.supply.exclusive,
+                    tau=config.tau,
+                    valid=_resized(valid, found.shape[2:]),
+                    of_student=not config.as_released,
+                )
+        distance, proto = semantic_gap(teacher[-1][samples], features, atoms[0][samples], atoms[1])  # Eqs. (4)-(8)
+        regular = features.new_zeros(len(samples), dtype=torch.float32)
+        if config.regularisation or config.as_released:  # Eq. (2)
+            regular = torch.stack(
+                [
+                    _task(task_loss, [each[row, None] for each in outputs], [], _rows(batch.target, sample))
+                    for row, sample in enumerate(samples)
+                ]
+            )
+        return pixel, proto, distance, regular
+
+    def _recomputes(self) -> bool:
+        wanted = self.recomputes_students
+        return self.config.learns and (self.supply.device.type == "cuda" if wanted is None else wanted)
+
+    # -- epochs ------------------------------------------------------------------------------------------------------
+
+    def end_epoch(self, network: Any, epoch: int) -> None:
+        """Move beta by the preference of the epoch, Eqs. (12) and (13)."""
+        sums = self._sums.to(self.supply.device)
+        self.supply.average([sums])
+        self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
+        self._sums.zero_()
+        if self.config.weights and self.beta is not None and self.start is not None:
+            self.beta = updated_weights(self.beta, self.start, self.preference, self.rate)  # Eq. (13)
+
+    def curve_names(self) -> tuple[str, ...]:
+        """Loss parts; of each modality the distance to the teacher, the preference, and beta over its start."""
+        config = self.config
+        names = ["loss/task"]
+        names += ["loss/pixel"] if config.pixel else []
+        names += ["loss/proto"] if config.proto else []
+        names += ["loss/regularisation"] if config.regularisation or config.as_released else []
+        for panel in ("distance to the teacher", "relative preference", "gradient weight over its start"):
+            names += [f"{panel}/{name}" for name in self.supply.modalities]
+        return tuple(names)
+
+    def curves(self) -> dict[str, float]:
+        """Means over the epoch; preference and weights as they are now."""
+        values = self._averages.read(self.curve_names())
+        for number, name in enumerate(self.supply.modalities):
+            if self.preference is not None:
+                values[f"relative preference/{name}"] = float(self.preference[number])
+            if self.beta is not None and self.start is not None:
+                values[f"gradient weight over its start/{name}"] = float(self.beta[number] / self.start[number])
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Beta, its start, the last preference, the sums of the epoch."""
+        return {"beta": self.beta, "start": self.start, "preference": self.preference, "sums": self._sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.beta, self.start, self.preference = state["beta"], state["start"], state["preference"]
+        self._sums = state["sums"].cpu()
+
+
+def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target: Any) -> Tensor:
+    """The task loss of the fused prediction, and of the region maps of a fusion that predicts them."""
+    found: Any = outputs if isinstance(target, list) else outputs[0]
+    task = task_loss(found, target)
+    if maps:
+        task = task + task_loss(maps if isinstance(target, list) else maps[0], target)
+    return task
+
+
+def _distilled(outputs: list[Tensor]) -> list[Tensor]:
+    """The scales at which predictions are distilled: all but the smallest."""
+    return outputs[:-1] if len(outputs) > 1 else outputs
+
+
+def _resized(valid: Tensor | None, size: torch.Size) -> Tensor | None:
+    """Voxels that count, at the resolution of an output."""
+    if valid is None or valid.shape[2:] == size:
+        return valid
+    return interpolate(valid.float(), tuple(size), mode="nearest-exact") > 0
+
+
+def _rows(target: Any, sample: int) -> Any:
+    """One sample's target, as a batch of one."""
+    if isinstance(target, list):
+        return [each[sample, None] for each in target]
+    return target[sample, None]

@@ -1,0 +1,76 @@
+"""PASSION's relative preference: whom the teacher neglects in a sample, and how hard each modality is pushed.
+
+Legend: B samples, M modalities.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GAMMA_EPOCHS = 300
+"""Length of the training for which gamma = 0.01 is meant."""
+
+LEAST, MOST = 0.1, 4.0
+"""Bounds of beta over its start (the released code's bounds of beta, which starts at 1 there)."""
+
+
+def relative_preference(distance: Tensor, available: Tensor) -> Tensor:
+    r"""Relative preference of each modality in each sample.
+
+    .. math:: \bar D_n = \operatorname{mean}_{m \in A_n} D_n^m, \qquad RP_n^m = 1 - D_n^m / \bar D_n
+
+    Args:
+        distance: D, ``[B, M]``; entries of modalities that are not available are not read.
+        available: bool ``[B, M]``.
+
+    Returns:
+        ``[B, M]``: above 0 for a preferred modality, below for a neglected one; 0 where a modality is not available,
+        and in samples with fewer than two, where student and teacher are the same.
+
+    References:
+        Shi et al., PASSION, Eqs. (9) and (10).
+    """
+    known = torch.where(available, distance.float(), 0)
+    mean = known.sum(1, keepdim=True) / available.sum(1, keepdim=True).clamp_min(1)  # Eq. (9)
+    defined = available & (available.sum(1, keepdim=True) > 1) & (mean > 0)
+    return torch.where(defined, 1 - known / torch.where(mean > 0, mean, 1), 0)  # Eq. (10)
+
+
+def neglected(preference: Tensor) -> Tensor:
+    """Task mask delta of Eq. (11): where the preference is below 0."""
+    return preference < 0
+
+
+def initial_weights(missing_rates: tuple[float, ...]) -> Tensor:
+    r"""Start of the gradient weights, :math:`\beta_0^m = 1 / (1 - MR^m)`.
+
+    Raises:
+        ValueError: a modality that no training case has.
+    """
+    rates = torch.tensor(missing_rates)
+    if bool((rates >= 1).any()):
+        missing = [number for number, rate in enumerate(missing_rates) if rate >= 1]
+        raise ValueError(f"no training case has modality {missing[0]}: its missing rate is 1, it cannot be re-balanced")
+    return 1 / (1 - rates)
+
+
+def updated_weights(weights: Tensor, start: Tensor, preference: Tensor, rate: float) -> Tensor:
+    r"""Gradient weights for the next epoch.
+
+    .. math:: \beta_{r+1}^m = \beta_r^m - \gamma \bar{RP}^m
+
+    Args:
+        weights: beta, ``[M]``.
+        start: beta at the start, ``[M]``.
+        preference: mean preference of the epoch, ``[M]`` (Eq. 12), NaN where no sample had the modality.
+        rate: gamma, scaled to the number of epochs.
+
+    References:
+        Shi et al., PASSION, Eq. (13).
+
+    Deviations from the paper:
+        beta over its start stays between 0.1 and 4: left alone it falls below 0 in a training of 1000 epochs.
+    """
+    moved = weights - rate * preference.nan_to_num(0.0)
+    return torch.minimum(torch.maximum(moved, LEAST * start), MOST * start)
