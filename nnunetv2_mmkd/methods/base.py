@@ -150,6 +150,13 @@ class Method:
         """Called once, before the first step."""
         self.supply = supply
 
+    def begin(self) -> None:
+        """Called once the training cases are known, after a checkpoint was loaded, before the first step.
+
+        Raises:
+            InputError: the method cannot work with these cases.
+        """
+
     def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
         """Called before the step of an iteration (counted over the whole training, from 0)."""
 

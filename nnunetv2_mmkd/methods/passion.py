@@ -122,11 +122,15 @@ class PASSION(Method):
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
-        """Take the missing rates of the training cases, once they are known."""
+    def begin(self) -> None:
+        """Take the missing rates of the training cases.
+
+        Raises:
+            InputError: no training case has a modality.
+        """
         if self.beta is None:
             assert self.supply.missing_rates is not None
-            self.start = initial_weights(self.supply.missing_rates())
+            self.start = initial_weights(self.supply.missing_rates(), self.supply.modalities)
             self.beta = self.start.clone()
 
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
@@ -135,7 +139,7 @@ class PASSION(Method):
         skips, maps = network.fuse_supervised(streams)
         outputs, features = network.decode_with_features(skips)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
-        teacher = [each.detach() for each in (*_distilled(outputs), features)]
+        teacher = [*_distilled(outputs), features]
         pixel, proto, distance, regular = self._students(network, streams, teacher, batch, task_loss)
         device = task.device
         preference = relative_preference(distance, batch.available)  # Eqs. (9), (10)
@@ -169,6 +173,7 @@ class PASSION(Method):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
         assert self.supply.atoms is not None
+        teacher = [each.detach() for each in teacher]
         atoms, n_atoms = self.supply.atoms(batch.target)
         size, modalities = batch.available.shape
         device = teacher[-1].device

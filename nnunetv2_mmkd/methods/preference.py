@@ -5,8 +5,12 @@ Legend: B samples, M modalities.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from nnunetv2_mmkd.errors import InputError
 
 GAMMA_EPOCHS = 300
 """Length of the training for which gamma = 0.01 is meant."""
@@ -42,17 +46,23 @@ def neglected(preference: Tensor) -> Tensor:
     return preference < 0
 
 
-def initial_weights(missing_rates: tuple[float, ...]) -> Tensor:
+def initial_weights(missing_rates: Sequence[float], modalities: Sequence[str]) -> Tensor:
     r"""Start of the gradient weights, :math:`\beta_0^m = 1 / (1 - MR^m)`.
 
+    Args:
+        missing_rates: MR, of the training cases.
+        modalities: their names.
+
     Raises:
-        ValueError: a modality that no training case has.
+        InputError: a modality that no training case has.
     """
-    rates = torch.tensor(missing_rates)
-    if bool((rates >= 1).any()):
-        missing = [number for number, rate in enumerate(missing_rates) if rate >= 1]
-        raise ValueError(f"no training case has modality {missing[0]}: its missing rate is 1, it cannot be re-balanced")
-    return 1 / (1 - rates)
+    for name, rate in zip(modalities, missing_rates, strict=True):
+        if rate >= 1:
+            raise InputError(
+                f"no training case of this fold has {name} (its missing rate is 1): nothing can be learned about it. "
+                "Lower its rate, choose another fold, or leave the modality out of the data set"
+            )
+    return 1 / (1 - torch.tensor(tuple(missing_rates)))
 
 
 def updated_weights(weights: Tensor, start: Tensor, preference: Tensor, rate: float) -> Tensor:

@@ -237,6 +237,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
         dataset_json: dict[str, Any] = {key: value for key, value in self.dataset_json.items() if key != CARD}
         self.dataset_json = {**dataset_json, CARD: card} if card else dataset_json
         super().on_train_start()
+        self.method.begin()
         config = self.method.config
         described = {
             "trainer": type(self).__name__,

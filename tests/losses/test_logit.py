@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnunetv2_mmkd.losses.logit import bernoulli_kl, logit_distance, released_kl, standardised_kl
+from nnunetv2_mmkd.losses.logit import bernoulli_kl, logit_distance, released_kl, softened_kl, standardised_kl
 
 
 def kl(p: list[float], q: list[float]) -> float:
@@ -109,6 +109,30 @@ def test_released_divergence_is_reversed() -> None:
     q = [each.softmax(1) for each in z]
     expected = (q[1] * (q[1].log() - q[0].log())).sum(1).mean() / 3
     assert torch.allclose(released_kl(teacher, student, tau=7.0), expected, rtol=1e-4)
+
+
+def test_softened_divergence_of_classes_by_hand() -> None:
+    teacher, student, tau = column(4.0, 0.0, -4.0), column(0.0, 2.0, 0.0), 4.0
+    p, q = (softmax([value / tau for value in each.flatten().tolist()]) for each in (student, teacher))
+    assert float(softened_kl(teacher, student, exclusive=True, tau=tau)) == pytest.approx(16 * kl(p, q) / 3, rel=1e-5)
+    other = softened_kl(teacher, student, exclusive=True, tau=tau, of_student=False)
+    assert float(other) == pytest.approx(16 * kl(q, p) / 3, rel=1e-5)
+
+
+def test_softened_divergence_of_regions_is_that_of_two_classes() -> None:
+    teacher, student = torch.randn(2, 1, 6), torch.randn(2, 1, 6)
+    zero = torch.zeros_like(teacher)
+    expected = softened_kl(torch.cat([teacher, zero], 1), torch.cat([student, zero], 1), exclusive=True, tau=3.0)
+    assert torch.allclose(softened_kl(teacher, student, exclusive=False, tau=3.0), expected, atol=1e-6)
+    assert expected.shape == (2,) and (expected > 0).all()
+
+
+def test_softened_divergence_leaves_out_what_does_not_count() -> None:
+    teacher, student = torch.randn(2, 3, 10), torch.randn(2, 3, 10)
+    valid = torch.arange(10).expand(2, 1, 10) < torch.tensor([4, 0])[:, None, None]
+    found = softened_kl(teacher, student, exclusive=True, tau=2.0, valid=valid)
+    expected = softened_kl(teacher[:1, :, :4], student[:1, :, :4], exclusive=True, tau=2.0)
+    assert torch.allclose(found[:1], expected) and float(found[1]) == 0
 
 
 def test_float32_outside_autocast() -> None:

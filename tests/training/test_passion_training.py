@@ -1,0 +1,95 @@
+"""PASSION under a real trainer: laws, rates, steps, and refusals before training starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from tiny_nnunet import CASES, Home, differences, log_of, same_start, start, steps
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.passion import PASSIONConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+
+
+class Imbalanced(nnUNetTrainerPASSION_SharedStreams):
+    suffix_table = "imb"
+
+
+class Watched(nnUNetTrainerPASSION_SharedStreams):
+    config = PASSIONConfig(pixel=False, proto=False, mask=False, weights=False)
+
+
+def table(trainer: Any, missing: dict[str, list[str]]) -> Path:
+    file = Path(trainer.preprocessed_dataset_folder_base) / "mmkd_missing_imb.json"
+    file.write_text(json.dumps({"rates": {}, "seed": 0, "source": "test", "missing": missing}))
+    return file
+
+
+def test_imperfect_data_drop_nothing_more(home: Home) -> None:
+    trainer = home.trainer(Imbalanced, home.dataset(4, "regions"))
+    file = table(trainer, {case: ["t1", "flair"] for case in CASES[:3]} | {case: ["t1ce"] for case in CASES[3:]})
+    try:
+        start(trainer)
+    finally:
+        file.unlink()
+    assert trainer.subset_law.name == "full" and trainer.target_law.name == "uniform"
+    rates = tuple(trainer.realised_missing_rates[name] for name in trainer.modalities)
+    for _ in range(3):
+        batch = next(trainer.dataloader_train)
+        prepared = trainer.prepare(batch, trainer.training_present)
+        assert torch.equal(prepared.available, prepared.present) and not prepared.available.all()
+    losses = steps(trainer, [next(trainer.dataloader_train)])
+    assert losses[0] == losses[0] and trainer.method.supply.missing_rates() == rates
+    assert torch.allclose(trainer.method.start, 1 / (1 - torch.tensor(rates)))
+
+
+def test_perfect_data_are_dropped_uniformly(home: Home) -> None:
+    trainer = start(home.trainer(nnUNetTrainerPASSION_SharedStreams, home.dataset(4, "regions")))
+    assert trainer.subset_law.name == "uniform" and trainer.target_law is None
+    steps(trainer, [next(trainer.dataloader_train)])
+    assert trainer.method.start.tolist() == [1, 1, 1, 1]
+    incomplete = home.trainer(nnUNetTrainerPASSION_SharedStreams, home.dataset(3, "classes"))
+    assert incomplete.subset_law.name == "full"  # case_1 has no T2
+
+
+def test_a_modality_that_nobody_has_is_named_before_training(home: Home) -> None:
+    trainer = home.trainer(Imbalanced, home.dataset(4, "regions"))
+    file = table(trainer, {case: ["t1"] for case in CASES})
+    try:
+        with pytest.raises(InputError, match="t1"):
+            trainer.on_train_start()
+    finally:
+        file.unlink()
+
+
+def test_the_watched_baseline_is_the_network_alone(home: Home) -> None:
+    watched, plain = (
+        start(home.trainer(kind, home.dataset(4, "regions"))) for kind in (Watched, nnUNetTrainerSharedStreams)
+    )
+    same_start(watched, plain)
+    plain.full_modality_warmup = 0.0
+    plain.sampler = watched.sampler.__class__(watched.subset_law, plain.seed)
+    batches = [next(plain.dataloader_train) for _ in range(3)]
+    assert steps(watched, batches) == steps(plain, batches)
+    assert differences(watched.network.state_dict(), plain.network.state_dict()) == []
+    assert watched.network.state_dict().keys() == plain.network.state_dict().keys()
+
+
+def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
+    trainer = home.trainer(recursive_find_trainer_class_by_name("nnUNetTrainerPASSION_SharedStreams_2epochs_2iters"))
+    trainer.run_training()
+    folder = Path(trainer.output_folder)
+    curves = {key.removeprefix("mmkd/"): values for key, values in trainer._log.items() if key.startswith("mmkd/")}
+    assert all(len(values) == 2 for values in curves.values())
+    weights = [curves[f"gradient weight over its start/{name}"][-1] for name in trainer.modalities]
+    expected = trainer.method.beta / trainer.method.start
+    assert weights == pytest.approx(expected.tolist()) and weights != [1.0] * len(weights)
+    assert (folder / "mmkd_progress.png").is_file() and "relative preference/t1" in log_of(trainer)
+    saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)["mmkd"]["method"]
+    assert torch.equal(saved["beta"], trainer.method.beta)
