@@ -16,6 +16,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 
 MATRIX = [
     (2, "regions", "2d", PLAIN),
@@ -31,7 +32,13 @@ MATRIX = [
 
 @pytest.mark.parametrize(
     "trainer_class",
-    [nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout, nnUNetTrainerLCKD, nnUNetTrainerMSTKDNet],
+    [
+        nnUNetTrainerMetaKD,
+        nnUNetTrainerModalityDropout,
+        nnUNetTrainerLCKD,
+        nnUNetTrainerMSTKDNet,
+        nnUNetTrainerPASSION_SharedStreams,
+    ],
     ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize(("modalities", "labels", "configuration", "identifier"), MATRIX)

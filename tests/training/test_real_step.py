@@ -20,6 +20,7 @@ from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 
 DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
 
@@ -27,6 +28,7 @@ TERMS = {
     nnUNetTrainerMetaKD: {"task", "distillation"},
     nnUNetTrainerLCKD: {"task", "distillation"},
     nnUNetTrainerLCKDSingleTeacher: {"task", "distillation"},
+    nnUNetTrainerPASSION_SharedStreams: {"task", "pixel", "proto"},
     nnUNetTrainerMSTKDNet: {
         "student", "teacher", "attention", "tokens", "logit_mse", "kl", "style", "adversarial",
     },

@@ -17,10 +17,12 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNetConfig
+from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 
 EPOCHS, STOP_AFTER = 3, 2
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
@@ -69,11 +71,15 @@ class MSTKDNetFrozenRun(SameBatches, nnUNetTrainerMSTKDNet):
     config = MSTKDNetConfig(teacher="frozen", teacher_share=0.8, fidelity="code")  # frozen in the resumed part
 
 
+class PASSIONRun(SameBatches, nnUNetTrainerPASSION_SharedStreams):
+    config = PASSIONConfig(gamma=1.0)
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
 
 
-RUNS = [MetaKDRun, LCKDRun, LCKDSingleRun, MSTKDNetRun, MSTKDNetFrozenRun, ControlRun]
+RUNS = [MetaKDRun, LCKDRun, LCKDSingleRun, MSTKDNetRun, MSTKDNetFrozenRun, PASSIONRun, ControlRun]
 
 
 @pytest.mark.parametrize("trainer_class", RUNS, ids=lambda c: c.__name__)
@@ -131,6 +137,9 @@ def test_resumed_equals_uninterrupted(
         moments = whole["mmkd"]["method"]["discriminator_optimizer"]["state"][0]
         assert float(moments["step"]) == (9 if trainer_class is MSTKDNetRun else 2)
         assert whole["mmkd"]["method"]["teacher"].keys() == whole["network_weights"].keys()
+    if trainer_class is PASSIONRun:
+        method = whole["mmkd"]["method"]
+        assert not torch.equal(method["beta"], method["start"])
 
 
 def plain(value: Any) -> bool:

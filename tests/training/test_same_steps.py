@@ -15,6 +15,7 @@ from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD, nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
 FULL_LAW = SubsetLaw("full")
@@ -91,7 +92,13 @@ def test_alpha_changes_the_step(home: Home) -> None:
 
 @pytest.mark.parametrize(
     "trainer_class",
-    [nnUNetTrainerModalityDropout, nnUNetTrainerMetaKD, nnUNetTrainerMSTKDNet, SeparateStreams],
+    [
+        nnUNetTrainerModalityDropout,
+        nnUNetTrainerMetaKD,
+        nnUNetTrainerMSTKDNet,
+        nnUNetTrainerPASSION_SharedStreams,
+        SeparateStreams,
+    ],
     ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
