@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, help="(default: 100)")
     parser.add_argument("--batch_size", type=int, help="(default: 32)")
     parser.add_argument("--law", help="subset law, per subject (default: count_uniform)")
-    parser.add_argument("-device", default="cpu", help="cpu (default), cuda or mps")
+    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
