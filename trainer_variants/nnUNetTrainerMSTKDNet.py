@@ -27,7 +27,12 @@ class nnUNetTrainerMSTKDNet(nnUNetTrainerMMKD):
 
     @classmethod
     def build_network(
-        cls, configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+        cls,
+        configuration: ConfigurationManager,
+        modalities: Sequence[str],
+        heads: int,
+        deep_supervision: bool,
+        exclusive: bool = True,
     ) -> nn.Module:
         return transformer_unet(configuration, modalities, heads, deep_supervision)
 

@@ -171,7 +171,7 @@ def most_recomputed(trainer: nnUNetTrainerMMKD) -> int:
     """The number of stages that can be recomputed: the encoder's, or all of a teacher's."""
     network: Any = trainer.bare_network
     if hasattr(network, "recomputed_stages"):
-        return len(network.fusions)
+        return int(network.n_scales)
     return len(network.encoder.stages) if isinstance(trainer.method, MSTKDNet) else 0
 
 

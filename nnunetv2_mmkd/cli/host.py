@@ -141,7 +141,8 @@ def _shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of the network that is to be trained; built without memory."""
     if issubclass(trainer, nnUNetTrainerMMKD):
-        plans = {**plans, "mmkd": trainer.plans_entry(modality_names(dataset_json))}
+        labels = PlansManager(plans).get_label_manager(dataset_json)
+        plans = {**plans, "mmkd": trainer.plans_entry(modality_names(dataset_json), not labels.has_regions)}
     manager = PlansManager(plans)
     planned = manager.get_configuration(configuration)
     with torch.device("meta"):

@@ -11,13 +11,15 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
-FusionFactory = Callable[[int, int], nn.Module]
-"""``(n_modalities, channels) -> fusion block`` of one scale."""
+FusionFactory = Callable[[Sequence[FusionPlace]], Fusion | PerScaleFusion]
+"""``places -> fusion`` of all scales, largest first."""
 
 
 def planned_network(
@@ -59,9 +61,10 @@ def multi_stream(
     deep_supervision: bool,
     *,
     shared: bool = True,
-    fusion: FusionFactory = MeanFillProjection,
+    fusion: FusionFactory = MeanFill,
+    exclusive: bool = True,
 ) -> MultiStreamUNet:
-    """A multi-stream network: the planned encoder for one channel, the planned decoder, a fusion block per scale.
+    """A multi-stream network: the planned encoder for one channel, the planned decoder, a fusion at every scale.
 
     Args:
         configuration: nnU-Net's configuration, 2d or 3d.
@@ -69,7 +72,8 @@ def multi_stream(
         heads: K, ``label_manager.num_segmentation_heads``.
         deep_supervision: whether the decoder returns all scales.
         shared: one encoder for all modalities, or one for each.
-        fusion: makes the fusion block of a scale.
+        fusion: makes the fusion from what it may know of the scales.
+        exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
 
     Raises:
         ValueError: fewer than two modalities.
@@ -81,8 +85,8 @@ def multi_stream(
     encoders: list[Any] = [planned.encoder]
     if not shared:
         encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
-    fusions = [fusion(len(modalities), channels) for channels in planned.encoder.output_channels]
-    return MultiStreamUNet(encoders, fusions, planned.decoder, modalities)
+    places = places_of(planned.encoder, configuration.patch_size, len(modalities), heads, exclusive)
+    return MultiStreamUNet(encoders, fusion(places), planned.decoder, modalities)
 
 
 def transformer_unet(

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from dynamic_network_architectures.building_blocks.helper import get_matching_convtransp
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import pad
+
+from nnunetv2_mmkd.networks.resize import linear_resize
 
 LARGEST_PATCH = 4
 LEAST_TOKENS = 4
@@ -31,6 +34,11 @@ def token_patch(size: Sequence[int]) -> tuple[int, ...]:
             edge //= 2
         edges.append(edge)
     return tuple(edges)
+
+
+def token_grid(size: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Tokens per axis: as many patches as cover the size."""
+    return tuple(-(-length // edge) for length, edge in zip(size, patch, strict=True))
 
 
 def head_count(width: int) -> int:
@@ -58,21 +66,84 @@ class PositionalEncoding(nn.Module):
     Args:
         width: E.
         grid: tokens per axis.
+        std: of the initial values.
     """
 
-    def __init__(self, width: int, grid: Sequence[int]) -> None:
+    def __init__(self, width: int, grid: Sequence[int], std: float = 0.02) -> None:
         super().__init__()
         self.positions = nn.Parameter(torch.empty(1, width, *grid))
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        nn.init.trunc_normal_(self.positions, std=std, a=min(-2.0, -2 * std), b=max(2.0, 2 * std))
+
+    def at(self, grid: Sequence[int]) -> Tensor:
+        """The positions on a grid, ``[1, E, *grid]``."""
+        return linear_resize(self.positions, grid)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Add the positions: ``[B, E, *grid]`` -> the same."""
-        positions: Tensor = self.positions
-        grid = tokens.shape[2:]
-        if positions.shape[2:] != grid:
-            mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
-            positions = interpolate(positions, tuple(grid), mode=mode, align_corners=False)
-        return tokens + positions
+        return tokens + self.at(tokens.shape[2:])
+
+
+class TokenEmbedding(nn.Module):
+    """A feature map cut into patches, a token each (:func:`token_patch`), with learned positions.
+
+    Args:
+        conv_op: convolution of the map's dimension.
+        channels: C.
+        width: E.
+        size: of the map at the planned patch size. Another size is padded with zeros to whole patches.
+
+    Attributes:
+        patch: edges of a token's patch.
+        grid: tokens per axis at the planned patch size.
+    """
+
+    def __init__(self, conv_op: Any, channels: int, width: int, size: Sequence[int]) -> None:
+        super().__init__()
+        self.patch = token_patch(size)
+        self.grid = token_grid(size, self.patch)
+        self.embedding = conv_op(channels, width, self.patch, self.patch)
+        self.position = PositionalEncoding(width, self.grid)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[B, C, *spatial]`` -> ``[B, E, *grid]``."""
+        size = features.shape[2:]
+        whole = [edge * cells for edge, cells in zip(self.patch, token_grid(size, self.patch), strict=True)]
+        if tuple(size) != tuple(whole):
+            ends = [(0, there - here) for there, here in zip(whole, size, strict=True)]
+            features = pad(features, [edge for axis in reversed(ends) for edge in axis])
+        tokens: Tensor = self.position(self.embedding(features))
+        return tokens
+
+
+class TokenProjection(nn.Module):
+    """The way back from tokens to a feature map: a transposed convolution without bias.
+
+    Args:
+        conv_op: convolution of the map's dimension.
+        width: E.
+        channels: C.
+        patch: edges of a token's patch.
+    """
+
+    def __init__(self, conv_op: Any, width: int, channels: int, patch: Sequence[int]) -> None:
+        super().__init__()
+        self.rise = get_matching_convtransp(conv_op=conv_op)(width, channels, tuple(patch), tuple(patch), bias=False)
+
+    def forward(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
+        """``[B, E, *grid]`` -> ``[B, C, *size]``; what was padded is cut off."""
+        maps: Tensor = self.rise(tokens)
+        inside: tuple[Any, ...] = (..., *(slice(0, edge) for edge in size))
+        return maps[inside]
+
+
+def as_sequence(maps: Tensor) -> Tensor:
+    """``[B, E, *grid]`` -> ``[B, N, E]``."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def as_maps(tokens: Tensor, grid: Sequence[int]) -> Tensor:
+    """``[B, N, E]`` -> ``[B, E, *grid]``."""
+    return tokens.transpose(1, 2).unflatten(2, tuple(grid))
 
 
 class TransformerBlock(nn.Module):
@@ -93,19 +164,23 @@ class TransformerBlock(nn.Module):
         self.norm_perceptron = nn.LayerNorm(width)
         self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, tokens: Tensor, with_attention: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, tokens: Tensor, with_attention: bool = False, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Transform tokens.
 
         Args:
             tokens: ``[B, N, E]``.
             with_attention: whether to return the attention probabilities.
+            context: ``[B, N', E]``: tokens that are attended to as well, before the others, and not transformed.
 
         Returns:
-            tokens ``[B, N, E]`` and A ``[B, H, N, N]`` (rows are queries and sum to one) or None.
+            tokens ``[B, N, E]`` and A ``[B, H, N, N' + N]`` (rows are queries and sum to one) or None.
         """
         normed = self.norm_attention(tokens)
+        known = normed if context is None else torch.cat([self.norm_attention(context), normed], 1)
         attended, attention = self.attention(
-            normed, normed, normed, need_weights=with_attention, average_attn_weights=False
+            normed, known, known, need_weights=with_attention, average_attn_weights=False
         )
         tokens = tokens + attended
         return tokens + self.perceptron(self.norm_perceptron(tokens)), attention

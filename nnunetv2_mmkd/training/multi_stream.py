@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.networks.from_plans import FusionFactory, multi_stream
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 STAGES_RECOMPUTED_ON_CUDA = 2
@@ -17,27 +17,38 @@ STAGES_RECOMPUTED_ON_CUDA = 2
 
 
 class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
-    """Base of the trainers with a stream per modality, a fusion block per scale and the planned decoder.
+    """Base of the trainers with a stream per modality, a fusion at every scale and the planned decoder.
 
     Attributes:
         shared_streams: one encoder for all modalities, or one for each.
-        fusion: makes the fusion block of a scale.
+        fusion: makes the fusion from what it may know of the scales.
         recomputed_stages: encoder stages whose activations are recomputed in backward instead of stored. None: the
             two largest on CUDA, so that nnU-Net's memory target still holds with all modalities there, none on CPU.
     """
 
     compiles_whole_network = False  # gathering by mask breaks the graph; with nnUNet_compile its parts are compiled
     shared_streams: bool = True
-    fusion: FusionFactory = MeanFillProjection
+    fusion: FusionFactory = MeanFill
     recomputed_stages: int | None = None
 
     @classmethod
     def build_network(
-        cls, configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+        cls,
+        configuration: ConfigurationManager,
+        modalities: Sequence[str],
+        heads: int,
+        deep_supervision: bool,
+        exclusive: bool = True,
     ) -> nn.Module:
         """The multi-stream network of the plans."""
         return multi_stream(
-            configuration, modalities, heads, deep_supervision, shared=cls.shared_streams, fusion=cls.fusion
+            configuration,
+            modalities,
+            heads,
+            deep_supervision,
+            shared=cls.shared_streams,
+            fusion=cls.fusion,
+            exclusive=exclusive,
         )
 
     def initialize(self) -> None:

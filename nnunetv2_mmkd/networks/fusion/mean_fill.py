@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.networks.fusion.base import PerScaleFusion
+from nnunetv2_mmkd.networks.fusion.place import FusionPlace
+
 
 class MeanFillProjection(nn.Module):
     r"""Mean filling (Eq. 2), concatenation (Eq. 3) and a 1x1 convolution to the planned width, in one step.
@@ -72,3 +75,10 @@ class MeanFillProjection(nn.Module):
                     total = torch.addmm(total, matrix, features[row].flatten(1))  # Eq. (3)
             fused.append(total.reshape(-1, *spatial))
         return torch.stack(fused)
+
+
+class MeanFill(PerScaleFusion):
+    """:class:`MeanFillProjection` at every scale."""
+
+    def __init__(self, places: Sequence[FusionPlace]) -> None:
+        super().__init__(MeanFillProjection(place.modalities, place.channels) for place in places)

@@ -1,0 +1,71 @@
+"""Small multi-stream networks for the tests of the fusions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import Tensor, nn
+
+from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
+from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.streams import Streams
+
+NAMES = ("t1", "t1ce", "t2", "flair")
+KINDS: dict[int, tuple[type, type]] = {
+    2: (nn.Conv2d, nn.InstanceNorm2d),
+    3: (nn.Conv3d, nn.InstanceNorm3d),
+}
+
+
+def planned(dimension: int = 2, heads: int = 2, features: Sequence[int] = (4, 6, 8)) -> Any:
+    """A plain U-Net as nnU-Net plans it, with one input channel."""
+    convolution, norm = KINDS[dimension]
+    stages = len(features)
+    return PlainConvUNet(
+        1, stages, list(features), convolution, 3, [1] + [2] * (stages - 1), 1, heads, 1, True, norm,
+        {"affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=True,
+    )  # fmt: skip
+
+
+def places(
+    dimension: int = 2, size: int = 16, modalities: int = 3, heads: int = 2, exclusive: bool = True, **how: Any
+) -> tuple[FusionPlace, ...]:
+    """The scales of a planned network."""
+    return places_of(planned(dimension, heads, **how).encoder, [size] * dimension, modalities, heads, exclusive)
+
+
+def network(
+    fusion: Callable[..., Any],
+    dimension: int = 2,
+    size: int = 16,
+    modalities: int = 3,
+    heads: int = 2,
+    exclusive: bool = True,
+    **how: Any,
+) -> MultiStreamUNet:
+    """A multi-stream network with separate streams."""
+    nets = [planned(dimension, heads, **how) for _ in range(modalities)]
+    scales = places_of(nets[0].encoder, [size] * dimension, modalities, heads, exclusive)
+    return MultiStreamUNet([net.encoder for net in nets], fusion(scales), nets[0].decoder, NAMES[:modalities])
+
+
+def everything(net: MultiStreamUNet, x: Tensor, available: Tensor) -> list[Tensor]:
+    """Skips, region maps and outputs."""
+    skips, maps = net.fuse_supervised(net.encode(x, available))
+    outputs = net.decode(skips)
+    return [*skips, *maps, *(outputs if isinstance(outputs, list) else [outputs])]
+
+
+def random_streams(scales: Sequence[FusionPlace], available: Tensor) -> Streams:
+    """Noise in the place of features."""
+    from nnunetv2_mmkd.networks.streams import pairs_of
+
+    pairs = pairs_of(available)
+    return Streams(
+        available,
+        pairs,
+        tuple(tuple(torch.randn(place.channels, *place.size) for _ in pairs) for place in scales),
+    )

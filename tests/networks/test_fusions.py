@@ -1,0 +1,180 @@
+"""What holds for every fusion: no trace of what is missing, samples by themselves, any grid, gradients everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from fusion_networks import everything, network, places, random_streams
+from tiny_nnunet import differences
+
+from nnunetv2_mmkd.modalities import all_subsets
+from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransConfig, M2FTransFusion
+from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
+from nnunetv2_mmkd.networks.fusion.place import own_features
+from nnunetv2_mmkd.networks.fusion.rfnet import RFNetConfig, RFNetFusion
+
+FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion]
+each_fusion = pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.__name__)
+
+
+@each_fusion
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@torch.no_grad()
+def test_a_missing_channel_changes_no_bit(one_thread: None, fusion: Callable[..., Any], value: float) -> None:
+    net = network(fusion)
+    x, available = torch.randn(2, 3, 16, 16), torch.tensor([[True, False, True], [False, True, False]])
+    spoilt = torch.where(available[:, :, None, None], x, torch.tensor(value))
+    for training in (True, False):
+        net.train(training)
+        clean = everything(net, x, available)
+        assert all(torch.isfinite(each).all() for each in clean)
+        assert differences(clean, everything(net, spoilt, available)) == []
+
+
+@each_fusion
+@torch.no_grad()
+def test_a_subset_is_the_same_whatever_else_was_encoded(one_thread: None, fusion: Callable[..., Any]) -> None:
+    net = network(fusion).eval()
+    x = torch.randn(2, 3, 16, 16)
+    streams = net.encode(x, torch.ones(2, 3, dtype=torch.bool))
+    results = []
+    for subset in all_subsets(3):
+        chosen = net.fuse_supervised(streams.narrowed(subset))
+        assert differences(net.fuse_supervised(net.encode(x, subset)), chosen) == []
+        results.append(chosen[0])
+    for scale in range(3):  # subsets differ at every scale
+        assert len({tuple(skips[scale].flatten().tolist()) for skips in results}) == 7
+
+
+@each_fusion
+@torch.no_grad()
+def test_a_sample_does_not_know_of_the_batch(one_thread: None, fusion: Callable[..., Any]) -> None:
+    scales = places()
+    block = fusion(scales).eval()
+    available = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
+    streams = random_streams(scales, available)
+    together = block.supervised(streams)
+    for sample in range(3):
+        rows = [row for row, (b, _) in enumerate(streams.pairs) if b == sample]
+        alone = type(streams)(
+            available[sample : sample + 1],
+            tuple((0, streams.pairs[row][1]) for row in rows),
+            tuple(tuple(scale[row] for row in rows) for scale in streams.scales),
+        )
+        own = [[each[sample : sample + 1] for each in kind] for kind in together]
+        assert differences(own, block.supervised(alone)) == []
+
+
+@each_fusion
+@pytest.mark.parametrize(("dimension", "exclusive"), [(2, True), (2, False), (3, True)])
+def test_gradients_reach_every_parameter(fusion: Callable[..., Any], dimension: int, exclusive: bool) -> None:
+    net = network(fusion, dimension, exclusive=exclusive)
+    x = torch.randn(2, 3, *[16] * dimension)
+    available = torch.tensor([[True, True, True], [True, False, True]])
+    skips, maps = net.fuse_supervised(net.encode(x, available))
+    outputs = net.decode(skips)
+    assert bool(maps) == net.predicts_maps
+    torch.stack([(each * torch.randn_like(each)).sum() for each in (*outputs, *maps)]).sum().backward()
+    named = dict(net.fusions.named_parameters())
+    assert [name for name, weight in named.items() if weight.grad is None or not weight.grad.abs().sum() > 0] == []
+    assert all(torch.isfinite(weight.grad).all() for weight in named.values() if weight.grad is not None)
+
+
+@each_fusion
+def test_recomputation_changes_no_gradient_and_stores_less(fusion: Callable[..., Any]) -> None:
+    net = network(fusion).double().train()
+    x, available = torch.randn(2, 3, 16, 16).double(), torch.tensor([[True, False, True], [False, True, True]])
+    found, stored = [], []
+    for stages in (0, 3):
+        net.recomputed_stages = stages
+        net.zero_grad(set_to_none=True)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            outputs = everything(net, x, available)
+        torch.stack([each.square().mean() for each in outputs]).sum().backward()
+        found.append([weight.grad for weight in net.parameters() if weight.grad is not None])
+        stored.append(sum(sizes))
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-10)
+    assert stored[1] < stored[0]
+
+
+@each_fusion
+@pytest.mark.parametrize(("dimension", "size"), [(2, (24, 12)), (2, (20, 36)), (3, (16, 8, 20))])
+@torch.no_grad()
+def test_any_grid(fusion: Callable[..., Any], dimension: int, size: tuple[int, ...]) -> None:
+    """Planned for 16, where a token is a cell, and for 32, where it is a patch of cells."""
+    for planned_size in (16, 32):
+        net = network(fusion, dimension, size=planned_size).eval()
+        skips = net.fuse(net.encode(torch.randn(1, 3, *size), torch.tensor([True, False, True])))
+        for scale, skip in enumerate(skips):
+            assert skip.shape == (1, (4, 6, 8)[scale], *(edge // 2**scale for edge in size))
+            assert torch.isfinite(skip).all()
+
+
+@each_fusion
+@pytest.mark.parametrize("modalities", [2, 4])
+@pytest.mark.parametrize("features", [(4, 6), (4, 6, 8, 10)])
+@torch.no_grad()
+def test_any_number_of_modalities_and_scales(
+    fusion: Callable[..., Any], modalities: int, features: tuple[int, ...]
+) -> None:
+    net = network(fusion, modalities=modalities, features=features, heads=3)
+    x, available = torch.randn(2, modalities, 16, 16), torch.ones(2, modalities, dtype=torch.bool)
+    skips, maps = net.fuse_supervised(net.encode(x, available))
+    outputs = net.decode(skips)
+    assert [each.shape for each in outputs] == [(2, 3, *skip.shape[2:]) for skip in skips[:-1]]
+    if maps:
+        assert [each.shape for each in maps] == [each.shape for each in outputs]
+
+
+@torch.no_grad()
+def test_masked_concat_is_a_convolution_of_zeros_and_features(one_thread: None) -> None:
+    place = places()[0]
+    block = MaskedConcat(place)
+    streams = random_streams([place], torch.tensor([[True, False, True]]))
+    own = own_features(streams, 0, 0)
+    assert [modality for modality, _ in own] == [0, 2]
+    whole = torch.cat([own[0][1], torch.zeros(4, 16, 16), own[1][1]])[None]
+    kernel = block.project.weight.permute(1, 0, 2).flatten(1)[:, :, None, None]
+    expected = torch.nn.functional.conv2d(whole, kernel)
+    torch.testing.assert_close(block.project(own), expected)
+    torch.testing.assert_close(block(own), block.finish(expected))
+    half = [torch.full((16, 16), 0.5), torch.full((16, 16), 0.5)]
+    torch.testing.assert_close(block.project(own, half), expected / 2)
+
+
+def test_only_fusions_with_maps_predict_them_and_only_mean_fill_takes_weights() -> None:
+    x, available = torch.randn(1, 3, 16, 16), torch.ones(3, dtype=torch.bool)
+    for fusion, maps in ((MMFormerFusion, 0), (RFNetFusion, 2), (M2FTransFusion, 0), (MeanFill, 0)):
+        net = network(fusion)
+        streams = net.encode(x, available)
+        skips, found = net.fuse_supervised(streams)
+        assert len(found) == maps and net.predicts_maps == bool(maps)
+        assert differences(skips, net.fuse(streams)) == []
+        if fusion is not MeanFill:
+            with pytest.raises(NotImplementedError, match="takes no weights of the modalities"):
+                net.fuse(streams, torch.ones(3))
+    assert list(network(MeanFill).fusions.state_dict()) == [f"{n}.{k}" for n in range(3) for k in ("weight", "bias")]
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments"),
+    [
+        (MMFormerConfig, {"depth": 0}),
+        (MMFormerConfig, {"expansion": 0}),
+        (M2FTransConfig, {"depth": 0}),
+        (M2FTransConfig, {"width": -1}),
+        (RFNetConfig, {"hidden": 0}),
+        (RFNetConfig, {"map_share": 0.0}),
+        (RFNetConfig, {"map_share": 1.5}),
+    ],
+)
+def test_impossible_shapes_are_refused(config: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        config(**arguments)
