@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, save_json
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from nnunetv2_mmkd.training.cases import CasesMixin
 from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
 from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
 from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
+from nnunetv2_mmkd.training.optimizer import OptimizerLaw
 
 CLIP = 12.0
 """Norm to which nnU-Net clips gradients."""
@@ -56,6 +58,8 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
         full_modality_warmup: share of the iterations trained without dropping, in long runs.
         warmup_from_iterations: shorter runs have no warm-up.
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
+        optimizer_law: another optimiser than nnU-Net's SGD (:class:`~nnunetv2_mmkd.training.optimizer.OptimizerLaw`);
+            None keeps nnU-Net's. nnU-Net's schedule holds for both.
         seed: of the subset sampler.
         suffix_epochs: set by the ending ``_<N>epochs`` of the class's name, else None.
         suffix_iterations: set by ``_<K>iters``; K / 5 iterations for validation.
@@ -67,6 +71,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     full_modality_warmup: float = 0.0
     warmup_from_iterations: int = 10_000
     compiles_whole_network: bool = True
+    optimizer_law: OptimizerLaw | None = None
     seed: int = 12345
     dataset_json: dict[str, Any]
     suffix_epochs: int | None = None
@@ -197,6 +202,16 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
             self.optimizer.add_param_group({"params": list(module.parameters())})
         gradients.broadcast(self.method.trainable())
 
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """nnU-Net's optimiser and schedule, or :attr:`optimizer_law` with nnU-Net's schedule."""
+        law = self.optimizer_law
+        if law is None:
+            optimisers: tuple[Any, Any] = super().configure_optimizers()
+            return optimisers
+        self.initial_lr, self.weight_decay = law.rate, law.weight_decay
+        optimizer = law.build(self.network.parameters())
+        return optimizer, PolyLRScheduler(optimizer, law.rate, self.num_epochs)
+
     def make_network(self) -> nn.Module:
         """Another network from the same plans, on the device."""
         return self.build_network_architecture(
@@ -245,6 +260,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
             "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
             "modalities": list(self.modalities),
             "subset_law": asdict(self.subset_law),
+            "optimizer_law": None if self.optimizer_law is None else asdict(self.optimizer_law),
             "warmup_iterations": self.warmup_iterations,
             "training_cases": len(self.training_cases),
             "held_out": {self.method.held_out.kind: self.held_out_cases} if self.method.held_out else {},

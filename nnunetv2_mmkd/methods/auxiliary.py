@@ -1,0 +1,171 @@
+"""Segmentation of each modality by itself beside the fused one: what mmFormer, RFNet and M2FTrans are trained with.
+
+Legend: B batch, M modalities, A available modalities of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+
+
+@dataclass(frozen=True)
+class AuxiliaryConfig:
+    """Hyper-parameters of the auxiliary losses.
+
+    Attributes:
+        uni_modal: weight of the modalities' own segmentations (Eqs. 1 and 2 of PASSION, where the baselines' loss is
+            written down: 1; equal weights in the released codes).
+        maps: weight of the region maps that a fusion predicts (RFNet; 1 in the released code).
+        warmup_share: share of the iterations, the first ones, that are trained without the task loss of the fused
+            prediction (RFNet: 20 of 300 epochs in the released code's script).
+    """
+
+    uni_modal: float = 1.0
+    maps: float = 1.0
+    warmup_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("uni_modal", self.uni_modal), ("maps", self.maps)):
+            if not value >= 0:
+                raise ValueError(f"auxiliary losses: weight {name} must not be negative, not {value}")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"auxiliary losses: warmup_share must lie in [0, 1), not {self.warmup_share}")
+
+
+class Auxiliary(Method):
+    r"""Task loss of the fused prediction, of the fusion's region maps, and of each available modality by itself.
+
+    .. math:: \ell(z_n, y_n) + \ell(r_n, y_n) + \sum_{m \in A_n} \ell(D(f_n^m), y_n)
+
+    with z the fused prediction, r the region maps of a fusion that predicts them, and D one auxiliary decoder for all
+    modalities, on the features of a single one. The sum over the available modalities (Eq. 2 of PASSION; the released
+    codes of all three baselines sum, too) is averaged over the batch. D is trained with the network, never deployed.
+
+    The network needs ``encode``, ``fuse_supervised``, ``decode``, ``predicts_maps`` and ``recomputed_stages``: where
+    its streams are recomputed in backward, so is D, for one modality at a time.
+
+    References:
+        Zhang et al., mmFormer, MICCAI 2022; Ding et al., RFNet, ICCV 2021; Shi et al., M2FTrans, IEEE JBHI 2023;
+        Shi et al., PASSION, ACM MM 2024, Eqs. (1) and (2).
+
+    Deviations from the papers:
+        D is nnU-Net's planned decoder and every term has nnU-Net's deep supervision with its weights (the papers
+        supervise scales of the fused prediction only, with 1/2, 1/4, ...) and its task loss (weighted cross entropy and
+        Dice in the papers). Where the papers train on complete data they segment every modality, also those that
+        the subset lacks; here a modality that is missing in a step does not exist. nnU-Net's batch Dice, where it is
+        planned, pools what all modalities have segmented.
+    """
+
+    def __init__(self, config: AuxiliaryConfig | None = None) -> None:
+        self.config = config or AuxiliaryConfig()
+        self._averages = Averages()
+        self._iteration = 0
+
+    def setup(self, supply: Supply) -> None:
+        """Make the auxiliary decoder.
+
+        Raises:
+            ValueError: a warm-up in a training of unknown length.
+        """
+        super().setup(supply)
+        if self.config.warmup_share and not supply.iterations:
+            raise ValueError("auxiliary losses: for a warm-up, the length of the training must be known")
+        assert supply.make_network is not None
+        network = supply.make_network()
+        self.decoder: Any = network.decoder
+        if hasattr(self.decoder, "encoder"):  # nnU-Net's decoder holds an encoder that it does not run
+            del self.decoder.encoder
+        self._has_maps = bool(network.predicts_maps)
+
+    def trainable(self) -> Sequence[nn.Module]:
+        """The auxiliary decoder."""
+        return (self.decoder,)
+
+    @property
+    def warmup_until(self) -> int:
+        """The first iteration with the task loss of the fused prediction."""
+        return round(self.config.warmup_share * self.supply.iterations)
+
+    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+        """Note whether this is the warm-up."""
+        self._iteration = iteration
+
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        """All terms on a batch."""
+        streams = network.encode(batch.images, batch.available)
+        warming = self._iteration < self.warmup_until
+        parts: dict[str, Tensor] = {}
+        if not warming or (self._has_maps and self.config.maps):
+            skips, maps = network.fuse_supervised(streams)
+            if not warming:
+                parts["task"] = task_loss(network.decode(skips), batch.target)
+            if maps and self.config.maps:
+                several = isinstance(batch.target, (list, tuple))
+                parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
+        if self.config.uni_modal:
+            recompute = network.recomputed_stages > 0 and torch.is_grad_enabled()
+            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss, recompute)
+        for name, value in parts.items():
+            self._averages.add(f"loss/{name}", value)
+        if not parts:
+            raise ValueError("auxiliary losses: nothing to train on in the warm-up; give uni_modal or maps a weight")
+        return {
+            "loss": torch.stack([value.float() for value in parts.values()]).sum(),
+            "parts": {name: value.detach() for name, value in parts.items()},
+        }
+
+    def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss, recompute: bool) -> Tensor:
+        """Sum over the available modalities, mean over the batch (Eq. 2 of PASSION).
+
+        The task loss is called once for all: nnU-Net's may exchange sums between ranks, which have other modalities.
+        """
+        found: list[Any] = []
+        for modality in range(len(self.supply.modalities)):
+            rows = [row for row, (_, m) in enumerate(streams.pairs) if m == modality]
+            if not rows:
+                continue
+
+            def decode(rows: list[int] = rows) -> Any:
+                return self.decoder([torch.stack([scale[row] for row in rows]) for scale in streams.scales])
+
+            found.append(checkpoint(decode, use_reentrant=False) if recompute else decode())
+        several = isinstance(found[0], (list, tuple))
+        outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
+        target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
+        return task_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
+
+    # -- curves and state --------------------------------------------------------------------------------------------
+
+    def curve_names(self) -> tuple[str, ...]:
+        """Every weighted part."""
+        names = ["loss/task"]
+        names += ["loss/region maps"] if self._has_maps and self.config.maps else []
+        names += ["loss/uni-modal"] if self.config.uni_modal else []
+        return tuple(names)
+
+    def curves(self) -> dict[str, float]:
+        """Means over the epoch."""
+        return self._averages.read(self.curve_names())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The auxiliary decoder."""
+        return {"decoder": self.decoder.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.decoder.load_state_dict(state["decoder"])
+
+
+def rows_of(target: Any, samples: Sequence[int]) -> Any:
+    """The targets of some samples: ``[B, ...]``, or the deep supervision list of such."""
+    if isinstance(target, (list, tuple)):
+        return [rows_of(each, samples) for each in target]
+    return target[list(samples)]

@@ -1,0 +1,33 @@
+"""RFNet (Ding et al.): each region of the image weighs the modalities anew."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
+from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.suffixes import suffix_resolver
+
+
+class nnUNetTrainerRFNet(nnUNetTrainerMultiStream):
+    """A stream for each modality, region-aware fusion at every scale.
+
+    The law is the paper's: uniform over the subsets, per sample. Each available modality is also segmented by itself.
+
+    For the first 20 of 300 epochs' share of the training only the streams and the region maps are trained, as in the
+    released code.
+
+    The optimiser is nnU-Net's SGD, so that methods differ in nothing else; the paper's AdamW is
+    ``optimizer_law = OptimizerLaw()``.
+    """
+
+    subset_law = SubsetLaw("uniform", per="sample")
+    shared_streams = False
+    fusion = RFNetFusion
+    config = AuxiliaryConfig(warmup_share=20 / 300)
+
+    def build_method(self) -> Auxiliary:
+        return Auxiliary(self.config)
+
+
+__getattr__ = suffix_resolver(globals())

@@ -1,0 +1,30 @@
+"""mmFormer (Zhang et al.): transformers within and across the modalities at the bottleneck."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
+from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.suffixes import suffix_resolver
+
+
+class nnUNetTrainermmFormer(nnUNetTrainerMultiStream):
+    """A stream and a transformer for each modality, one transformer across them, masked concatenation at the skips.
+
+    The law is the paper's: uniform over the subsets, per sample. Each available modality is also segmented by itself.
+
+    The optimiser is nnU-Net's SGD, so that methods differ in nothing else; the paper's AdamW is
+    ``optimizer_law = OptimizerLaw()``.
+    """
+
+    subset_law = SubsetLaw("uniform", per="sample")
+    shared_streams = False
+    fusion = MMFormerFusion
+    config = AuxiliaryConfig()
+
+    def build_method(self) -> Auxiliary:
+        return Auxiliary(self.config)
+
+
+__getattr__ = suffix_resolver(globals())
