@@ -115,8 +115,11 @@ def write_report(protocol: Protocol, output: Path, resamples: int = 4000) -> str
     table = Table(protocol, output)
     write_table(_long(table), output / "results.csv")
     compared = _comparisons(table, resamples)
-    write_table(pd.DataFrame(compared), output / "comparisons.csv")
-    text = "\n\n".join([*(_half(table, title, cells) for title, cells in table.halves().items()), _lines(compared)])
+    blocks = [_half(table, title, cells) for title, cells in table.halves().items()]
+    if compared:
+        write_table(pd.DataFrame(compared), output / "comparisons.csv")
+        blocks.append(_lines(compared))
+    text = "\n\n".join(blocks)
     text += "\n\n" + "  \n".join(_notes(table)) + "\n"
     write_text(text, output / "table.md")
     draw_accuracy(_long(table), {cell.setting: printed(cell) for cell in protocol.cells}, output / "figures")
