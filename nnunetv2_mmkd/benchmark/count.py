@@ -23,7 +23,6 @@ from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, alone, feed, make_batch, make_trainer, rare_event
 from nnunetv2_mmkd.inference.all_subsets import SubsetBank
-from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.multi_stream import STAGES_RECOMPUTED_ON_CUDA
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
@@ -151,12 +150,12 @@ def count_trainer(
 
 
 def set_recomputed(trainer: nnUNetTrainerMMKD, stages: int) -> None:
-    """Switch recomputation of a network, or of a method's teacher, that has it."""
+    """Switch recomputation of a network, and of a method, that has it."""
     network, method = trainer.bare_network, trainer.method
     if hasattr(network, "recomputed_stages"):
         network.recomputed_stages = stages  # type: ignore[assignment]
-    elif isinstance(method, MSTKDNet):
-        method.recomputes_teacher = stages > 0
+    if type(method).recomputes is None:
+        method.recomputes = stages > 0
 
 
 def default_recomputed(trainer: nnUNetTrainerMMKD) -> int:
@@ -168,11 +167,11 @@ def default_recomputed(trainer: nnUNetTrainerMMKD) -> int:
 
 
 def most_recomputed(trainer: nnUNetTrainerMMKD) -> int:
-    """The number of stages that can be recomputed: the encoder's, or all of a teacher's."""
+    """The number of stages that can be recomputed: the encoder's, or all of a second network's."""
     network: Any = trainer.bare_network
     if hasattr(network, "recomputed_stages"):
         return int(network.n_scales)
-    return len(network.encoder.stages) if isinstance(trainer.method, MSTKDNet) else 0
+    return len(network.encoder.stages) if type(trainer.method).recomputes is None else 0
 
 
 def _fake(trainer_class: type[nnUNetTrainer], plan: Plan) -> tuple[Any, dict[str, Any]]:

@@ -180,6 +180,8 @@ def _windows(configuration: ConfigurationManager, step: float) -> int:
 def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
     """Let a trainer take steps on one batch, after its warm-up and between its rare events."""
     trainer.training_present = {CASE: np.ones(len(trainer.modalities), dtype=bool)}
+    trainer.realised_missing_rates = dict.fromkeys(trainer.modalities, 0.0)
+    trainer.method.begin()
     trainer.dataloader_meta = itertools.repeat(batch)
     trainer.mmkd_iteration = quiet_iteration(trainer)
 

@@ -135,9 +135,12 @@ class Method:
 
     Attributes:
         held_out: the training cases that the method needs for itself, or None.
+        recomputes: whether activations that the method can recompute in backward are not stored: None on CUDA only,
+            so that nnU-Net's memory target holds. False in methods that have nothing to recompute.
     """
 
     held_out: HeldOut | None = None
+    recomputes: bool | None = False
     config: Any = None
     supply: Supply
 
@@ -145,6 +148,11 @@ class Method:
     def needs_meta_split(self) -> bool:
         """Whether the method asks for :attr:`Supply.next_meta_batch`."""
         return self.held_out is not None and self.held_out.kind == "meta"
+
+    @property
+    def recomputing(self) -> bool:
+        """:attr:`recomputes`, settled for the device."""
+        return self.supply.device.type == "cuda" if self.recomputes is None else self.recomputes
 
     def setup(self, supply: Supply) -> None:
         """Called once, before the first step."""

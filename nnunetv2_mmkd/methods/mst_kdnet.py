@@ -174,8 +174,7 @@ class MSTKDNet(Method):
     ``fused_channels`` and ``dimensions``.
 
     Attributes:
-        recomputes_teacher: whether the teacher's activations are recomputed in backward instead of stored: a third of
-            a stock step more, but nnU-Net's memory target holds. None: on CUDA only.
+        recomputes: of the teacher; a third of a stock step more.
 
     References:
         Zhu et al., Bridging the Gap in Missing Modalities: Leveraging Knowledge Distillation and Style Matching for
@@ -189,7 +188,7 @@ class MSTKDNet(Method):
         resized in the paper).
     """
 
-    recomputes_teacher: bool | None = None
+    recomputes = None
 
     def __init__(self, config: MSTKDNetConfig | None = None) -> None:
         self.config = config or MSTKDNetConfig()
@@ -259,8 +258,7 @@ class MSTKDNet(Method):
         if self._frozen:
             with torch.no_grad():
                 return self.teacher.trace(batch.images, batch.present)
-        recomputes = self.recomputes_teacher
-        if self.supply.device.type == "cuda" if recomputes is None else recomputes:
+        if self.recomputing:
             return checkpoint(self.teacher.trace, batch.images, batch.present, use_reentrant=False)
         return self.teacher.trace(batch.images, batch.present)
 

@@ -90,8 +90,7 @@ class PASSION(Method):
     The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``decode_with_features``.
 
     Attributes:
-        recomputes_students: whether the activations of the modalities alone are recomputed in backward instead of
-            stored. None: on CUDA only.
+        recomputes: of the modalities alone; a decoder's forward pass more for each.
 
     References:
         Shi et al., PASSION: Towards Effective Incomplete Multi-Modal Medical Image Segmentation with Imbalanced
@@ -104,7 +103,7 @@ class PASSION(Method):
         and schedule are nnU-Net's (AdamW with 2e-4 in the paper).
     """
 
-    recomputes_students: bool | None = None
+    recomputes = None
 
     def __init__(self, config: PASSIONConfig | None = None) -> None:
         self.config = config or PASSIONConfig()
@@ -141,28 +140,28 @@ class PASSION(Method):
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
         teacher = [*_distilled(outputs), features]
         pixel, proto, distance, regular = self._students(network, streams, teacher, batch, task_loss)
-        device = task.device
-        preference = relative_preference(distance, batch.available)  # Eqs. (9), (10)
-        self._sums += torch.stack([preference.sum(0), batch.available.float().sum(0)])
+        available = batch.available.to(task.device)
+        preference = relative_preference(distance, available)  # Eqs. (9), (10)
+        self._sums = self._sums.to(task.device) + torch.stack([preference.sum(0), available.float().sum(0)])
         assert self.beta is not None and self.start is not None
-        config = self.config
-        beta = self.beta if config.weights else torch.ones_like(self.beta)
-        delta = neglected(preference).float() if config.mask else batch.available.float()  # Eq. (11)
+        config, start = self.config, self.start.to(task.device)
+        beta = self.beta.to(task.device) if config.weights else torch.ones_like(start)
+        delta = neglected(preference).float() if config.mask else available.float()  # Eq. (11)
         parts = {"task": task}
         if config.pixel:
-            parts["pixel"] = config.lambda_1 * (beta.to(device) * pixel).sum(1).mean()
+            parts["pixel"] = config.lambda_1 * (beta * pixel).sum(1).mean()
         if config.proto:
-            factor = delta * self.start if config.as_released else delta
-            parts["proto"] = config.lambda_2 * (factor.to(device) * proto).sum(1).mean()
+            factor = delta * start if config.as_released else delta
+            parts["proto"] = config.lambda_2 * (factor * proto).sum(1).mean()
         if config.regularisation or config.as_released:
             factor = delta * beta if config.as_released else torch.ones_like(delta)
-            parts["regularisation"] = (factor.to(device) * regular).sum(1).mean()  # Eq. (2)
+            parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
         for name, value in parts.items():
             self._averages.add(f"loss/{name}", value)
         for number, name in enumerate(self.supply.modalities):
-            several = batch.available[:, number] & (batch.available.sum(1) > 1)
-            if bool(several.any()):
-                self._averages.add(f"distance to the teacher/{name}", distance[several, number].mean())
+            samples = _with_company(batch.available, number)
+            if samples:
+                self._averages.add(f"distance to the teacher/{name}", distance[samples, number].mean())
         return {
             "loss": torch.stack([value.float() for value in parts.values()]).sum(),  # Eq. (14)
             "parts": {name: value.detach() for name, value in parts.items()},
@@ -177,11 +176,9 @@ class PASSION(Method):
         atoms, n_atoms = self.supply.atoms(batch.target)
         size, modalities = batch.available.shape
         device = teacher[-1].device
-        rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(3)]
-        distance = torch.zeros(size, modalities)
+        rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
         for modality in range(modalities):
-            several = batch.available[:, modality] & (batch.available.sum(1) > 1)
-            samples = torch.nonzero(several).flatten().tolist()
+            samples = _with_company(batch.available, modality)
             if not samples:
                 continue
 
@@ -191,13 +188,12 @@ class PASSION(Method):
                 )
 
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                found = checkpoint(terms, use_reentrant=False) if self._recomputes() else terms()
-            distance[samples, modality] = found[2].detach().cpu()
-            for row, values in zip(rows, (found[0], found[1], found[3]), strict=True):
+                found = checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
+            for row, values in zip(rows, found, strict=True):
                 for sample, value in zip(samples, values, strict=True):
                     row[sample * modalities + modality] = value
-        pixel, proto, regular = (torch.stack(row).reshape(size, modalities) for row in rows)
-        return pixel, proto, distance, regular
+        pixel, proto, distance, regular = (torch.stack(row).reshape(size, modalities) for row in rows)
+        return pixel, proto, distance.detach(), regular
 
     def _student(
         self,
@@ -235,10 +231,6 @@ class PASSION(Method):
             )
         return pixel, proto, distance, regular
 
-    def _recomputes(self) -> bool:
-        wanted = self.recomputes_students
-        return self.config.learns and (self.supply.device.type == "cuda" if wanted is None else wanted)
-
     # -- epochs ------------------------------------------------------------------------------------------------------
 
     def end_epoch(self, network: Any, epoch: int) -> None:
@@ -246,7 +238,7 @@ class PASSION(Method):
         sums = self._sums.to(self.supply.device)
         self.supply.average([sums])
         self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
-        self._sums.zero_()
+        self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
             self.beta = updated_weights(self.beta, self.start, self.preference, self.rate)  # Eq. (13)
 
@@ -273,7 +265,7 @@ class PASSION(Method):
 
     def state_dict(self) -> dict[str, Any]:
         """Beta, its start, the last preference, the sums of the epoch."""
-        return {"beta": self.beta, "start": self.start, "preference": self.preference, "sums": self._sums}
+        return {"beta": self.beta, "start": self.start, "preference": self.preference, "sums": self._sums.cpu()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
@@ -288,6 +280,11 @@ def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target
     if maps:
         task = task + task_loss(maps if isinstance(target, list) else maps[0], target)
     return task
+
+
+def _with_company(available: Tensor, modality: int) -> list[int]:
+    """The samples that have a modality and another one."""
+    return torch.nonzero(available[:, modality] & (available.sum(1) > 1)).flatten().tolist()
 
 
 def _distilled(outputs: list[Tensor]) -> list[Tensor]:

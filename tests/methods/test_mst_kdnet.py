@@ -183,7 +183,7 @@ def test_recomputing_the_teacher_changes_nothing(moved: bool) -> None:
     gradients = []
     for recomputes in (False, True):
         method, network = prepared(MSTKDNetConfig(weights=EVEN, teacher_gradients=moved))
-        method.recomputes_teacher = recomputes
+        method.recomputes = recomputes
         method.step(network, a_batch(), task_loss)["loss"].backward()
         gradients.append([p.grad for p in (*network.parameters(), *method.teacher.parameters())])
     for stored, recomputed in zip(*gradients, strict=True):

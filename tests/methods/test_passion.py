@@ -175,7 +175,7 @@ def test_recomputing_the_students_changes_nothing() -> None:
     gradients = []
     for recomputes in (False, True):
         method, network = prepared(PASSIONConfig(regularisation=True)), tiny_network()
-        method.recomputes_students = recomputes
+        method.recomputes = recomputes
         method.step(network, a_batch(MIXED), task_loss)["loss"].backward()
         gradients.append([p.grad for p in network.parameters()])
     for stored, recomputed in zip(*gradients, strict=True):
