@@ -12,13 +12,15 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 class nnUNetTrainerM2FTrans(nnUNetTrainerMultiStream):
     """A stream for each modality, masked fusion tokens, spatial weights and cross-attention from them.
 
-    The law is the paper's: uniform over the subsets, per sample. Each available modality is also segmented by itself.
+    The law is the paper's: uniform over the subsets, per sample; where training cases are incomplete, nothing more is
+    dropped (:class:`nnUNetTrainerModDrop` does). Each available modality is also segmented by itself.
 
     The optimiser is nnU-Net's SGD, so that methods differ in nothing else; the paper's AdamW is
     ``optimizer_law = OptimizerLaw()``.
     """
 
     subset_law = SubsetLaw("uniform", per="sample")
+    incomplete_law = SubsetLaw("full")
     shared_streams = False
     fusion = M2FTransFusion
     config = AuxiliaryConfig()

@@ -5,25 +5,49 @@ from __future__ import annotations
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.networks.from_plans import FusionFactory
+from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
-class nnUNetTrainerPASSION_SharedStreams(nnUNetTrainerMultiStream):
-    """PASSION on the shared-encoder network.
+class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
+    """PASSION on mmFormer's network.
 
     Imperfect data training: where training cases lack modalities, by ``missing_modalities`` or a missing-rate table
-    (``nnUNetTrainerPASSION_SharedStreams_<tag>``), nothing more is dropped. Perfect data training: where all are
-    complete, subsets are drawn uniformly for each sample.
+    (``nnUNetTrainerPASSION_<tag>``), nothing more is dropped. Perfect data training: where all are complete, subsets
+    are drawn uniformly for each sample. The online validation draws uniformly in both.
     """
 
+    shared_streams = False
+    fusion: FusionFactory = MMFormerFusion
+    incomplete_law = SubsetLaw("full")
     config = PASSIONConfig()
 
     def build_method(self) -> Method:
-        if self.suffix_table is not None or any(self.dataset_json.get("missing_modalities", {}).values()):
-            self.subset_law = SubsetLaw("full")
-            self.target_law = SubsetLaw("uniform")
         return PASSION(self.config)
+
+
+class nnUNetTrainerPASSION_RFNet(nnUNetTrainerPASSION):
+    """PASSION on RFNet's network."""
+
+    fusion = RFNetFusion
+
+
+class nnUNetTrainerPASSION_M2FTrans(nnUNetTrainerPASSION):
+    """PASSION on M2FTrans' network."""
+
+    fusion = M2FTransFusion
+
+
+class nnUNetTrainerPASSION_SharedStreams(nnUNetTrainerPASSION):
+    """PASSION on the shared-encoder network."""
+
+    shared_streams = True
+    fusion = MeanFill
 
 
 __getattr__ = suffix_resolver(globals())

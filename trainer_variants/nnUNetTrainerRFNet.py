@@ -12,7 +12,8 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 class nnUNetTrainerRFNet(nnUNetTrainerMultiStream):
     """A stream for each modality, region-aware fusion at every scale.
 
-    The law is the paper's: uniform over the subsets, per sample. Each available modality is also segmented by itself.
+    The law is the paper's: uniform over the subsets, per sample; where training cases are incomplete, nothing more is
+    dropped (:class:`nnUNetTrainerModDrop` does). Each available modality is also segmented by itself.
 
     For the first 20 of 300 epochs' share of the training only the streams and the region maps are trained, as in the
     released code.
@@ -22,6 +23,7 @@ class nnUNetTrainerRFNet(nnUNetTrainerMultiStream):
     """
 
     subset_law = SubsetLaw("uniform", per="sample")
+    incomplete_law = SubsetLaw("full")
     shared_streams = False
     fusion = RFNetFusion
     config = AuxiliaryConfig(warmup_share=20 / 300)

@@ -12,13 +12,15 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 class nnUNetTrainermmFormer(nnUNetTrainerMultiStream):
     """A stream and a transformer for each modality, one transformer across them, masked concatenation at the skips.
 
-    The law is the paper's: uniform over the subsets, per sample. Each available modality is also segmented by itself.
+    The law is the paper's: uniform over the subsets, per sample; where training cases are incomplete, nothing more is
+    dropped (:class:`nnUNetTrainerModDrop` does). Each available modality is also segmented by itself.
 
     The optimiser is nnU-Net's SGD, so that methods differ in nothing else; the paper's AdamW is
     ``optimizer_law = OptimizerLaw()``.
     """
 
     subset_law = SubsetLaw("uniform", per="sample")
+    incomplete_law = SubsetLaw("full")
     shared_streams = False
     fusion = MMFormerFusion
     config = AuxiliaryConfig()

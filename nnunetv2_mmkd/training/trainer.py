@@ -54,7 +54,10 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
 
     Attributes:
         subset_law: law of the subsets in training.
-        target_law: law of the online validation, where it is another (None: the training law).
+        incomplete_law: law where training cases lack modalities (by ``missing_modalities`` or a missing-rate table), if
+            it is another: imperfect data training in the sense of PASSION is ``SubsetLaw("full")``, nothing more is
+            dropped.
+        target_law: law of the online validation, where it is another (None: the training law for complete cases).
         full_modality_warmup: share of the iterations trained without dropping, in long runs.
         warmup_from_iterations: shorter runs have no warm-up.
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
@@ -67,6 +70,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     """
 
     subset_law: SubsetLaw = SubsetLaw("uniform", per="sample")
+    incomplete_law: SubsetLaw | None = None
     target_law: SubsetLaw | None = None
     full_modality_warmup: float = 0.0
     warmup_from_iterations: int = 10_000
@@ -96,6 +100,10 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
             self.print_to_log_file(
                 f"WARNING: the environment variable {MISSING_VARIABLE} is for prediction; it is ignored in training"
             )
+        incomplete = self.suffix_table is not None or any(dataset_json.get("missing_modalities", {}).values())
+        if incomplete and self.incomplete_law is not None:
+            self.target_law = self.target_law or self.subset_law
+            self.subset_law = self.incomplete_law
         self.method = self.build_method()
         self.sampler = SubsetSampler(self.subset_law, self.seed + self.local_rank)
         self.mmkd_iteration = 0

@@ -14,7 +14,28 @@ from tiny_nnunet import CASES, Home, differences, log_of, same_start, start, ste
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModDrop import nnUNetTrainerModDrop
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION, nnUNetTrainerPASSION_SharedStreams
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "complete", "incomplete"),
+    [
+        (nnUNetTrainerPASSION, "uniform", "full"),
+        (nnUNetTrainermmFormer, "uniform", "full"),
+        (nnUNetTrainerModDrop, "submask", "submask"),
+    ],
+)
+def test_laws_of_imperfect_data_training(home: Home, trainer_class: Any, complete: str, incomplete: str) -> None:
+    perfect = home.trainer(trainer_class, home.dataset(4, "regions"))
+    assert (perfect.subset_law.name, perfect.sampler.law.name) == (complete, complete)
+    with_table = home.trainer(type("WithTable", (trainer_class,), {"suffix_table": "imb"}), home.dataset(4, "regions"))
+    lacking = home.trainer(trainer_class, home.dataset(3, "classes"))  # case_1 has no T2
+    for trainer in (with_table, lacking):
+        assert (trainer.subset_law.name, trainer.sampler.law.name) == (incomplete, incomplete)
+        assert (trainer.target_law or trainer.subset_law).name == complete
+    assert trainer_class.subset_law.name == complete  # the class is as it was
 
 
 class Imbalanced(nnUNetTrainerPASSION_SharedStreams):

@@ -1,0 +1,27 @@
+"""ModDrop, as PASSION compares with it: random sub-masks of what incomplete training cases have."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
+from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.suffixes import suffix_resolver
+
+
+class nnUNetTrainerModDrop(nnUNetTrainerMultiStream):
+    """mmFormer's network and losses; of what a training case has a non-empty part is drawn uniformly, per sample.
+
+    On complete cases this is nnUNetTrainermmFormer; on incomplete ones that drops nothing, and this goes on dropping.
+    """
+
+    subset_law = SubsetLaw("submask", per="sample")
+    shared_streams = False
+    fusion = MMFormerFusion
+    config = AuxiliaryConfig()
+
+    def build_method(self) -> Auxiliary:
+        return Auxiliary(self.config)
+
+
+__getattr__ = suffix_resolver(globals())
