@@ -55,7 +55,7 @@ def write_splits(
     dataset_id: int,
     how: Sequence[str],
     *,
-    folds: int = 5,
+    folds: int | None = None,
     seed: int = 0,
     patient_key: str | None = None,
     partial: bool = False,
@@ -67,7 +67,7 @@ def write_splits(
         dataset_id: number of the data set.
         how: ``["patients"]``; ``["institutions"]`` as the case map says, or ``["institutions", CSV]``; or files with
             train, val and test lists.
-        folds: number of folds, not with lists.
+        folds: number of folds, not with lists; None: five, or as many as there are patients or institutions.
         seed: shuffles patients or institutions.
         patient_key: see :func:`patients_of`.
         partial: leave out ids of lists that the data set does not have.
@@ -79,11 +79,12 @@ def write_splits(
     data = read_data_set(dataset_id)
     patients = patients_of(data, patient_key)
     if list(how) == ["patients"]:
-        made = group_folds(patients, folds, seed)
+        made = group_folds(patients, folds or _usual(patients), seed)
     elif how and how[0] == "institutions":
         if len(how) > 2:
             raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID, or none")
-        made = group_folds(read_sites(Path(how[1]) if how[1:] else None, data, partial), folds, seed)
+        sites = read_sites(Path(how[1]) if how[1:] else None, data, partial)
+        made = group_folds(sites, folds or _usual(sites), seed)
     else:
         made = list_folds([Path(file) for file in how], data, partial)
     _warn(made, data, patients)
@@ -122,7 +123,12 @@ def write_default_splits(dataset_id: int) -> WrittenSplits | None:
     patients = set(patients_of(data).values())
     if (data.preprocessed / SPLITS).is_file() or len(patients) == len(data.cases) or len(patients) < 2:
         return None
-    return write_splits(dataset_id, ["patients"], folds=min(5, len(patients)))
+    return write_splits(dataset_id, ["patients"])
+
+
+def _usual(group_of: Mapping[str, str]) -> int:
+    """Number of folds where none is asked for: nnU-Net's five, or as many as there are groups."""
+    return min(5, len(set(group_of.values())))
 
 
 def read_test_cases(preprocessed: Path) -> list[list[str]]:

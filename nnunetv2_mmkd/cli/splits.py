@@ -22,7 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mmkd splits", description=DESCRIPTION)
     parser.add_argument("how", nargs="+", metavar="HOW", help="`patients`, `institutions [CSV]`, or lists")
     parser.add_argument("-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set id")
-    parser.add_argument("--folds", type=int, default=5, help="number of folds, not with lists (default: %(default)s)")
+    parser.add_argument("--folds", type=int, metavar="N",
+                        help="number of folds, not with lists (default: 5, or as many as groups)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling, not with lists (default: %(default)s)")
     parser.add_argument(
         "--patient_key",

@@ -183,9 +183,9 @@ def _draw(
     """Overlays of the cases that were asked for, or of one in the middle if its images are at hand."""
     first = next(iter(made.values()))
     modalities = modality_names(first.dataset_json)
-    subsets = shown_subsets(first.subsets, modalities)
     cases = report.overlay or (median_case(table),)
     for case in cases:
+        subsets = shown_subsets(first.expected[case], modalities)
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
             log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)

@@ -247,7 +247,7 @@ def test_institutions(header: str, tmp_path: Path, folder: Path, caplog: pytest.
     rows = [",".join((case, site) if header.startswith("S") else (site, case)) for case, site in site_of.items()]
     table = write_lines(tmp_path / "partitioning_1.csv", header, *rows)
     with caplog.at_level(logging.WARNING):
-        write_splits(501, ["institutions", str(table)], folds=3)
+        write_splits(501, ["institutions", str(table)])  # as many folds as institutions, as they are fewer than five
     assert sorted(fold["val"] for fold in read(folder)) == [CASES[:3], CASES[3:5], CASES[5:6]]  # leave one out
     assert "2 cases of Dataset501_Names are in no fold" in caplog.text
     assert read_sites(table, read_data_set(501))[CASES[3]] == "02"

@@ -83,6 +83,15 @@ def test_all_at_once_equals_one_by_one(home: Home, models: dict[str, Path], name
     assert len({tuple(logits.flatten().tolist()) for logits in together}) == 7
 
 
+def test_a_case_is_drawn_with_what_it_has(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
+    """case_1 has no T2, so that of the chosen subsets only one is left to draw it with."""
+    raw = home.raw / home.dataset(3, "regions")
+    where = ["-i", str(raw / "imagesTr"), "-l", str(raw / "labelsTr"), "-f", "0"]
+    how = [*where, "--metrics", "dice", "--subsets", "t1+t1ce+t2", "t1", "--overlay", "case_1"]
+    assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), *how) == 0
+    assert (tmp_path / "out" / "figures" / "overlay_case_1.png").is_file()
+
+
 def test_residual_encoder_in_two_dimensions(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainerSharedStreams, home.dataset(5, "classes"), "2d", identifier=RESIDUAL)
     trainer.initialize()
