@@ -12,14 +12,23 @@ from tiny_nnunet import Home, differences
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("modalities", "labels", "configuration"), [(4, "regions", "3d_fullres"), (2, "classes", "2d")]
+    ("trainer", "modalities", "labels", "configuration"),
+    [
+        ("nnUNetTrainerPASSION_SharedStreams", 4, "regions", "3d_fullres"),
+        ("nnUNetTrainerPASSION", 2, "classes", "2d"),
+    ],
 )
 def test_train_stop_continue_validate_predict_export(
-    home: Home, modalities: int, labels: str, configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home,
+    trainer: str,
+    modalities: int,
+    labels: str,
+    configuration: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = home.dataset(modalities, labels)
-    trainer = ("nnUNetTrainerPASSION", "nnUNetTrainerPASSION_SharedStreams")
-    latest, final, _ = live(home, trainer, dataset, configuration, tmp_path, monkeypatch)
+    latest, final, _ = live(home, ("nnUNetTrainerPASSION", trainer), dataset, configuration, tmp_path, monkeypatch)
     before, after = (checkpoint["mmkd"]["method"] for checkpoint in (latest, final))
     assert torch.equal(before["start"], after["start"]) and differences(before["beta"], after["beta"]) != []
     assert all(len(values) == 3 for key, values in final["logging"].items() if key.startswith("mmkd/"))

@@ -79,6 +79,25 @@ def test_perfect_data_are_dropped_uniformly(home: Home) -> None:
     assert incomplete.subset_law.name == "full"  # case_1 has no T2
 
 
+@pytest.mark.parametrize("name", ["", "_RFNet", "_M2FTrans"])
+def test_every_backbone_distils(home: Home, name: str) -> None:
+    kind = recursive_find_trainer_class_by_name(f"nnUNetTrainerPASSION{name}")
+    clean, dirty = (start(home.trainer(kind, home.dataset(4, "regions"))) for _ in range(2))
+    same_start(clean, dirty)
+    parts: dict[str, Any] = {}
+    step = clean.method.step
+    clean.method.step = lambda *args: parts.update((result := step(*args))["parts"]) or result
+    mask = torch.tensor([[True, True, True, False]])
+    for trainer in (clean, dirty):
+        trainer.sampler = lambda present: mask.expand_as(present)
+    batch = next(clean.dataloader_train)
+    spoilt = {**batch, "data": batch["data"].clone()}
+    spoilt["data"][:, 3] = float("nan")
+    assert steps(clean, [batch]) == steps(dirty, [spoilt])
+    assert differences(clean.network.state_dict(), dirty.network.state_dict()) == []
+    assert set(parts) == {"task", "pixel", "proto"} and all(float(value) > 0 for value in parts.values())
+
+
 def test_a_modality_that_nobody_has_is_named_before_training(home: Home) -> None:
     trainer = home.trainer(Imbalanced, home.dataset(4, "regions"))
     file = table(trainer, {case: ["t1"] for case in CASES})
