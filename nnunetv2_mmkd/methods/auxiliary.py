@@ -49,8 +49,10 @@ class Auxiliary(Method):
     modalities, on the features of a single one. The sum over the available modalities (Eq. 2 of PASSION; the released
     codes of all three baselines sum, too) is averaged over the batch. D is trained with the network, never deployed.
 
-    The network needs ``encode``, ``fuse_supervised``, ``decode``, ``predicts_maps`` and ``recomputed_stages``: where
-    its streams are recomputed in backward, so is D, for one modality at a time.
+    The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``predicts_maps``.
+
+    Attributes:
+        recomputes: of D, one modality at a time; a decoder's forward pass more for each.
 
     References:
         Zhang et al., mmFormer, MICCAI 2022; Ding et al., RFNet, ICCV 2021; Shi et al., M2FTrans, IEEE JBHI 2023;
@@ -63,6 +65,8 @@ class Auxiliary(Method):
         the subset lacks; here a modality that is missing in a step does not exist. nnU-Net's batch Dice, where it is
         planned, pools what all modalities have segmented.
     """
+
+    recomputes = None
 
     def __init__(self, config: AuxiliaryConfig | None = None) -> None:
         self.config = config or AuxiliaryConfig()
@@ -111,8 +115,7 @@ class Auxiliary(Method):
                 several = isinstance(batch.target, (list, tuple))
                 parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
         if self.config.uni_modal:
-            recompute = network.recomputed_stages > 0 and torch.is_grad_enabled()
-            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss, recompute)
+            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
         for name, value in parts.items():
             self._averages.add(f"loss/{name}", value)
         if not parts:
@@ -122,7 +125,7 @@ class Auxiliary(Method):
             "parts": {name: value.detach() for name, value in parts.items()},
         }
 
-    def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss, recompute: bool) -> Tensor:
+    def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss) -> Tensor:
         """Sum over the available modalities, mean over the batch (Eq. 2 of PASSION).
 
         The task loss is called once for all: nnU-Net's may exchange sums between ranks, which have other modalities.
@@ -136,7 +139,7 @@ class Auxiliary(Method):
             def decode(rows: list[int] = rows) -> Any:
                 return self.decoder([torch.stack([scale[row] for row in rows]) for scale in streams.scales])
 
-            found.append(checkpoint(decode, use_reentrant=False) if recompute else decode())
+            found.append(checkpoint(decode, use_reentrant=False) if self.recomputing else decode())
         several = isinstance(found[0], (list, tuple))
         outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])

@@ -127,7 +127,7 @@ def test_gradients_of_the_parts(one_thread: None) -> None:
     """The uni-modal part trains encoders and auxiliary decoder, not fusion and decoder."""
     net, method = made(RFNetFusion)
     streams = net.encode(a_batch().images, MASKS)
-    method._uni_modal(streams, a_batch(), deep_loss, recompute=False).backward()
+    method._uni_modal(streams, a_batch(), deep_loss).backward()
     assert all(weight.grad is not None for weight in method.decoder.parameters())
     assert all(weight.grad is None for weight in net.fusions.parameters())
     assert all(weight.grad is None for weight in net.decoder.seg_layers.parameters())
@@ -165,7 +165,7 @@ def test_recomputation_gives_the_same_gradients(one_thread: None) -> None:
     found = []
     for stages in (0, 2):
         net, method = made(RFNetFusion)
-        net.recomputed_stages = stages
+        net.recomputed_stages, method.recomputes = stages, stages > 0
         net.double(), method.decoder.double()
         doubled = Batch(batch.images.double(), batch.available, batch.present, batch.target)
         total(net, method, doubled)["loss"].backward()

@@ -13,10 +13,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
 
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 
 MATRIX = [
     (2, "regions", "2d", PLAIN),
@@ -30,18 +33,29 @@ MATRIX = [
 ]
 
 
+WHOLE = [
+    nnUNetTrainerMetaKD,
+    nnUNetTrainerModalityDropout,
+    nnUNetTrainerLCKD,
+    nnUNetTrainerMSTKDNet,
+    nnUNetTrainerPASSION_SharedStreams,
+]
+HALVES = {
+    nnUNetTrainermmFormer: (0, 3, 5, 7),
+    nnUNetTrainerRFNet: (1, 2, 4, 6),
+    nnUNetTrainerM2FTrans: (0, 3, 5, 7),
+}
+"""Rows of the matrix for trainers that differ in the fusion alone: each kind of plan and of data set for each."""
+
+COMBINATIONS = [(trainer, *row) for trainer in WHOLE for row in MATRIX]
+COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
+
+
 @pytest.mark.parametrize(
-    "trainer_class",
-    [
-        nnUNetTrainerMetaKD,
-        nnUNetTrainerModalityDropout,
-        nnUNetTrainerLCKD,
-        nnUNetTrainerMSTKDNet,
-        nnUNetTrainerPASSION_SharedStreams,
-    ],
-    ids=lambda c: c.__name__,
+    ("trainer_class", "modalities", "labels", "configuration", "identifier"),
+    COMBINATIONS,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-@pytest.mark.parametrize(("modalities", "labels", "configuration", "identifier"), MATRIX)
 def test_trains_and_predicts(
     home: Home,
     trainer_class: type,

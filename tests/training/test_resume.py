@@ -14,15 +14,20 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import Home, differences, start, steps
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.auxiliary import AuxiliaryConfig
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.training.optimizer import OptimizerLaw
 
 EPOCHS, STOP_AFTER = 3, 2
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
@@ -75,11 +80,34 @@ class PASSIONRun(SameBatches, nnUNetTrainerPASSION_SharedStreams):
     config = PASSIONConfig(gamma=1.0)
 
 
+class MMFormerRun(SameBatches, nnUNetTrainermmFormer):
+    pass
+
+
+class RFNetRun(SameBatches, nnUNetTrainerRFNet):
+    config = AuxiliaryConfig(warmup_share=0.8)  # ends in the resumed part
+
+
+class M2FTransRun(SameBatches, nnUNetTrainerM2FTrans):
+    optimizer_law = OptimizerLaw()
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
 
 
-RUNS = [MetaKDRun, LCKDRun, LCKDSingleRun, MSTKDNetRun, MSTKDNetFrozenRun, PASSIONRun, ControlRun]
+RUNS = [
+    MetaKDRun,
+    LCKDRun,
+    LCKDSingleRun,
+    MSTKDNetRun,
+    MSTKDNetFrozenRun,
+    PASSIONRun,
+    ControlRun,
+    MMFormerRun,
+    RFNetRun,
+    M2FTransRun,
+]
 
 
 @pytest.mark.parametrize("trainer_class", RUNS, ids=lambda c: c.__name__)
@@ -133,6 +161,12 @@ def test_resumed_equals_uninterrupted(
         assert [election["iteration"] for election in elections] == list(range(first, 3 * EPOCHS, 2))
         assert not torch.equal(elections[0]["dice"], elections[-1]["dice"])
         assert whole["logging"]["mmkd/elections/so far"][-1] == len(elections)
+    if trainer_class in (MMFormerRun, RFNetRun, M2FTransRun):
+        own = whole["mmkd"]["method"]["decoder"]
+        assert {f"decoder.{key}" for key in own} == {
+            key for key in whole["network_weights"] if key.startswith("decoder.") and ".encoder." not in key
+        }
+        assert len(whole["optimizer_state"]["param_groups"]) == 2
     if trainer_class in (MSTKDNetRun, MSTKDNetFrozenRun):
         moments = whole["mmkd"]["method"]["discriminator_optimizer"]["state"][0]
         assert float(moments["step"]) == (9 if trainer_class is MSTKDNetRun else 2)

@@ -12,10 +12,13 @@ from tiny_nnunet import RESIDUAL, Home, differences, same_start, start, steps
 
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD, nnUNetTrainerSharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
 FULL_LAW = SubsetLaw("full")
@@ -98,6 +101,9 @@ def test_alpha_changes_the_step(home: Home) -> None:
         nnUNetTrainerMSTKDNet,
         nnUNetTrainerPASSION_SharedStreams,
         SeparateStreams,
+        nnUNetTrainermmFormer,
+        nnUNetTrainerRFNet,
+        nnUNetTrainerM2FTrans,
     ],
     ids=lambda c: c.__name__,
 )

@@ -158,7 +158,7 @@ class FusionTransformer(nn.Module):
         embedded = [self.embed[modality](features[None]) for modality, features in own]
         grid = embedded[0].shape[2:]
         modal = [as_sequence(each) for each in embedded]
-        fusion = as_sequence(self.fusion_tokens.at(grid))
+        fusion = as_sequence(self.fusion_tokens.at(grid)).contiguous()  # no view of a parameter
         looked_at: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             context = torch.cat(modal, 1)
