@@ -55,7 +55,7 @@ class Auxiliary(Method):
         recomputes: of D, one modality at a time; a decoder's forward pass more for each.
 
     References:
-        Zhang et al., mmFormer, MICCAI 2022; Ding et al., RFNet, ICCV 2021; Shi et al., M2FTrans, IEEE JBHI 2023;
+        Zhang et al., mmFormer, MICCAI 2022; Ding et al., RFNet, ICCV 2021; Shi et al., M2FTrans, IEEE JBHI 28(1), 2024;
         Shi et al., PASSION, ACM MM 2024, Eqs. (1) and (2).
 
     Deviations from the papers:

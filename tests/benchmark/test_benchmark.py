@@ -139,3 +139,15 @@ def test_bad_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="topology"):
         synthetic_plan("round")
     assert EXT_TRAINER not in os.environ
+
+
+def test_a_fusion_of_all_scales_is_counted() -> None:
+    """Fake tensors go through tokens and attention; the auxiliary decodes can be recomputed."""
+    plan = tiny_plan()
+    two = {**plan.dataset_json, "channel_names": {"0": "T1", "1": "FLAIR"}}
+    plan = Plan(plan.plans, two, plan.configuration, plan.description)
+    (row,) = run_benchmark(plan, Settings(("nnUNetTrainerM2FTrans",), steps=0)).rows
+    assert row.streams == pytest.approx(4 / 3)
+    assert row.saved_ratio[2] < row.saved_ratio[0]
+    assert row.recomputed_flops_ratio[2] > row.recomputed_flops_ratio[0]
+    assert list(row.flops_ratio_by_size) == sorted(row.flops_ratio_by_size)

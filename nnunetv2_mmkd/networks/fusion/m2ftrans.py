@@ -69,7 +69,7 @@ class M2FTransFusion(Fusion):
 
     References:
         Shi et al., M2FTrans: Modality-Masked Fusion Transformer for Incomplete Multi-Modality Brain Tumor Segmentation,
-        IEEE JBHI 2023.
+        IEEE JBHI 28(1), 2024.
 
     Deviations from the paper:
         The maps are scaled so that even attention leaves the features as they are, whatever the number of tokens and
