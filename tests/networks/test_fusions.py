@@ -105,6 +105,21 @@ def test_recomputation_changes_no_gradient_and_stores_less(fusion: Callable[...,
 
 
 @each_fusion
+def test_mixed_precision_is_close_and_finite(one_thread: None, fusion: Callable[..., Any]) -> None:
+    net = network(fusion)
+    x, available = torch.randn(2, 3, 16, 16), torch.tensor([[True, False, True], [True, True, True]])
+    with torch.no_grad():
+        exact = everything(net, x, available)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = everything(net, x, available)
+    for first, second in zip(exact, rough, strict=True):
+        assert second.dtype == torch.bfloat16
+        assert (first - second.detach().float()).abs().max() < 0.1 * first.abs().max()
+    torch.stack([each.float().square().mean() for each in rough]).sum().backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in net.fusions.parameters() if weight.grad is not None)
+
+
+@each_fusion
 @pytest.mark.parametrize(("dimension", "size"), [(2, (24, 12)), (2, (20, 36)), (3, (16, 8, 20))])
 @torch.no_grad()
 def test_any_grid(fusion: Callable[..., Any], dimension: int, size: tuple[int, ...]) -> None:
