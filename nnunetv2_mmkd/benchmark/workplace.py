@@ -184,12 +184,14 @@ def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
     trainer.method.begin()
     trainer.dataloader_meta = itertools.repeat(batch)
     trainer.mmkd_iteration = quiet_iteration(trainer)
+    if rare_event(trainer) is None:
+        trainer.method.start_iteration(trainer.bare_network, trainer.loss, trainer.mmkd_iteration)
 
 
 def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:
     """An iteration after the warm-up at which no rare event is due (unless it is due at every iteration)."""
     event = rare_event(trainer)
-    first = trainer.warmup_iterations
+    first = max(trainer.warmup_iterations, int(getattr(trainer.method, "warmup_until", 0)))
     return first + 1 if event is None else (first // event.interval + 1) * event.interval + 1
 
 

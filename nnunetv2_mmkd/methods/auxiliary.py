@@ -52,7 +52,7 @@ class Auxiliary(Method):
     The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``predicts_maps``.
 
     Attributes:
-        recomputes: of D, one modality at a time; a decoder's forward pass more for each.
+        recomputes: of D, one sample and modality at a time; a decoder's forward pass more for each.
 
     References:
         Zhang et al., mmFormer, MICCAI 2022; Ding et al., RFNet, ICCV 2021; Shi et al., M2FTrans, IEEE JBHI 28(1), 2024;
@@ -107,15 +107,15 @@ class Auxiliary(Method):
         streams = network.encode(batch.images, batch.available)
         warming = self._iteration < self.warmup_until
         parts: dict[str, Tensor] = {}
+        if self.config.uni_modal:  # first, so that backward ends with it: what the fused decoder holds is free by then
+            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
         if not warming or (self._has_maps and self.config.maps):
             skips, maps = network.fuse_supervised(streams)
-            if not warming:
-                parts["task"] = task_loss(network.decode(skips), batch.target)
             if maps and self.config.maps:
                 several = isinstance(batch.target, (list, tuple))
                 parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
-        if self.config.uni_modal:
-            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
+            if not warming:
+                parts["task"] = task_loss(network.decode(skips), batch.target)
         for name, value in parts.items():
             self._averages.add(f"loss/{name}", value)
         if not parts:
@@ -131,10 +131,7 @@ class Auxiliary(Method):
         The task loss is called once for all: nnU-Net's may exchange sums between ranks, which have other modalities.
         """
         found: list[Any] = []
-        for modality in range(len(self.supply.modalities)):
-            rows = [row for row, (_, m) in enumerate(streams.pairs) if m == modality]
-            if not rows:
-                continue
+        for rows in self._chunks([modality for _, modality in streams.pairs]):
 
             def decode(rows: list[int] = rows) -> Any:
                 return self.decoder([torch.stack([scale[row] for row in rows]) for scale in streams.scales])
@@ -144,6 +141,12 @@ class Auxiliary(Method):
         outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
         return task_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
+
+    def _chunks(self, modalities: Sequence[int]) -> list[list[int]]:
+        """The pairs that D decodes together: those of a modality, or one by one if their activations are recomputed."""
+        if self.recomputing:
+            return [[row] for row in range(len(modalities))]
+        return [[row for row, own in enumerate(modalities) if own == m] for m in sorted(set(modalities))]
 
     # -- curves and state --------------------------------------------------------------------------------------------
 

@@ -8,11 +8,19 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import torch
 
 from nnunetv2_mmkd.benchmark.law import arithmetic_bound, expected, size_probabilities
 from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
 from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
-from nnunetv2_mmkd.benchmark.workplace import EXT_TRAINER, find_trainer, workplace
+from nnunetv2_mmkd.benchmark.workplace import (
+    EXT_TRAINER,
+    feed,
+    find_trainer,
+    make_batch,
+    make_trainer,
+    workplace,
+)
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import SubsetLaw, all_subsets
 
@@ -151,3 +159,14 @@ def test_a_fusion_of_all_scales_is_counted() -> None:
     assert row.saved_ratio[2] < row.saved_ratio[0]
     assert row.recomputed_flops_ratio[2] > row.recomputed_flops_ratio[0]
     assert list(row.flops_ratio_by_size) == sorted(row.flops_ratio_by_size)
+
+
+def test_a_methods_own_warm_up_is_over() -> None:
+    """RFNet trains without the fused task loss at first; that would be too cheap a step."""
+    with workplace():
+        trainer = make_trainer(find_trainer("nnUNetTrainerRFNet"), tiny_plan(), torch.device("cpu"))
+        feed(trainer, make_batch(trainer, tiny_plan()))
+        assert trainer.mmkd_iteration >= trainer.method.warmup_until > 0
+        prepared = trainer.prepare(make_batch(trainer, tiny_plan()), trainer.training_present)
+        parts = trainer.method.step(trainer.bare_network, prepared, trainer.loss)["parts"]
+    assert parts.keys() == {"task", "region maps", "uni-modal"}
