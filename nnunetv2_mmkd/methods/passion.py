@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
@@ -126,7 +127,15 @@ class PASSION(Method):
 
         Raises:
             InputError: no training case has a modality.
+            NotImplementedError: the task loss of single modalities on several GPUs. It is taken sample by sample, and
+                nnU-Net's batch Dice waits for all ranks in each call, which have different numbers of samples.
         """
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if several and (self.config.regularisation or self.config.as_released):
+            raise NotImplementedError(
+                "PASSION with regularisation=True or fidelity='code' takes the task loss sample by sample, for which "
+                "the ranks of a distributed training would wait for each other forever: train on one GPU"
+            )
         if self.beta is None:
             assert self.supply.missing_rates is not None
             self.start = initial_weights(self.supply.missing_rates(), self.supply.modalities)

@@ -205,6 +205,19 @@ def test_the_rate_is_scaled_to_long_trainings(epochs: int, rate: float) -> None:
     assert prepared(epochs=epochs).rate == pytest.approx(rate)
 
 
+@pytest.mark.parametrize("config", [PASSIONConfig(regularisation=True), PASSIONConfig(fidelity="code")])
+def test_the_task_loss_of_single_modalities_needs_one_rank(
+    config: PASSIONConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = PASSION(config)
+    method.setup(Supply(NAMES, torch.device("cpu"), missing_rates=lambda: RATES, atoms=classes))
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(NotImplementedError, match="train on one GPU"):
+        method.begin()
+    prepared()  # without it several ranks are fine
+
+
 def test_state() -> None:
     method, network = prepared(PASSIONConfig(gamma=1.0)), tiny_network()
     method.step(network, a_batch(MIXED), task_loss)
