@@ -117,7 +117,10 @@ def plans_for(features: int) -> dict:
         "arch_kwargs": kwargs,
         "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
     }
-    return {"label_manager": "LabelManager", "configurations": {"3d_fullres": {"architecture": architecture}}}
+    return {
+        "label_manager": "LabelManager",
+        "configurations": {"3d_fullres": {"patch_size": [16, 16, 16], "architecture": architecture}},
+    }
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"])

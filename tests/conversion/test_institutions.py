@@ -56,8 +56,10 @@ def test_the_converted_data_set_is_enough(
 
 def test_splits_with_the_conversion(tmp_path: Path, preprocessed: Path) -> None:
     write_phantom(tmp_path / "source", 4, PhantomConfig(size=16), edition=EDITIONS["fets2022"])
-    assert convert("fets2022", tmp_path / "source", "--splits", "institutions") == 1  # five folds, three institutions
-    assert not (preprocessed / "Dataset516_F" / "splits_final.json").exists()
+    assert convert("fets2022", tmp_path / "source", "--splits", "institutions") == 0
+    folds = json.loads((preprocessed / "Dataset516_F" / "splits_final.json").read_text())
+    assert len(folds) == 3  # as many as institutions, which are fewer than five
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted({*folds[0]["train"], *folds[0]["val"]})
 
 
 def test_a_table_that_comes_later_or_changes(

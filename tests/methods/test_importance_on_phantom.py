@@ -30,6 +30,7 @@ def plan() -> ConfigurationManager:
     """Three stages of 8, 16, 32 features, instance norm, as nnU-Net writes it."""
     return ConfigurationManager(
         {
+            "patch_size": [SIZE] * 3,
             "architecture": {
                 "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
                 "arch_kwargs": {
@@ -49,7 +50,7 @@ def plan() -> ConfigurationManager:
                     "nonlin_kwargs": {"inplace": True},
                 },
                 "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-            }
+            },
         }
     )
 
