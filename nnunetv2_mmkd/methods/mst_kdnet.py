@@ -31,8 +31,8 @@ class TermWeights:
     """Weights of the terms; the lambdas of Eq. (12) are contained in them.
 
     The paper prints none. The defaults were found by comparing the norms of the gradients that the terms have for the
-    student, over the first 150 iterations of a planned network on real cases: each weighted term's between a
-    twentieth and the whole of the task loss's. :data:`RELEASED` has the released code's.
+    student with that of its task loss, early in the training of a planned network on real cases, before attention was
+    compared relative to the teacher's. :data:`RELEASED` has the released code's.
 
     Attributes:
         attention: alpha of Eq. (4), of attention scaled by the number of tokens (relative to the teacher's, except

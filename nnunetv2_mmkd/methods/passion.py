@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
+from nnunetv2_mmkd.methods.auxiliary import rows_of
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
@@ -234,7 +235,7 @@ class PASSION(Method):
         if config.regularisation or config.as_released:  # Eq. (2)
             regular = torch.stack(
                 [
-                    _task(task_loss, [each[row, None] for each in outputs], [], _rows(batch.target, sample))
+                    _task(task_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))
                     for row, sample in enumerate(samples)
                 ]
             )
@@ -306,10 +307,3 @@ def _resized(valid: Tensor | None, size: torch.Size) -> Tensor | None:
     if valid is None or valid.shape[2:] == size:
         return valid
     return interpolate(valid.float(), tuple(size), mode="nearest-exact") > 0
-
-
-def _rows(target: Any, sample: int) -> Any:
-    """One sample's target, as a batch of one."""
-    if isinstance(target, list):
-        return [each[sample, None] for each in target]
-    return target[sample, None]
