@@ -82,7 +82,8 @@ def write_rates(
 
     Args:
         dataset_id: number of the data set.
-        tag: ends the names of the trainers that use it; lower-case letters and digits, a letter first.
+        tag: ends the names of the trainers that use it; lower-case letters and digits, a letter first, not ``seed``
+            and digits.
         rates: ``"t1=0.2"`` and so on, see :func:`.masks.draw_missing`; modalities not named are never missing.
         seed: of the draws.
         table: the literature's CSV, see :func:`.masks.read_masks`.
@@ -98,6 +99,8 @@ def write_rates(
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*", tag):
         raise InputError(f"--tag {tag!r}: use lower-case letters and digits, a letter first, such as mr2468")
+    if re.fullmatch(r"seed\d+", tag):
+        raise InputError(f"--tag {tag!r}: a trainer's name that ends in _{tag} asks for a seed; take another tag")
     if sum(map(bool, (rates, table, lacks))) != 1:
         raise InputError("give one of --rates, --csv and --lacks")
     if table and sites:

@@ -1,7 +1,8 @@
-"""Suffixes of trainer names: training length and missing-rate table, resolved in training and prediction alike.
+"""Suffixes of trainer names: training length, seed, missing-rate table, resolved in training and prediction alike.
 
-``nnUNetTrainerMetaKD_mr2468_300epochs_50iters`` is ``nnUNetTrainerMetaKD`` under the table ``mr2468``, for 300 epochs
-of 50 iterations. One line gives a user's own trainer file the same::
+``nnUNetTrainerMetaKD_mr2468_300epochs_50iters_seed3`` is ``nnUNetTrainerMetaKD`` under the table ``mr2468``, for 300
+epochs of 50 iterations, seeded with 3 (:mod:`~nnunetv2_mmkd.training.seeding`). The order does not matter. One line
+gives a user's own trainer file the same::
 
     __getattr__ = suffix_resolver(globals())
 """
@@ -12,8 +13,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SUFFIX = re.compile(r"_(?:(?P<epochs>[1-9]\d*)epochs|(?P<iterations>[1-9]\d*)iters|(?P<table>[a-z][a-z0-9]*))")
-"""One suffix. The tag of a table is lower case, so that it cannot be taken for part of another trainer's name."""
+SUFFIX = re.compile(
+    r"_(?:(?P<epochs>[1-9]\d*)epochs|(?P<iterations>[1-9]\d*)iters|seed(?P<seed>0|[1-9]\d{0,8})(?![a-z0-9])"
+    r"|(?!seed\d+(?:_|$))(?P<table>[a-z][a-z0-9]*))"
+)
+"""One suffix. The tag of a table is lower case, so that it cannot be taken for part of another trainer's name, and not
+``seed`` and digits. A seed has at most nine digits and no zero in front."""
 
 
 def suffix_resolver(namespace: Mapping[str, Any]) -> Callable[[str], type]:

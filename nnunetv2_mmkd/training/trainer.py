@@ -36,12 +36,13 @@ from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
 from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
 from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
 from nnunetv2_mmkd.training.optimizer import OptimizerLaw
+from nnunetv2_mmkd.training.seeding import SeedMixin
 
 CLIP = 12.0
 """Norm to which nnU-Net clips gradients."""
 
 
-class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, CasesMixin, nnUNetTrainer):
+class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, ElectionMixin, CasesMixin, nnUNetTrainer):
     """An ``nnUNetTrainer`` for any subset of the modalities. Variants choose; they do not implement.
 
     nnU-Net's planning, augmentation, optimiser, schedule, logging, checkpoints, export and validation stay as they
@@ -67,6 +68,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
         suffix_epochs: set by the ending ``_<N>epochs`` of the class's name, else None.
         suffix_iterations: set by ``_<K>iters``; K / 5 iterations for validation.
         suffix_table: set by ``_<tag>``: the missing-rate table that masks the training cases.
+        suffix_seed: set by ``_seed<N>``: seeds the whole training (:mod:`~nnunetv2_mmkd.training.seeding`).
     """
 
     subset_law: SubsetLaw = SubsetLaw("uniform", per="sample")
@@ -81,6 +83,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     suffix_epochs: int | None = None
     suffix_iterations: int | None = None
     suffix_table: str | None = None
+    suffix_seed: int | None = None
 
     def __init__(
         self,
@@ -139,7 +142,9 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
     # -- nnU-Net's hooks ---------------------------------------------------------------------------------------------
 
     def apply_suffixes(self) -> None:
-        """Set the training length that the class's name asks for; checkpoints at sensible distances."""
+        """Set the training length and the seed that the class's name asks for; checkpoints at sensible distances."""
+        if self.suffix_seed is not None:
+            self.seed = self.suffix_seed
         if self.suffix_epochs is not None:
             self.num_epochs = self.suffix_epochs
         if self.suffix_iterations is not None:
@@ -270,6 +275,7 @@ class nnUNetTrainerMMKD(OnlineValidationMixin, CheckpointMixin, ElectionMixin, C
             "subset_law": asdict(self.subset_law),
             "optimizer_law": None if self.optimizer_law is None else asdict(self.optimizer_law),
             "warmup_iterations": self.warmup_iterations,
+            "seed": self.suffix_seed,
             "training_cases": len(self.training_cases),
             "held_out": {self.method.held_out.kind: self.held_out_cases} if self.method.held_out else {},
             "realised_missing_rates": self.realised_missing_rates,
