@@ -1,0 +1,12 @@
+"""Specialists: nnU-Net for exactly one subset of the modalities, e.g. nnUNetTrainerSpecialist_t1_t2."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, specialist_resolver
+
+
+class nnUNetTrainerSpecialist(nnUNetTrainerSubset):
+    """nnU-Net as planned on the modalities that the name says: the ceiling for a model that takes any subset."""
+
+
+__getattr__ = specialist_resolver(globals())
