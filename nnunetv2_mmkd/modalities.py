@@ -31,6 +31,7 @@ __all__ = [
     "modality_names",
     "names_of",
     "parse_names",
+    "subset_probabilities",
 ]
 
 
@@ -74,6 +75,7 @@ LAWS: Mapping[str, str] = {
     "count_uniform_incomplete": "the number kept is uniform in 1..M-1 (never all), then uniform of that size",
     "bernoulli": "each modality is dropped with probability p, given that not all are",
     "submask": "uniform over the non-empty subsets of what the case has",
+    "deployment": "as in practice: independent missing probabilities of named modalities, or probabilities of subsets",
 }
 """The subset laws, by name."""
 
@@ -82,15 +84,26 @@ LAWS: Mapping[str, str] = {
 class SubsetLaw:
     """How subsets are drawn in training.
 
+    Where it is known what will be missing, training may follow it::
+
+        SubsetLaw("deployment", missing={"t1ce": 0.3})
+        SubsetLaw("deployment", subsets={"t1 t1ce t2 flair": 0.6, "t1 t2 flair": 0.3, "t1ce": 0.1})
+
     Attributes:
         name: a key of :data:`LAWS`.
         per: ``"sample"`` draws a subset for each sample, ``"batch"`` one for the whole batch.
         p: probability of dropping a modality (``bernoulli`` only).
+        missing: ``deployment`` only: modality -> probability that it is missing, each for itself, given that not all
+            are; modalities that are not named are always there.
+        subsets: ``deployment`` only, in place of ``missing``: names of what is available, separated by blanks or
+            commas -> probability; they sum to 1.
     """
 
     name: str = "uniform"
     per: str = "sample"
     p: float = 0.5
+    missing: Mapping[str, float] | None = None
+    subsets: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.name not in LAWS:
@@ -99,6 +112,72 @@ class SubsetLaw:
             raise InputError(f"a subset law is per 'sample' or per 'batch', not per {self.per!r}")
         if not 0 <= self.p < 1:
             raise InputError(f"the probability of dropping a modality must lie in [0, 1), not {self.p}")
+        if self.name != "deployment":
+            if self.missing is not None or self.subsets is not None:
+                raise InputError(f"the subset law {self.name!r} takes no probabilities: use 'deployment'")
+            return
+        if (self.missing is None) == (self.subsets is None):
+            raise InputError("the subset law 'deployment' needs either missing={modality: p} or subsets={names: p}")
+        given = self.missing if self.subsets is None else self.subsets
+        for key, value in (given or {}).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"the subset law 'deployment': {key!r} has probability {value}, not within [0, 1]")
+        if self.subsets is not None and abs(sum(self.subsets.values()) - 1) > 1e-6:
+            raise InputError(
+                f"the subset law 'deployment': the probabilities of the subsets sum to {sum(self.subsets.values()):g}, "
+                "not to 1"
+            )
+
+
+def subset_probabilities(law: SubsetLaw, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The subsets that a law draws for a complete case, and their probabilities.
+
+    Args:
+        law: the law.
+        modalities: names of the M modalities.
+
+    Returns:
+        bool ``[S, M]``, rows of :func:`all_subsets`; and float64 ``[S]``, all above 0, sum 1.
+
+    Raises:
+        InputError: the law names a modality that is not there, names one twice, or leaves no subset.
+    """
+    count = len(modalities)
+    masks = all_subsets(count)
+    sizes = masks.sum(1)
+    if law.name == "full":
+        chances = (sizes == count).double()
+    elif law.name.startswith("count_uniform"):
+        chances = 1.0 / torch.stack([(sizes == size).sum() for size in sizes]).double()
+        if law.name == "count_uniform_incomplete" and count > 1:
+            chances[sizes == count] = 0.0
+    elif law.subsets is not None:
+        chances = torch.zeros(len(masks), dtype=torch.double)
+        for key, value in law.subsets.items():
+            names = [modalities[column] for column in _columns(parse_names(key), modalities)]
+            chances += value * (masks == mask_of(modalities, available=names)).all(1)
+    else:  # each modality is missing for itself
+        if law.missing is not None:
+            drop = torch.zeros(count, dtype=torch.double)
+            drop[_columns(law.missing, modalities)] = torch.tensor(list(law.missing.values()), dtype=torch.double)
+        else:
+            drop = torch.full((count,), law.p if law.name == "bernoulli" else 0.5, dtype=torch.double)
+        chances = torch.where(masks, 1 - drop, drop).prod(1)
+    if not chances.sum() > 0:
+        raise InputError("the subset law 'deployment' leaves no modality: at least one must be there at times")
+    possible = chances > 0
+    return masks[possible], chances[possible] / chances.sum()
+
+
+def _columns(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
+    """Columns of the names that a law gives, in their order; none twice, not even under two aliases."""
+    columns: list[int] = []
+    for name in names:
+        (column,) = indices([name], modalities)
+        if column in columns:
+            raise InputError(f"the subset law 'deployment' names {modalities[column]} twice (as {name!r})")
+        columns.append(column)
+    return columns
 
 
 class SubsetSampler:
@@ -107,16 +186,29 @@ class SubsetSampler:
     With incomplete cases the laws are laws *given the case*: ``uniform``, ``submask`` and ``bernoulli`` draw over the
     non-empty subsets of what is there (for ``uniform`` that is the same as intersecting with the case and redrawing
     the empty set); the counts of ``count_uniform`` run up to the number the case has, and ``count_uniform_incomplete``
-    keeps a case that has one modality only. Per batch, one subset is drawn over all M and intersected with each case;
-    a case that would be left with nothing gets a draw of its own.
+    keeps a case that has one modality only. ``deployment`` intersects a subset with the case and redraws the empty one;
+    a case that has nothing of any subset keeps what it has. Per batch, one subset is drawn over all M and intersected
+    with each case; a case that would be left with nothing gets a draw of its own.
 
     Masks are drawn on the CPU from a generator of their own, so that its state can be saved with a checkpoint and the
     network needs no synchronisation with the device to learn which streams to run.
+
+    Args:
+        law: the law.
+        seed: of the generator.
+        modalities: names of the columns, for a law that names modalities.
+
+    Raises:
+        InputError: a law that names modalities without their names, or with others; see :func:`subset_probabilities`.
     """
 
-    def __init__(self, law: SubsetLaw, seed: int = 0) -> None:
+    def __init__(self, law: SubsetLaw, seed: int = 0, modalities: Sequence[str] = ()) -> None:
         self.law = law
         self.generator = torch.Generator().manual_seed(seed)
+        if law.name == "deployment":
+            if not modalities:
+                raise InputError("the subset law 'deployment' names modalities: the sampler needs their names")
+            self._listed = subset_probabilities(law, modalities)
 
     def __call__(self, present: Tensor) -> Tensor:
         """Draw masks.
@@ -141,6 +233,13 @@ class SubsetSampler:
         return masks
 
     def _draw(self, present: Tensor) -> Tensor:
+        if self.law.name == "deployment":
+            masks, chances = self._listed
+            within = masks & present
+            chances = torch.where(within.any(1), chances, 0.0)  # given that something is left
+            if not chances.sum() > 0:
+                return present.clone()
+            return within[int(torch.multinomial(chances, 1, generator=self.generator))]
         where = torch.nonzero(present).flatten()
         if self.law.name in ("count_uniform", "count_uniform_incomplete"):
             most = len(where) - (self.law.name == "count_uniform_incomplete" and len(where) > 1)

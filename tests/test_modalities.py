@@ -17,6 +17,7 @@ from nnunetv2_mmkd.modalities import (
     modality_names,
     names_of,
     parse_names,
+    subset_probabilities,
 )
 
 BRATS = ("t1", "t1ce", "t2", "flair")
@@ -110,7 +111,8 @@ def test_bernoulli_law_is_conditional_on_not_empty() -> None:
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_every_law_stays_within_what_a_case_has_and_never_empties_it(law: str, per: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    sampler = SubsetSampler(SubsetLaw(law, per=per))
+    given = {"missing": {"t1": 0.9, "flair": 1.0}} if law == "deployment" else {}
+    sampler = SubsetSampler(SubsetLaw(law, per=per, **given), modalities=BRATS)
     for _ in range(300):
         present = torch.rand(3, 4, generator=generator) < 0.4
         present[torch.arange(3), torch.randint(0, 4, (3,), generator=generator)] = True
@@ -133,6 +135,91 @@ def test_sampler_state_restores_the_sequence() -> None:
     second = SubsetSampler(SubsetLaw("uniform"), seed=99)
     second.load_state_dict(first.state_dict())
     assert all(torch.equal(first(present), second(present)) for _ in range(20))
+
+
+# -- deployment ------------------------------------------------------------------------------------------------------
+
+
+def table(law: SubsetLaw, modalities: tuple[str, ...] = BRATS) -> dict[tuple[str, ...], float]:
+    masks, chances = subset_probabilities(law, modalities)
+    return {names_of(mask, modalities): float(chance) for mask, chance in zip(masks, chances, strict=True)}
+
+
+def test_probabilities_of_every_law_by_hand() -> None:
+    assert table(SubsetLaw("full")) == {BRATS: 1.0}
+    assert list(table(SubsetLaw("uniform")).values()) == pytest.approx([1 / 15] * 15)
+    counted = table(SubsetLaw("count_uniform"))
+    assert counted[("t2",)] == pytest.approx(1 / 16) and counted[("t1", "t2")] == pytest.approx(1 / 24)
+    incomplete = table(SubsetLaw("count_uniform_incomplete"))
+    assert BRATS not in incomplete and incomplete[("t1", "t1ce", "t2")] == pytest.approx(1 / 12)
+    assert table(SubsetLaw("bernoulli", p=0.8))[("t1",)] == pytest.approx(0.2 * 0.8**3 / (1 - 0.8**4))
+
+
+def test_independent_missing_probabilities() -> None:
+    found = table(SubsetLaw("deployment", missing={"T1Gd": 0.3, "flair": 0.5}))
+    assert found == {
+        BRATS: pytest.approx(0.35),
+        ("t1", "t1ce", "t2"): pytest.approx(0.35),
+        ("t1", "t2", "flair"): pytest.approx(0.15),
+        ("t1", "t2"): pytest.approx(0.15),
+    }
+    two = table(SubsetLaw("deployment", missing={"a": 0.5, "b": 0.2}), ("a", "b"))  # given that not both are missing
+    assert two == {
+        ("a",): pytest.approx(0.1 / 0.9), ("b",): pytest.approx(0.4 / 0.9), ("a", "b"): pytest.approx(0.4 / 0.9),
+    }  # fmt: skip
+
+
+def test_listed_subsets() -> None:
+    law = SubsetLaw("deployment", subsets={"flair t1": 0.5, "t1,t1gd": 0.25, "t1 t2f": 0.25})
+    assert table(law) == {("t1", "flair"): 0.75, ("t1", "t1ce"): 0.25}
+
+
+@pytest.mark.parametrize("per", ["sample", "batch"])
+def test_deployment_frequencies(per: str) -> None:
+    law = SubsetLaw("deployment", per=per, missing={"t1ce": 0.3, "t2": 0.1})
+    sampler, counts, n = SubsetSampler(law, 1, BRATS), dict.fromkeys(table(law), 0), 4000
+    present = torch.ones(n, 4, dtype=torch.bool)
+    drawn = sampler(present) if per == "sample" else torch.cat([sampler(present[:1]) for _ in range(n)])
+    for row in drawn:
+        counts[names_of(row, BRATS)] += 1
+    for names, chance in table(law).items():
+        assert counts[names] / n == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5)
+
+
+def test_deployment_given_the_case() -> None:
+    """Intersected with the case, given that something is left; with nothing in common the case stays as it is."""
+    law = SubsetLaw("deployment", subsets={"t1": 0.5, "t1 t1ce": 0.1, "t1ce t2": 0.4})
+    sampler = SubsetSampler(law, 2, BRATS)
+    present = torch.tensor([False, True, True, False])
+    drawn = sampler(present.expand(3000, -1))
+    share = float((drawn == torch.tensor([False, True, False, False])).all(1).float().mean())
+    assert share == pytest.approx(0.2, abs=0.03)  # 0.1 of 0.5, the rest is t1ce and t2
+    only_flair = torch.tensor([[False, False, False, True]])
+    assert torch.equal(sampler(only_flair), only_flair)
+
+
+def test_bad_deployment_laws_are_refused() -> None:
+    for given, message in (
+        ({}, "needs either"),
+        ({"missing": {"t1": 0.1}, "subsets": {"t1": 1.0}}, "needs either"),
+        ({"missing": {"t1": 1.5}}, "'t1' has probability 1.5"),
+        ({"subsets": {"t1": 0.5, "t2": 0.4}}, "sum to 0.9"),
+    ):
+        with pytest.raises(InputError, match=message):
+            SubsetLaw("deployment", **given)
+    with pytest.raises(InputError, match="takes no probabilities"):
+        SubsetLaw("uniform", missing={"t1": 0.5})
+    for given, message in (
+        ({"missing": {"t1k": 0.5}}, "unknown modality 't1k'"),
+        ({"missing": {"t1ce": 0.5, "T1Gd": 0.5}}, "names t1ce twice"),
+        ({"missing": dict.fromkeys(BRATS, 1.0)}, "leaves no modality"),
+        ({"subsets": {"": 1.0}}, "at least one"),
+        ({"subsets": {"t1 t1n": 1.0}}, "names t1 twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            SubsetSampler(SubsetLaw("deployment", **given), modalities=BRATS)
+    with pytest.raises(InputError, match="needs their names"):
+        SubsetSampler(SubsetLaw("deployment", missing={"t1": 0.5}))
 
 
 def test_bad_laws_are_refused() -> None:

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import SubsetLaw, subset_probabilities
 
 
-def size_probabilities(law: SubsetLaw, n_modalities: int) -> tuple[float, ...]:
+def size_probabilities(law: SubsetLaw, n_modalities: int, modalities: Sequence[str] = ()) -> tuple[float, ...]:
     """Probabilities of a complete case keeping 1, 2, ..., M modalities.
 
     Args:
         law: the subset law.
         n_modalities: M.
+        modalities: their names, for a law that names them.
     """
     most = n_modalities
     sizes = range(1, most + 1)
+    if law.name == "deployment":
+        masks, chances = subset_probabilities(law, modalities)
+        return tuple(float(chances[masks.sum(1) == size].sum()) for size in sizes)
     if law.name == "full":
         return tuple(float(size == most) for size in sizes)
     if law.name in ("count_uniform", "count_uniform_incomplete"):

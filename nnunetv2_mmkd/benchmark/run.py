@@ -18,7 +18,7 @@ from nnunetv2_mmkd.benchmark.report import Event, Report, Row, StockCost
 from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
 from nnunetv2_mmkd.benchmark.workplace import find_trainer, workplace
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import SubsetLaw, modality_names
 
 OWN_LAW = "own"
 LARGEST_CPU_EDGE = 64
@@ -79,7 +79,8 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
             progress(f"counting {name}")
             counts[name] = count_trainer(found, plan, settings.recomputed_stages)
     laws = {name: law or found.subset_law for name, found in classes.items()}
-    chances = {name: size_probabilities(laws[name], plan.n_modalities) for name in classes}
+    names = modality_names(plan.dataset_json)
+    chances = {name: size_probabilities(laws[name], plan.n_modalities, names) for name in classes}
     times: dict[str, TrainerTimes] = {}
     if settings.steps > 0:
         sizes = [size + 1 for size in range(plan.n_modalities) if any(each[size] for each in chances.values())]

@@ -104,8 +104,8 @@ class Supply:
         epochs: number of epochs of the training; 0 if unknown.
         missing_rates: of the training cases, one of each modality; known from the first step on.
         atoms: a batch's target -> the class of each voxel (regions: a number for each set of voxels of equal region
-            membership, background included), long ``[B, *spatial]``, -1 where voxels do not count; and how many
-            classes there can be.
+            membership, background included; its bit r says whether the voxel is in region r), long
+            ``[B, *spatial]``, -1 where voxels do not count; and how many classes there can be.
         broadcast: gives modules the weights of the first rank of a distributed run.
     """
 
@@ -181,6 +181,13 @@ class Method:
     def trainable(self) -> Sequence[nn.Module]:
         """Modules trained jointly with the network; the trainer adds them to its optimiser."""
         return ()
+
+    def deployed(self, network: Any) -> Mapping[str, Any] | None:
+        """State dict of what is validated, saved and predicted with in place of the trained network; None: itself.
+
+        It has the keys of the bare network, without the compiler's prefix.
+        """
+        return None
 
     def curve_names(self) -> tuple[str, ...]:
         """Names of the curves, ``"group/name"``; always the same ones, known after :meth:`setup`."""

@@ -11,6 +11,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
+from nnunetv2_mmkd.networks.availability import check_way, tell_norms
 from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
@@ -48,10 +49,33 @@ def planned_network(
 
 
 def early_fusion(
-    configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
+    configuration: ConfigurationManager,
+    modalities: Sequence[str],
+    heads: int,
+    deep_supervision: bool,
+    availability: str = "none",
 ) -> nn.Module:
-    """The planned network with ``forward(x, available=None)``: missing channels become zero, nothing else changes."""
-    return mask_inputs(planned_network(configuration, len(modalities), heads, deep_supervision), modalities)
+    """The planned network with ``forward(x, available=None)``: missing channels become zero.
+
+    Args:
+        configuration: nnU-Net's configuration, 2d or 3d.
+        modalities: M names.
+        heads: K, ``label_manager.num_segmentation_heads``.
+        deep_supervision: whether the decoder returns all scales.
+        availability: how it is told what is available, a key of :data:`~nnunetv2_mmkd.networks.availability.WAYS`.
+            ``"none"``: nothing else of the planned network changes; ``"planes"``: it takes 2M channels; ``"norms"``:
+            its norms have parameters for missing modalities.
+
+    Raises:
+        InputError: another ``availability``.
+        NotImplementedError: see :func:`planned_network`; or ``"norms"`` without affine instance norms.
+    """
+    check_way(availability)
+    channels = len(modalities) * (2 if availability == "planes" else 1)
+    network = planned_network(configuration, channels, heads, deep_supervision)
+    if availability == "norms":
+        tell_norms(network, len(modalities))
+    return mask_inputs(network, modalities, availability)
 
 
 def multi_stream(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import mask_of, parse_names
+from nnunetv2_mmkd.networks.availability import check_way, set_missing, with_planes
 
 MISSING_VARIABLE = "nnUNet_missing_modalities"
 """Environment variable with the names of modalities that the stock ``nnUNetv2_predict`` shall take as missing."""
@@ -79,18 +80,34 @@ def zero_missing(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(where, x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
-def mask_inputs(network: nn.Module, modalities: Sequence[str]) -> nn.Module:
+def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str = "none") -> nn.Module:
     """Give an early-fusion network the argument ``available`` through a forward pre-hook.
 
     The network stays the planned one: same class, same state-dict keys.
-    """
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    Args:
+        network: takes ``[B, M, *spatial]``; with planes ``[B, 2M, *spatial]``.
+        modalities: names of the M channels.
+        availability: how the network is told beside the zero of missing channels, a key of
+            :data:`~nnunetv2_mmkd.networks.availability.WAYS`; for ``"norms"`` it must have them.
+
+    Raises:
+        InputError: another ``availability``.
+    """
+    check_way(availability)
+
+    def hook(told: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         available = kwargs.pop("available", None)
         x, *rest = args
         if rest:
             (available,) = rest
-        return (zero_missing(x, resolve(x, available, modalities)),), kwargs
+        mask = resolve(x, available, modalities)
+        x = zero_missing(x, mask)
+        if availability == "planes":
+            x = with_planes(x, mask)
+        elif availability == "norms":
+            set_missing(told, mask, x.device)
+        return (x,), kwargs
 
     network.register_forward_pre_hook(hook, with_kwargs=True)
     return network

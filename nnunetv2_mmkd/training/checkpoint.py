@@ -6,18 +6,21 @@ import os
 from typing import Any
 
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
+from nnunetv2_mmkd.training.deployment import DeploymentMixin
 
 KEY = "mmkd"
 
 
-class CheckpointMixin(nnUNetTrainer):
-    """Saves and restores the method, the sampler, the iteration counter, random state and the missing-rate table."""
+class CheckpointMixin(DeploymentMixin):
+    """Saves and restores the method, the sampler, the iteration counter, random state and the missing-rate table.
+
+    Where other weights are deployed than trained, the trained ones are kept, too.
+    """
 
     method: Method
     sampler: SubsetSampler
@@ -41,6 +44,8 @@ class CheckpointMixin(nnUNetTrainer):
             "random_state": torch.get_rng_state(),
             "missing_table": self.missing_table,
         }
+        if self.method.deployed(self.trained_module) is not None:
+            checkpoint[KEY]["network"] = self.trained_module.state_dict()
         torch.save(checkpoint, temporary)
         os.replace(temporary, filename)
 
@@ -59,6 +64,8 @@ class CheckpointMixin(nnUNetTrainer):
             )
         state = checkpoint[KEY]
         self.method.load_state_dict(state["method"])
+        if "network" in state:
+            self.trained_module.load_state_dict(state["network"])
         self.mmkd_iteration = int(state["iteration"])
         self.missing_table = state["missing_table"]
         if self.local_rank == 0:

@@ -10,47 +10,46 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
-from torch import Tensor, nn
+from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import FULL, SubsetLaw, SubsetSampler
 from nnunetv2_mmkd.training.curves import draw_curves
+from nnunetv2_mmkd.training.deployment import DeploymentMixin
 
 VALIDATION_SEED = 20180
 OWN_CURVES = ("pseudo Dice/all modalities", "pseudo Dice/subset law")
 
 
-class OnlineValidationMixin(nnUNetTrainer):
+class OnlineValidationMixin(DeploymentMixin):
     """Validates each batch under a subset of the target law, the same sequence in every epoch and for every method.
 
-    ``checkpoint_best`` follows this Dice. The Dice with all modalities is a second curve.
+    ``checkpoint_best`` follows this Dice. The Dice with all modalities is a second curve. Both are of the weights that
+    are deployed.
     """
 
-    method: Method
+    modalities: tuple[str, ...]
     subset_law: SubsetLaw
     target_law: SubsetLaw | None = None
-    network: Any
-
-    @property
-    def bare_network(self) -> nn.Module:
-        """The network without wrappers."""
-        raise NotImplementedError
 
     def on_validation_epoch_start(self) -> None:
         """Start the sequence of subsets anew."""
         super().on_validation_epoch_start()
-        self._validation_sampler = SubsetSampler(self.target_law or self.subset_law, VALIDATION_SEED + self.local_rank)
+        law = self.target_law or self.subset_law
+        self._validation_sampler = SubsetSampler(law, VALIDATION_SEED + self.local_rank, self.modalities)
         self._full_outputs: list[dict] = []
 
     def validation_step(self, batch: dict) -> dict:
         """nnU-Net's validation step, once under the law and once with all that is there."""
+        with self.deployed_weights():
+            return self._validation_step(batch)
+
+    def _validation_step(self, batch: dict) -> dict:
         full = self.prepare(batch, self.validation_present, FULL).available
         target = batch["target"]
         copied = [t.clone() for t in target] if isinstance(target, list) else target.clone()
         with self._network_limited_to(full):
-            outputs = super().validation_step({**batch, "target": copied})  # it may change the target in place
+            outputs: dict = super().validation_step({**batch, "target": copied})  # it may change the target in place
         self._full_outputs.append(outputs)
         available = self._validation_sampler(full)
         if bool((available == full).all()):

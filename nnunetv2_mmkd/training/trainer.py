@@ -108,7 +108,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             self.target_law = self.target_law or self.subset_law
             self.subset_law = self.incomplete_law
         self.method = self.build_method()
-        self.sampler = SubsetSampler(self.subset_law, self.seed + self.local_rank)
+        self.sampler = SubsetSampler(self.subset_law, self.seed + self.local_rank, self.modalities)
         self.mmkd_iteration = 0
 
     # -- what variants choose ----------------------------------------------------------------------------------------
@@ -124,6 +124,9 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         Args:
             modalities: names.
             exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
+
+        Returns:
+            an entry ``"network"``, if there is one, holds further arguments of :meth:`build_network`.
         """
         return {"modalities": list(modalities), "exclusive": exclusive}
 
@@ -169,6 +172,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             num_output_channels,
             enable_deep_supervision,
             entry.get("exclusive", True),  # models of earlier versions have no use for it
+            **entry.get("network", {}),
         )
 
     def initialize(self) -> None:

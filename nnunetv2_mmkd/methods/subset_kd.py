@@ -1,0 +1,303 @@
+"""SubsetKD: the network on a subset learns from its own moving average on all that the case has.
+
+Legend: B batch, M modalities, K heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.preference import initial_weights
+from nnunetv2_mmkd.networks.availability import check_way
+
+
+@dataclass(frozen=True)
+class SubsetKDConfig:
+    """Hyper-parameters of SubsetKD; every part of it can be switched off.
+
+    With ``teacher="none"``, ``deploy="student"``, ``availability="none"`` it is modality dropout.
+
+    Attributes:
+        availability: how an early-fusion network is told what is available, a key of
+            :data:`~nnunetv2_mmkd.networks.availability.WAYS`; multi-stream networks know by themselves.
+        teacher: ``"ema"``, the moving average of the weights; ``"current"``, the weights as they are; ``"none"``.
+        weight: lambda, of distillation when its ramp is over.
+        tau: temperature. 1: softer predictions move weight to voxels that both are sure of, where segmentation has
+            nothing to gain, and regions have no similar classes that would show then.
+        ramp: the weight rises linearly between these shares of the training's iterations; before, no teacher runs.
+        distance: ``"kl"``, or ``"dice"``, the Dice semimetric of probabilities.
+        balance: of ``"kl"``: ``"atoms"``, mean over the voxels of each atom of the truth, then over atoms; or
+            ``"voxels"``.
+        confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; or ``"none"``, all.
+        rebalance: whether samples weigh by the missing rates of their modalities (:func:`sample_weights`).
+        decay: of the moving average after t updates: min(decay, (1 + t) / (10 + t)), so that short trainings work.
+        deploy: ``"ema"`` or ``"student"``: whose weights are validated, saved and predicted with.
+    """
+
+    availability: str = "norms"
+    teacher: str = "ema"
+    weight: float = 0.5
+    tau: float = 1.0
+    ramp: tuple[float, float] = (0.1, 0.4)
+    distance: str = "kl"
+    balance: str = "atoms"
+    confidence: str = "right"
+    rebalance: bool = True
+    decay: float = 0.999
+    deploy: str = "ema"
+
+    def __post_init__(self) -> None:
+        check_way(self.availability)
+        for name, allowed in (
+            ("teacher", ("ema", "current", "none")),
+            ("distance", ("kl", "dice")),
+            ("balance", ("atoms", "voxels")),
+            ("confidence", ("right", "none")),
+            ("deploy", ("ema", "student")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"SubsetKD: {name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if not self.tau > 0:
+            raise ValueError(f"SubsetKD: tau must be above 0, not {self.tau}")
+        if not self.weight >= 0:
+            raise ValueError(f"SubsetKD: weight must not be negative, not {self.weight}")
+        if not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
+            raise ValueError(f"SubsetKD: ramp must be two rising shares in [0, 1], not {self.ramp}")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"SubsetKD: decay must lie in [0, 1), not {self.decay}")
+
+    @property
+    def distils(self) -> bool:
+        """Whether there is a teacher whose word counts."""
+        return self.teacher != "none" and self.weight > 0
+
+    @property
+    def averages(self) -> bool:
+        """Whether the moving average is needed."""
+        return self.deploy == "ema" or (self.distils and self.teacher == "ema")
+
+
+class SubsetKD(Method):
+    r"""Task loss on a subset, and distillation from the moving average on all modalities that the case has.
+
+    .. math:: L_{seg}(f_\theta(x_S), y) + \lambda(t) \sum_s \omega_s \frac{1}{B} \sum_b w_b \,
+        D_s\big(f_{\bar\theta}(x_A), f_\theta(x_S)\big)_b, \qquad
+        \bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta
+
+    with S the subset of the step, A all that the case has, D the distance at scale s of deep supervision, omega
+    nnU-Net's weights of the scales, w those of the samples. The average runs without gradient: one forward pass more,
+    a third of a step. Where a subset is all that the case has, teacher and student still differ by the average.
+    Incomplete training cases need nothing else: their teacher sees what they have.
+
+    The network needs ``forward(x, available)`` only.
+
+    References:
+        Tarvainen and Valpola, Mean teachers are better role models, NeurIPS 2017 (moving average as the teacher).
+        Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
+        Shi et al., PASSION, ACM MM 2024 (1 / (1 - missing rate)).
+    """
+
+    def __init__(self, config: SubsetKDConfig | None = None) -> None:
+        self.config: SubsetKDConfig = config or SubsetKDConfig()
+        self._averages = Averages()
+        self.ema: Any = None
+        self.updates = 0
+        self._iteration: int | None = None
+        self._factors: Tensor | None = None
+
+    def setup(self, supply: Supply) -> None:
+        """Make the moving average's network.
+
+        Raises:
+            ValueError: the supply has no atoms of the truth, which the configuration needs.
+        """
+        super().setup(supply)
+        if self.config.distils and supply.atoms is None:
+            raise ValueError("SubsetKD: distillation needs the supply's atoms; without them choose teacher='none'")
+        if self.config.averages:
+            assert supply.make_network is not None
+            with torch.random.fork_rng(devices=[]):  # its weights will be the network's: draw nothing for them
+                self.ema = supply.make_network().requires_grad_(False)
+
+    def begin(self) -> None:
+        """Take the missing rates of the training cases.
+
+        Raises:
+            InputError: no training case has a modality.
+        """
+        if self.config.rebalance and self.supply.missing_rates is not None:
+            self._factors = initial_weights(self.supply.missing_rates(), self.supply.modalities)
+
+    # -- the moving average ------------------------------------------------------------------------------------------
+
+    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+        """Before the first update the average is the network."""
+        self._iteration = iteration
+        if self.ema is not None and self.updates == 0:
+            self._average(network, 0.0)
+            if hasattr(network, "_orig_mod"):  # the trained one is compiled as a whole
+                self.ema.compile()
+
+    def end_iteration(self, network: Any, iteration: int) -> None:
+        """Move the average towards the network."""
+        if self.ema is not None:
+            self._average(network, decay_of(self.updates, self.config.decay))
+            self.updates += 1
+
+    @torch.no_grad()
+    def _average(self, network: Any, decay: float) -> None:
+        """Parameters by the decay, buffers as they are; by order, for a compiler's wrapper changes names."""
+        for own, trained in zip(self.ema.parameters(), network.parameters(), strict=True):
+            own.lerp_(trained, 1 - decay)
+        for own, trained in zip(self.ema.buffers(), network.buffers(), strict=True):
+            own.copy_(trained)
+
+    def deployed(self, network: Any) -> Mapping[str, Any] | None:
+        """The average's weights, once there has been a step."""
+        if self.config.deploy != "ema" or self.updates == 0:
+            return None
+        state: dict[str, Any] = self.ema.state_dict()
+        return state
+
+    # -- a step ------------------------------------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> float:
+        """lambda(t)."""
+        config = self.config
+        if not config.distils:
+            return 0.0
+        if self._iteration is None or not self.supply.iterations:
+            return config.weight
+        first, last = (share * self.supply.iterations for share in config.ramp)
+        if self._iteration >= last:
+            return config.weight
+        return config.weight * max(0.0, self._iteration - first) / (last - first)
+
+    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        """Both terms on a batch; the teacher first, so that nothing of the student's waits for it."""
+        weight = self.weight
+        teacher = self._teach(network, batch) if weight > 0 else None
+        found = network(batch.images, available=batch.available)
+        task = task_loss(found, batch.target)
+        parts = {"task": task}
+        if teacher is not None:
+            distance = self.distance(teacher, found, batch)
+            parts["distillation"] = weight * distance
+            self._averages.add("distance/teacher to student", distance)
+        for name, value in parts.items():
+            self._averages.add(f"loss/{name}", value)
+        self._averages.add("weight/distillation", weight)
+        return {
+            "loss": torch.stack([value.float() for value in parts.values()]).sum(),
+            "parts": {name: value.detach() for name, value in parts.items()},
+        }
+
+    @torch.no_grad()
+    def _teach(self, network: Any, batch: Batch) -> Any:
+        """The teacher on all that the cases have."""
+        teacher = network if self.config.teacher == "current" else self.ema
+        return teacher(batch.images, available=batch.present)
+
+    def distance(self, teacher: Any, student: Any, batch: Batch) -> Tensor:
+        """The distance between two predictions, over scales and samples.
+
+        Args:
+            teacher: logits, or the deep supervision list of them, largest first.
+            student: likewise.
+            batch: for subsets and targets.
+        """
+        config = self.config
+        weights = self._sample_weights(batch.available)
+        total = torch.zeros((), device=batch.images.device)
+        scales = zip(_listed(teacher), _listed(student), _listed(batch.target), strict=True)
+        for omega, (wanted, found, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
+            if omega == 0:
+                continue
+            assert self.supply.atoms is not None
+            atoms, n_atoms = self.supply.atoms(target)
+            common: dict[str, Any] = {
+                "exclusive": self.supply.exclusive,
+                "only_right": config.confidence == "right",
+            }
+            if config.distance == "dice":
+                values = soft_dice_distance(wanted, found, atoms, **common)
+            else:
+                values = balanced_kl(
+                    wanted, found, atoms, n_atoms, tau=config.tau, balanced=config.balance == "atoms", **common
+                )
+            total = total + omega * (weights.to(values) * values).mean()
+        return total
+
+    def _sample_weights(self, available: Tensor) -> Tensor:
+        """``[B]``; all 1 if nothing is rebalanced."""
+        if self._factors is None:
+            return torch.ones(len(available))
+        return sample_weights(available, self._factors)
+
+    # -- curves and state --------------------------------------------------------------------------------------------
+
+    def curve_names(self) -> tuple[str, ...]:
+        """Both terms; the distance and its weight."""
+        if not self.config.distils:
+            return ("loss/task",)
+        return ("loss/task", "loss/distillation", "distance/teacher to student", "weight/distillation")
+
+    def curves(self) -> dict[str, float]:
+        """Means over the epoch."""
+        return self._averages.read(self.curve_names())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moving average and the number of its updates."""
+        return {"updates": self.updates, "ema": {} if self.ema is None else self.ema.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.updates = int(state["updates"])
+        if self.ema is not None and self.updates:
+            self.ema.load_state_dict(state["ema"])
+
+
+def decay_of(updates: int, most: float) -> float:
+    """Decay of the moving average's next update, after some: min(most, (1 + t) / (10 + t))."""
+    return min(most, (1 + updates) / (10 + updates))
+
+
+def sample_weights(available: Tensor, factors: Tensor) -> Tensor:
+    r"""Weights of samples, so that every modality has the same say over the training cases.
+
+    .. math:: w_b = \frac{1}{|S_b|} \sum_{m \in S_b} \frac{\overline{1 - MR}}{1 - MR^m}, \qquad
+        \overline{1 - MR} = \frac{1}{M} \sum_m (1 - MR^m)
+
+    The mean over all (case, modality) pairs that there are is 1, so lambda keeps its meaning; with complete cases, or
+    equal rates, all weights are 1.
+
+    Args:
+        available: bool ``[B, M]``, the subsets S.
+        factors: :math:`1 / (1 - MR)`, ``[M]``.
+
+    Returns:
+        ``[B]``.
+    """
+    relative = factors.float() * (1 / factors.float()).mean()
+    there = available.to(relative)
+    return (there * relative).sum(1) / there.sum(1)
+
+
+def scale_weights(scales: int) -> tuple[float, ...]:
+    """nnU-Net's weights of the deep supervision: halved from scale to scale, none for the smallest, sum 1."""
+    raw = [0.5**number for number in range(scales)]
+    if scales > 1:
+        raw[-1] = 0.0
+    return tuple(each / sum(raw) for each in raw)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
