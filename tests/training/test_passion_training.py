@@ -1,4 +1,4 @@
-"""PASSION under a real trainer: laws, rates, steps, and refusals before training starts."""
+"""PASSION and PMR under real trainers: laws, rates, steps, and refusals before training starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from tiny_nnunet import CASES, Home, differences, log_of, same_start, start, steps
+from tiny_nnunet import CASES, PLAIN, RESIDUAL, Home, differences, log_of, same_start, start, steps
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
@@ -17,12 +17,14 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerShar
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModDrop import nnUNetTrainerModDrop
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION, nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 
 
 @pytest.mark.parametrize(
     ("trainer_class", "complete", "incomplete"),
     [
         (nnUNetTrainerPASSION, "uniform", "full"),
+        (nnUNetTrainerPMR, "uniform", "full"),
         (nnUNetTrainermmFormer, "uniform", "full"),
         (nnUNetTrainerModDrop, "submask", "submask"),
     ],
@@ -133,3 +135,30 @@ def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
     assert (folder / "mmkd_progress.png").is_file() and "relative preference/t1" in log_of(trainer)
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)["mmkd"]["method"]
     assert torch.equal(saved["beta"], trainer.method.beta)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "labels", "configuration", "identifier", "atoms"),
+    [
+        (2, "regions", "2d", PLAIN, {0, 1, 3}),
+        (3, "regions_ignore", "3d_fullres", RESIDUAL, {0, 1, 3}),
+        (5, "classes_ignore", "2d", RESIDUAL, {0, 1, 2}),
+    ],
+)
+def test_pmr_has_prototypes_of_every_class_that_there_is(
+    home: Home, modalities: int, labels: str, configuration: str, identifier: str, atoms: set[int]
+) -> None:
+    trainer = start(
+        home.trainer(nnUNetTrainerPMR, home.dataset(modalities, labels), configuration, identifier=identifier)
+    )
+    parts: dict[str, Any] = {}
+    step = trainer.method.step
+    trainer.method.step = lambda *args: parts.update((result := step(*args))["parts"]) or result
+    trainer.sampler = lambda present: present
+    losses = steps(trainer, [next(trainer.dataloader_train) for _ in range(3)])
+    assert torch.isfinite(torch.tensor(losses)).all()
+    assert parts["prototypes"] > 0 > parts["entropy"]
+    trainer.method.end_epoch(trainer.bare_network, 0)
+    seen = {int(atom) for atom in torch.nonzero(trainer.method.known.any(0))}
+    assert {0} < seen <= atoms  # background and others, nothing that is ignored or cannot be
+    assert (trainer.method.centres[trainer.method.known].abs().sum(1) > 0).all()

@@ -1,4 +1,4 @@
-"""PASSION in two gloo processes: the network and the gradient weights stay equal, and both ranks have a say."""
+"""PASSION and PMR in two gloo processes: network and what is learned of modalities stay equal, both have a say."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ import torch
 from tiny_nnunet import differences
 
 
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what each of two processes learned from batches of its own."""
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(passion_gloo_workers.work, (2, str(folder / "store"), True, str(folder)), nprocs=2)
+    return folder
+
+
 @pytest.mark.slow
-def test_ranks_agree_on_the_preference(tmp_path: Path) -> None:
-    arguments = (2, str(tmp_path / "store"), True, str(tmp_path))
-    torch.multiprocessing.spawn(passion_gloo_workers.work, arguments, nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+def test_ranks_agree_on_the_preference(ranks: Path, one_thread: None) -> None:
+    first, second = (torch.load(ranks / f"{rank}.pt") for rank in (0, 1))
     assert differences(first, second) == []
     alone = passion_gloo_workers.train(0, 1)
     assert differences(alone["network"], first["network"]) != []
     assert differences(alone["method"]["preference"], first["method"]["preference"]) != []
+
+
+@pytest.mark.slow
+def test_ranks_agree_on_prototypes_and_ratios(ranks: Path, one_thread: None) -> None:
+    first, second = (torch.load(ranks / f"pmr_{rank}.pt") for rank in (0, 1))
+    assert differences(first, second) == []
+    alone = passion_gloo_workers.train_pmr(0, 1)
+    for part in ("centres", "ratio", "similarity"):
+        assert differences(alone["method"][part], first["method"][part]) != []
+    assert differences(alone["network"], first["network"]) != []

@@ -21,6 +21,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, 
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 
 DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
 
@@ -29,6 +30,7 @@ TERMS = {
     nnUNetTrainerLCKD: {"task", "distillation"},
     nnUNetTrainerLCKDSingleTeacher: {"task", "distillation"},
     nnUNetTrainerPASSION_SharedStreams: {"task", "pixel", "proto"},
+    nnUNetTrainerPMR: {"task", "uni-modal", "prototypes", "entropy"},
     nnUNetTrainerMSTKDNet: {
         "student", "teacher", "attention", "tokens", "logit_mse", "kl", "style", "adversarial",
     },

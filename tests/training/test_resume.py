@@ -19,6 +19,7 @@ from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
+from nnunetv2_mmkd.methods.pmr import PMRConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
@@ -26,6 +27,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermm
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.training.optimizer import OptimizerLaw
 
@@ -80,6 +82,10 @@ class PASSIONRun(SameBatches, nnUNetTrainerPASSION_SharedStreams):
     config = PASSIONConfig(gamma=1.0)
 
 
+class PMRRun(SameBatches, nnUNetTrainerPMR):
+    config = PMRConfig(early_share=0.8)  # ends in the resumed part
+
+
 class MMFormerRun(SameBatches, nnUNetTrainermmFormer):
     pass
 
@@ -103,6 +109,7 @@ RUNS = [
     MSTKDNetRun,
     MSTKDNetFrozenRun,
     PASSIONRun,
+    PMRRun,
     ControlRun,
     MMFormerRun,
     RFNetRun,
