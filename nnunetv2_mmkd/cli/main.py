@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "predict": "nnUNetv2_predict with its own flags, and --missing / --available",
     "evaluate": "all subsets of the modalities: scores, the papers' tables, pictures, performance card",
     "compare": "two methods of a table of results: differences, intervals, tests",
+    "sweep": "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables",
     "submit": "turn predictions into a challenge's submission files",
     "benchmark": "cost of a trainer against the stock trainer on the same plan",
     "avmnist": "MetaKD's table of Audiovision-MNIST, run anew beside the printed one",
