@@ -11,6 +11,7 @@ from torch import nn
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.networks.from_plans import early_fusion
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -46,6 +47,20 @@ class nnUNetTrainerSubsetKD(nnUNetTrainerMMKD):
         availability: str = "none",
     ) -> nn.Module:
         return early_fusion(configuration, modalities, heads, deep_supervision, availability)
+
+
+class nnUNetTrainerSubsetKD_MultiStream(nnUNetTrainerMultiStream):
+    """The same objective on streams: one encoder, in which each modality has its first convolution and norm parameters.
+
+    Missing modalities cost nothing, and there is no channel that could be mistaken for tissue.
+    """
+
+    subset_law = SubsetLaw("uniform", per="sample")
+    own_parts = True
+    config = SubsetKDConfig()
+
+    def build_method(self) -> SubsetKD:
+        return SubsetKD(self.config)
 
 
 __getattr__ = suffix_resolver(globals())

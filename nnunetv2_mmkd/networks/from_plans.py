@@ -17,6 +17,7 @@ from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
 FusionFactory = Callable[[Sequence[FusionPlace]], Fusion | PerScaleFusion]
@@ -85,6 +86,7 @@ def multi_stream(
     deep_supervision: bool,
     *,
     shared: bool = True,
+    own_parts: bool = False,
     fusion: FusionFactory = MeanFill,
     exclusive: bool = True,
 ) -> MultiStreamUNet:
@@ -96,18 +98,25 @@ def multi_stream(
         heads: K, ``label_manager.num_segmentation_heads``.
         deep_supervision: whether the decoder returns all scales.
         shared: one encoder for all modalities, or one for each.
+        own_parts: with a shared encoder, whether each modality has a first convolution and scales and shifts of the
+            norms of its own (:func:`~nnunetv2_mmkd.networks.tied.tied_encoders`): a shared encoder cannot know which
+            contrast it sees.
         fusion: makes the fusion from what it may know of the scales.
         exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
 
     Raises:
-        ValueError: fewer than two modalities.
+        ValueError: fewer than two modalities; parts of their own with encoders of their own.
         NotImplementedError: see :func:`planned_network`.
     """
     if len(modalities) < 2:
         raise ValueError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
+    if own_parts and not shared:
+        raise ValueError("separate encoders have all parts of their own: own_parts is for a shared one")
     planned: Any = planned_network(configuration, 1, heads, deep_supervision)
     encoders: list[Any] = [planned.encoder]
-    if not shared:
+    if own_parts:
+        encoders = tied_encoders(planned.encoder, len(modalities))
+    elif not shared:
         encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
     places = places_of(planned.encoder, configuration.patch_size, len(modalities), heads, exclusive)
     return MultiStreamUNet(encoders, fusion(places), planned.decoder, modalities)

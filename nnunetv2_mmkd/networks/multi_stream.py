@@ -25,7 +25,8 @@ class MultiStreamUNet(nn.Module):
     sample fused by itself, so a subset's result does not depend on what else was computed.
 
     Args:
-        encoders: one encoder for all modalities, or M of them; planned encoders with ``return_skips``.
+        encoders: one encoder for all modalities, or M of them; planned encoders with ``return_skips``. The M may share
+            parameters (:func:`~nnunetv2_mmkd.networks.tied.tied_encoders`).
         fusions: one fusion block per scale, largest scale first, or one :class:`Fusion` for all scales.
         decoder: the planned decoder (it may hold the first encoder as a child, as nnU-Net's does).
         modalities: names of the channels.

@@ -21,6 +21,7 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
 
     Attributes:
         shared_streams: one encoder for all modalities, or one for each.
+        own_parts: with one encoder, whether each modality has a first convolution and norm parameters of its own.
         fusion: makes the fusion from what it may know of the scales.
         recomputed_stages: encoder stages whose activations are recomputed in backward instead of stored. None: the
             two largest on CUDA, so that nnU-Net's memory target still holds with all modalities there, none on CPU.
@@ -28,6 +29,7 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
 
     compiles_whole_network = False  # gathering by mask breaks the graph; with nnUNet_compile its parts are compiled
     shared_streams: bool = True
+    own_parts: bool = False
     fusion: FusionFactory = MeanFill
     recomputed_stages: int | None = None
 
@@ -47,6 +49,7 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
             heads,
             deep_supervision,
             shared=cls.shared_streams,
+            own_parts=cls.own_parts,
             fusion=cls.fusion,
             exclusive=exclusive,
         )
