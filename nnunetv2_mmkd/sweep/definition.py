@@ -193,7 +193,7 @@ def _evaluation(table: _Table) -> EvaluationOptions:
         step_size=float(each.scalar("step_size", (int, float), default.step_size)),
         disable_tta=each.scalar("disable_tta", (bool,), False),
         test=each.scalar("test", (bool,), False),
-        processes=each.scalar("processes", (int,), default.processes, least=1),
+        processes=each.scalar("processes", (int,), default.processes, least=0),
     )
 
 

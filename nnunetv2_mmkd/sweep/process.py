@@ -74,7 +74,7 @@ class Running:
         command = [sys.executable, "-m", "nnunetv2_mmkd.cli.main", *task.arguments()]
         task.folder.mkdir(parents=True, exist_ok=True)
         self.log = log_of(task).open("ab")
-        self.log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(command[3:])}\n".encode())
+        self.log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} mmkd {shlex.join(command[3:])}\n".encode())
         self.log.flush()
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -86,7 +86,8 @@ class Running:
             start_new_session=True,  # so that it can be ended with its workers
             preexec_fn=before,
         )
-        note(task, state="running", process=self.process.pid, host=socket.gethostname())
+        facts = {"process": self.process.pid, "runner": os.getpid(), "host": socket.gethostname()}
+        note(task, state="running", **facts)
 
     def ended(self) -> bool:
         """Whether the process has ended; then :meth:`close` is due."""

@@ -62,7 +62,8 @@ def write_tables(
 def _seeds_note(table: pd.DataFrame) -> str:
     counts = table.groupby("method", sort=False)["seed"].nunique()
     if counts.nunique() == 1:
-        return f"values averaged over {counts.iloc[0]} training{'s' * (counts.iloc[0] > 1)}"
+        number = int(counts.iloc[0])
+        return f"values averaged over {number} training{'s' * (number > 1)} of each method"
     return "values averaged over trainings: " + ", ".join(f"{method} {count}" for method, count in counts.items())
 
 

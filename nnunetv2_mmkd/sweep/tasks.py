@@ -165,7 +165,8 @@ class Evaluation:
         what += ["--lesions", options.lesions] if options.lesions else []
         what += ["--et_threshold", str(options.et_threshold)] if options.et_threshold else []
         what += ["-step_size", str(options.step_size), *["--disable_tta"] * options.disable_tta]
-        return [*what, *["--test"] * options.test, "-np", str(options.processes), "-nps", str(options.processes)]
+        what += ["--test"] * options.test
+        return [*what, "-np", str(max(1, options.processes)), "-nps", str(options.processes)]
 
     def _record(self) -> dict[str, object]:
         stamps = {}
