@@ -115,7 +115,7 @@ def test_what_lies_within_the_wall_does_not_matter_to_myo(hearts: Hearts) -> Non
 
 def test_distances_are_in_millimetres(hearts: Hearts) -> None:
     """One voxel within the slices is 5 mm, though slices are 12 to 23 mm apart."""
-    hearts.predict(lambda values: np.roll(values, 1, axis=1), subsets=("lge",))
+    hearts.predict(lambda values: np.roll(values, 1, axis=0), subsets=("lge",))
     table = hearts.score(("lge",), metrics=("hausdorff",))
     found = table[table["region"].isin(list(ON_DISK))]["value"]
     assert found.to_numpy() == pytest.approx(160 / SIZE, abs=1e-3)
