@@ -29,10 +29,13 @@ class SubsetKDConfig:
             :data:`~nnunetv2_mmkd.networks.availability.WAYS`; multi-stream networks know by themselves.
         teacher: ``"ema"``, the moving average of the weights; ``"current"``, the weights as they are; ``"none"``.
         weight: lambda, of distillation when its ramp is over.
-        tau: temperature. 1: softer predictions move weight to voxels that both are sure of, where segmentation has
-            nothing to gain, and regions have no similar classes that would show then.
+        tau: temperature of ``"kl"``. 1: softer predictions move weight to voxels that both are sure of, where
+            segmentation has nothing to gain, and regions have no similar classes that would show then.
         ramp: the weight rises linearly between these shares of the training's iterations; before, no teacher runs.
-        distance: ``"kl"``, or ``"dice"``, the Dice semimetric of probabilities.
+        distance: ``"dice"``, the Dice semimetric of probabilities, or ``"kl"``. Where a subset cannot tell, say, edge
+            from core, divergence wants the share of the one that the teacher sees there, which is below one half more
+            often than not and blurs small regions away, and balanced by atoms it wants too much of what is small. The
+            semimetric decides as nnU-Net's Dice loss does (``tests/losses/test_balanced.py`` has the numbers).
         balance: of ``"kl"``: ``"atoms"``, mean over the voxels of each atom of the truth, then over atoms; or
             ``"voxels"``.
         confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; or ``"none"``, all.
@@ -46,7 +49,7 @@ class SubsetKDConfig:
     weight: float = 0.5
     tau: float = 1.0
     ramp: tuple[float, float] = (0.1, 0.4)
-    distance: str = "kl"
+    distance: str = "dice"
     balance: str = "atoms"
     confidence: str = "right"
     rebalance: bool = True
@@ -57,7 +60,7 @@ class SubsetKDConfig:
         check_way(self.availability)
         for name, allowed in (
             ("teacher", ("ema", "current", "none")),
-            ("distance", ("kl", "dice")),
+            ("distance", ("dice", "kl")),
             ("balance", ("atoms", "voxels")),
             ("confidence", ("right", "none")),
             ("deploy", ("ema", "student")),

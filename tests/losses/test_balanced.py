@@ -118,6 +118,56 @@ def test_the_dice_distance_by_hand_and_its_minimum() -> None:
     assert soft_dice_distance(hard, soft, atoms, exclusive=True).tolist() == pytest.approx([expected], rel=1e-4)
 
 
+def decided(certain: int, share: float, other: str, distance: str) -> float:
+    """The best probability where a student cannot tell: 100 voxels look alike, a share of them lies in the region.
+
+    Beside them it is sure of some voxels of the region, of 10,000 of background, and of 50 of a core. It minimises the
+    Dice loss and the cross entropy of the truth, plus half of a distance to a teacher that is nearly the truth.
+
+    Args:
+        certain: voxels of the region that the student is sure of.
+        share: of the voxels that look alike.
+        other: atom of the rest of them, ``"background"`` or ``"core"``.
+        distance: ``"none"``, ``"kl"`` or ``"dice"``.
+    """
+    inside = round(100 * share)
+    atoms = torch.tensor([[1] * inside + [0 if other == "background" else 2] * (100 - inside)])
+    atoms = torch.cat([atoms, torch.tensor([[1] * certain + [0] * 10_000 + [2] * 50])], 1)
+    truth = (atoms == 1).float()
+    sure = torch.where(atoms == 1, 3.5, -9.0)[:, None]
+    teacher = torch.cat([sure[..., :100].clamp_min(-3.5), sure[..., 100:]], 2)
+    losses = {}
+    for q in (step / 40 for step in range(1, 40)):
+        student = sure.clone()
+        student[..., :100] = logit(q)
+        p = student[:, 0].sigmoid()
+        loss = 1 - 2 * (p * truth).sum() / (p + truth).sum()
+        loss = loss + torch.nn.functional.binary_cross_entropy(p, truth)
+        if distance == "kl":
+            loss = loss + 0.5 * balanced_kl(teacher, student, atoms, 3, exclusive=False, tau=1.0)[0]
+        elif distance == "dice":
+            loss = loss + 0.5 * soft_dice_distance(teacher, student, atoms, exclusive=False)[0]
+        losses[q] = float(loss)
+    return min(losses, key=losses.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("certain", "share", "other", "truth_alone", "kl_says"),
+    [
+        (150, 0.4, "background", False, True),  # what is small is overdone
+        (30, 0.3, "background", False, True),
+        (150, 0.5, "core", True, False),  # what is small is blurred away
+        (0, 0.5, "core", True, True),
+        (150, 0.2, "core", False, False),
+    ],
+)
+def test_the_dice_distance_decides_as_the_truth_alone_does_where_a_student_cannot_tell(
+    certain: int, share: float, other: str, truth_alone: bool, kl_says: bool
+) -> None:
+    best = {distance: decided(certain, share, other, distance) > 0.5 for distance in ("none", "dice", "kl")}
+    assert best == {"none": truth_alone, "dice": truth_alone, "kl": kl_says}
+
+
 def test_a_small_region_is_heard() -> None:
     """Of 1000 voxels 10 are inside; the student misses them. Balance gives them half of the gradient's size."""
     atoms = torch.zeros(1, 1000, dtype=torch.long)

@@ -220,10 +220,10 @@ def test_switches() -> None:
     values = {}
     for name, config in {
         "default": AT_ONCE,
-        "voxels": replace(AT_ONCE, balance="voxels"),
         "all": replace(AT_ONCE, confidence="none"),
-        "dice": replace(AT_ONCE, distance="dice"),
-        "tau": replace(AT_ONCE, tau=4.0),
+        "kl": replace(AT_ONCE, distance="kl"),
+        "voxels": replace(AT_ONCE, distance="kl", balance="voxels"),
+        "tau": replace(AT_ONCE, distance="kl", tau=4.0),
         "current": replace(AT_ONCE, teacher="current"),
         "half": replace(AT_ONCE, weight=0.25),
     }.items():
@@ -275,7 +275,7 @@ def test_state() -> None:
     [
         ({"teacher": "emma"}, "teacher must be one of ema, current, none, not 'emma'"),
         ({"balance": "regions"}, "balance must be one of atoms, voxels"),
-        ({"distance": "mse"}, "distance must be one of kl, dice"),
+        ({"distance": "mse"}, "distance must be one of dice, kl"),
         ({"confidence": "high"}, "confidence must be one of right, none"),
         ({"deploy": "teacher"}, "deploy must be one of ema, student"),
         ({"availability": "plane"}, "choose from none, planes, norms"),

@@ -15,7 +15,10 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import nnUNetTrainerSubsetKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
 
 ALWAYS = {"ramp": (0.0, 0.0)}
 
@@ -40,7 +43,15 @@ class CurrentTeacher(nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(**ALWAYS, teacher="current", distance="dice", confidence="none", deploy="student")
 
 
+class Streams(nnUNetTrainerSubsetKD_MultiStream):
+    config = SubsetKDConfig(**ALWAYS)
+
+
 MATRIX = [
+    (Streams, 2, "regions", "2d", PLAIN),
+    (Streams, 4, "regions", "3d_fullres", PLAIN),
+    (Streams, 3, "classes", "2d", RESIDUAL),
+    (Streams, 3, "regions_ignore", "3d_fullres", RESIDUAL),
     (AtOnce, 2, "regions", "2d", PLAIN),
     (AtOnce, 4, "regions", "3d_fullres", RESIDUAL),
     (WithPlanes, 4, "regions", "3d_fullres", PLAIN),
@@ -66,7 +77,8 @@ def test_trains_validates_saves_and_is_predicted_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = home.dataset(modalities, labels)
-    found = type("nnUNetTrainerSubsetKD", (trainer_class,), {})  # the name that prediction looks for
+    name = "nnUNetTrainerSubsetKD_MultiStream" if trainer_class is Streams else "nnUNetTrainerSubsetKD"
+    found = type(name, (trainer_class,), {})  # the name that prediction looks for
     trainer = start(home.trainer(found, dataset, configuration, identifier=identifier))
     before = copy.deepcopy(trainer.network.state_dict())
     parts: dict[str, torch.Tensor] = {}
