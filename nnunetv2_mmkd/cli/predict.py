@@ -13,7 +13,8 @@ HELP = "nnUNetv2_predict with its own flags, and --missing / --available"
 DESCRIPTION = """\
 Predict with any subset of the modalities. Images are named CASE_XXXX + file ending as for nnUNetv2_predict, and any of
 them may be absent: cases may differ in what they have. The output folder's mmkd_report.json says per case what was
-used, what was missing, and why.
+used, what was missing, and why. With --models each case is predicted by the specialist for exactly what it has, else by
+the model for any subset; the report then says which one it was.
 """
 
 
@@ -30,12 +31,17 @@ def build_parser() -> argparse.ArgumentParser:
     ours = parser.add_argument_group("modalities")
     ours.add_argument("--missing", nargs="+", metavar="NAME", help="leave these modalities out of all cases (unread)")
     ours.add_argument("--available", nargs="+", metavar="NAME", help="use only these modalities")
-    model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m")
+    model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m, or --models")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
     model.add_argument("-tr", default="nnUNetTrainer", help="trainer class, e.g. nnUNetTrainerMetaKD")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
     model.add_argument("-m", metavar="MODEL_FOLDER", help="folder of the trained model, instead of -d, -tr, -p and -c")
+    model.add_argument(
+        "--models", nargs="+", metavar="FOLDER", default=[],
+        help="model folders: specialists of different subsets, and at most one model for any subset (which may also be "
+        "named by -d, -c and -tr or by -m); -f and -chk hold for all of them",
+    )  # fmt: skip
     model.add_argument("-f", nargs="+", default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)")
     model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
     host = parser.add_argument_group("as for nnUNetv2_predict")
@@ -67,18 +73,22 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if (args.m is None) == (args.d is None or args.c is None):
+    alone = args.models and args.m is None and args.d is None and args.c is None
+    if not alone and (args.m is None) == (args.d is None or args.c is None):
         parser.error("name the model either by -d and -c (with -tr and -p), or by its folder with -m")
+    if args.models and args.prev_stage_predictions:
+        parser.error("-prev_stage_predictions is for the models of cascades, which --models cannot choose from")
     try:
         folds = [fold if fold == "all" else int(fold) for fold in args.f]
     except ValueError:
         parser.error(f"-f takes numbers or 'all', not {' '.join(map(str, args.f))}")
     set_ext_trainer()
-    if args.m is None:
+    if args.m is None and not alone:
         require_variables(["nnUNet_results"])
 
     from nnunetv2_mmkd.inference.model_folder import model_folder
     from nnunetv2_mmkd.inference.run import Settings, predict_folder
+    from nnunetv2_mmkd.inference.several_models import predict_with_models
 
     settings = Settings(
         folds=folds,
@@ -97,6 +107,10 @@ def main(argv: Sequence[str]) -> int:
         num_parts=args.num_parts,
         part_id=args.part_id,
     )
-    model = args.m or model_folder(args.d, args.tr, args.p, args.c)
-    predict_folder(model, args.i, args.o, settings, missing=args.missing, available=args.available)
+    general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
+    if args.models:
+        models = [*args.models, *([] if general is None else [general])]
+        predict_with_models(models, args.i, args.o, settings, missing=args.missing, available=args.available)
+        return 0
+    predict_folder(str(general), args.i, args.o, settings, missing=args.missing, available=args.available)
     return 0

@@ -30,7 +30,11 @@ def stack_arrays(images: Mapping[str, Any], modalities: Sequence[str]) -> np.nda
 
 
 def complete_array(
-    image: np.ndarray, properties: Mapping[str, Any], modalities: Sequence[str], excluded: Mapping[str, str]
+    image: np.ndarray,
+    properties: Mapping[str, Any],
+    modalities: Sequence[str],
+    excluded: Mapping[str, str],
+    required: Sequence[str] = (),
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Zero the missing channels of a case and note in its properties which are there.
 
@@ -39,12 +43,14 @@ def complete_array(
         properties: nnU-Net's, with ``spacing``; optionally ``mmkd_available``, list of bool.
         modalities: names of the channels.
         excluded: modalities left out of all cases.
+        required: modalities that must be there.
 
     Returns:
         The image (a copy if anything had to be zeroed) and the properties with ``mmkd_available``.
 
     Raises:
-        InputError: wrong number of channels, NaN or inf in a channel that is there, or no channel left.
+        InputError: wrong number of channels, NaN or inf in a channel that is there, or no channel left, or not one
+            that is required.
     """
     if image.ndim != 4 or image.shape[0] != len(modalities):
         raise InputError(
@@ -61,6 +67,12 @@ def complete_array(
         if there[channel] and not image[channel].any():
             log.warning("the image of %s is all zero; %s is taken as missing", name, name)
             there[channel] = False
+    lacking = [name for flag, name in zip(there, modalities, strict=True) if name in required and not flag]
+    if lacking:
+        raise InputError(
+            f"the image of {lacking[0]} is missing, and this model is a specialist for {' + '.join(required)}: use a "
+            "model for any subset"
+        )
     if not any(there):
         raise InputError(f"no modality would be left of {', '.join(modalities)}: at least one must be available")
     if not all(there):

@@ -86,6 +86,26 @@ def make_case(identifier: str, modalities: Sequence[str], files: Sequence[str | 
     return case.without({name: NO_FILE for name, file in zip(modalities, files, strict=True) if file is None})
 
 
+def require_modalities(cases: Iterable[Case], subset: Sequence[str]) -> None:
+    """Refuse cases that a specialist cannot predict.
+
+    Args:
+        cases: to be predicted.
+        subset: what the model needs; nothing: a model for any subset.
+
+    Raises:
+        InputError: a case lacks one of them.
+    """
+    for case in cases:
+        lacking = [name for name in subset if name in case.missing]
+        if lacking:
+            raise InputError(
+                f"case {case.identifier} has no {lacking[0]} ({case.missing[lacking[0]]}), and this model is a "
+                f"specialist for {' + '.join(subset)}. Predict the case with a model for any subset (-tr or -m; with "
+                "--models beside specialists), or take it out of the input"
+            )
+
+
 def cases_of_folder(folder: str, modalities: Sequence[str], file_ending: str) -> list[Case]:
     """The cases of a folder in nnU-Net's naming, ``CASE_XXXX`` + file ending, any subset of the channels per case.
 

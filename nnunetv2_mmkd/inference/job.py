@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Job:
         file_ending: of the segmentations.
         report_file: where the report goes, or None.
         expected: case -> what the model's performance card promises for what it has; for the report.
+        models: case -> what predicts it, where cases have models of their own (``model`` says nothing then); None:
+            ``model`` predicts all.
     """
 
     modalities: Sequence[str]
@@ -65,9 +67,25 @@ class Job:
     file_ending: str
     report_file: str | None = None
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    models: Mapping[str, Model] | None = None
     _partial: dict[str, str] = field(default_factory=dict)
     _before: list[tuple[int, int] | None] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
+
+    def only(self, model: Model) -> Job:
+        """The part of a job that has begun which one of several models predicts; its output goes where the job's does.
+
+        It is neither begun nor ended by itself.
+        """
+        models = self.models or {}
+        keep = [index for index, case in enumerate(self.cases) if models[case.identifier] == model]
+        return replace(
+            self,
+            cases=[self.cases[index] for index in keep],
+            lists=[self.lists[index] for index in keep],
+            outputs=None if self.outputs is None else [self.outputs[index] for index in keep],
+            previous=[self.previous[index] for index in keep],
+        )
 
     def begin(self) -> None:
         """Make the output folders and write the report of what is going to be done."""
@@ -119,7 +137,7 @@ class Job:
         try:
             with open(self.report_file, encoding="utf-8") as stream:
                 old = json.load(stream)
-            entries = {case: {"model": old["model"], **entry} for case, entry in old["cases"].items()}
+            entries = {case: {"model": old.get("model"), **entry} for case, entry in old["cases"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}
         again = {os.path.basename(output) for output in self.outputs or ()}
@@ -127,7 +145,7 @@ class Job:
         kept = {}
         for case, entry in entries.items():
             if case not in again and os.path.isfile(os.path.join(folder, case + self.file_ending)):
-                if entry["model"] == self.model.as_json():
+                if self.models is None and entry["model"] == self.model.as_json():
                     del entry["model"]
                 kept[case] = {**entry, "done": True}
         return kept
@@ -144,7 +162,14 @@ class Job:
                 "segmentation": os.path.basename(output) + self.file_ending,
                 "done": now is not None and now != before,
             }
+            if self.models is not None:
+                entries[os.path.basename(output)]["model"] = self.models[case.identifier].as_json()
             if case.identifier in self.expected:
                 entries[os.path.basename(output)]["expected"] = dict(self.expected[case.identifier])
-        content = {"model": self.model.as_json(), "modalities": list(self.modalities), "finished": finished}
-        write_json(Path(self.report_file), {**content, "cases": dict(sorted(entries.items()))})
+        cases = dict(sorted(entries.items()))
+        content: dict[str, Any] = {"model": self.model.as_json()}
+        if self.models is not None:
+            of_cases = [entry["model"] for entry in cases.values()]
+            content = {"models": [each for index, each in enumerate(of_cases) if each not in of_cases[:index]]}
+        content |= {"modalities": list(self.modalities), "finished": finished}
+        write_json(Path(self.report_file), {**content, "cases": cases})

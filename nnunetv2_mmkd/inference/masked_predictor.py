@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
-from nnunetv2_mmkd.inference.model_folder import Model, check_model, modalities_of
+from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of, subset_of
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
 from nnunetv2_mmkd.modalities import mask_of, parse_names
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
@@ -32,6 +32,8 @@ BY_USER = "excluded by the user"
 """Why a modality is missing: ``--missing`` or ``--available``."""
 BY_VARIABLE = f"excluded by {MISSING_VARIABLE}"
 """The same, through the environment variable."""
+NOT_TAKEN = "not a modality of this specialist"
+"""The same, because the model has no channel for it."""
 
 
 class MaskedPredictor(nnUNetPredictor):
@@ -39,6 +41,7 @@ class MaskedPredictor(nnUNetPredictor):
 
     Attributes:
         modalities: names of the model's M modalities, in channel order.
+        subset: of a specialist, the modalities that it takes and needs; empty for a model for any subset.
         model: what predicts, for reports.
 
     Args:
@@ -61,6 +64,7 @@ class MaskedPredictor(nnUNetPredictor):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.modalities: tuple[str, ...] = ()
+        self.subset: tuple[str, ...] = ()
         self.model = Model()
         self._current: Tensor | None = None
         self._sequence: Iterator[Tensor] | None = None
@@ -94,8 +98,7 @@ class MaskedPredictor(nnUNetPredictor):
                 f"{folder}: the class of its trainer was not found. This package's trainers are known; add the folder "
                 f"of a trainer of your own to nnUNet_extTrainer. nnU-Net says: {error}"
             ) from error
-        configuration = os.path.basename(os.path.abspath(folder)).rpartition("__")[2]
-        self.model = Model(os.path.abspath(folder), self.trainer_name, configuration, tuple(folds), checkpoint_name)
+        self.model = describe(folder, self.trainer_name, folds, checkpoint_name)
         self._adopt(folder)
 
     def manual_initialization(
@@ -118,6 +121,7 @@ class MaskedPredictor(nnUNetPredictor):
 
     def _adopt(self, name: str) -> None:
         self.modalities = modalities_of(self.plans_manager.plans, self.dataset_json, name)
+        self.subset = subset_of(self.plans_manager.plans)
         self.plans_manager = CompletingPlans(self.plans_manager.plans, self.dataset_json["file_ending"])
         self.excluded()  # unknown names are refused now, not at the first case
 
@@ -142,13 +146,22 @@ class MaskedPredictor(nnUNetPredictor):
         """The modalities that are left out of all cases, and why.
 
         Raises:
-            InputError: an unknown name, or nothing would be left.
+            InputError: an unknown name, nothing would be left, or less than a specialist needs.
         """
         missing, reason = self._missing, BY_USER
         if missing is None and self._available is None:
             missing, reason = parse_names(os.environ.get(MISSING_VARIABLE, "")), BY_VARIABLE
         mask = mask_of(self.modalities, available=self._available, missing=missing)
-        return {name: reason for name, used in zip(self.modalities, mask.tolist(), strict=True) if not used}
+        reasons = {name: reason for name, used in zip(self.modalities, mask.tolist(), strict=True) if not used}
+        lost = [name for name in self.subset if name in reasons]
+        if lost:
+            raise InputError(
+                f"{lost[0]} is {reasons[lost[0]]}, and this model is a specialist for {' + '.join(self.subset)}: use a "
+                "model for any subset"
+            )
+        if self.subset:
+            reasons |= {name: NOT_TAKEN for name in self.modalities if name not in {*self.subset, *reasons}}
+        return reasons
 
     # ---- arrays and iterators
 
@@ -165,7 +178,7 @@ class MaskedPredictor(nnUNetPredictor):
         Missing are the channels that ``image_properties["mmkd_available"]`` (list of bool) says, that the selection
         excludes, or that are all zero. What stands in them does not matter.
         """
-        image, properties = complete_array(input_image, image_properties, self.modalities, self.excluded())
+        image, properties = complete_array(input_image, image_properties, self.modalities, self.excluded(), self.subset)
         self._current = torch.tensor(properties[AVAILABLE_KEY])
         try:
             return super().predict_single_npy_array(
@@ -187,7 +200,10 @@ class MaskedPredictor(nnUNetPredictor):
         properties = properties_or_list_of_properties
         properties = properties if isinstance(properties, list) else [properties]
         excluded = self.excluded()
-        pairs = [complete_array(*pair, self.modalities, excluded) for pair in zip(images, properties, strict=True)]
+        pairs = [
+            complete_array(*pair, self.modalities, excluded, self.subset)
+            for pair in zip(images, properties, strict=True)
+        ]
         return super().get_data_iterator_from_raw_npy_data(
             [image for image, _ in pairs], segs_from_prev_stage_or_list_of_segs_from_prev_stage,
             [props for _, props in pairs], truncated_ofname, num_processes,

@@ -37,6 +37,12 @@ class Model:
         return {**asdict(self), "folds": list(self.folds)}
 
 
+def describe(folder: str, trainer: str, folds: Sequence[int | str], checkpoint: str) -> Model:
+    """What a model folder predicts with; nnU-Net's name of the folder says the configuration."""
+    absolute = os.path.abspath(folder)
+    return Model(absolute, trainer, os.path.basename(absolute).rpartition("__")[2], tuple(folds), checkpoint)
+
+
 def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> str:
     """The folder in ``nnUNet_results`` of a model that is named as for ``nnUNetv2_predict``.
 
@@ -101,3 +107,8 @@ def modalities_of(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], mod
             f"{len(dataset_json['channel_names'])} channels; the folder has been mixed up"
         )
     return tuple(canonical(name) for name in names)
+
+
+def subset_of(plans: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modalities that a specialist takes, in channel order; empty for a model for any subset."""
+    return tuple(canonical(name) for name in plans.get("mmkd", {}).get("subset", ()))

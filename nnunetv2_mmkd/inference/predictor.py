@@ -14,7 +14,7 @@ from nnunetv2.configuration import default_num_processes
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import stack_arrays
-from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case
+from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case, require_modalities
 from nnunetv2_mmkd.inference.checks import check_case, check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
 from nnunetv2_mmkd.inference.job import Job, check_writable, report_name
@@ -35,7 +35,7 @@ class MMKDPredictor(MaskedPredictor):
 
     Which modalities are there is decided per case: an image that does not exist, that :meth:`select` excludes (or, if
     nothing is selected, the variable ``nnUNet_missing_modalities``) or that is all zero is missing. Excluded images
-    are not read: the result is that with the file absent.
+    are not read: the result is that with the file absent. A specialist reads the images of its subset, and needs them.
 
     Example::
 
@@ -127,6 +127,7 @@ class MMKDPredictor(MaskedPredictor):
             found = cases_of_folder(source, self.modalities, ending)
         else:
             found = cases_of_lists(source, self.modalities, ending)
+        require_modalities(found, self.subset)
         cases = [case.without(excluded) for case in found]
         by_entries = {tuple(case.entries(ending)): case for case in cases}
         lists, outputs, previous = super()._manage_input_and_output_lists(
@@ -143,6 +144,7 @@ class MMKDPredictor(MaskedPredictor):
             processes=processes,
             progress=self.allow_tqdm,
         )
+        require_modalities(chosen, self.subset)
         known = expectations(chosen, self.dataset_json, self.model)
         for line in lines(chosen, known):
             log.info("expected of %s", line)
@@ -215,8 +217,10 @@ class MMKDPredictor(MaskedPredictor):
             check_writable(os.path.dirname(output_file) or ".")
         files = [str(by_name[name]) if name in by_name else None for name in self.modalities]
         identifier = os.path.basename(next(file for file in files if file is not None))
-        case = make_case(identifier, self.modalities, files).without(self.excluded())
-        case = check_case(case, self.plans_manager, {})
+        case = make_case(identifier, self.modalities, files)
+        require_modalities([case], self.subset)
+        case = check_case(case.without(self.excluded()), self.plans_manager, {})
+        require_modalities([case], self.subset)
         reader = self.plans_manager.image_reader_writer_class()
         array, geometry = reader.read_images(case.entries(ending))
         segmentation = self.predict_single_npy_array(array, geometry)

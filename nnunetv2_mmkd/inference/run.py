@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -88,6 +89,33 @@ def orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def check_parts(settings: Settings) -> None:
+    """Refuse a part that does not exist.
+
+    Raises:
+        InputError: ``part_id`` is not below ``num_parts``.
+    """
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
+
+
+def predictor_arguments(settings: Settings) -> dict[str, Any]:
+    """The settings as ``nnUNetPredictor`` takes them.
+
+    Raises:
+        InputError: see :func:`pick_device`.
+    """
+    return {
+        "tile_step_size": settings.step_size,
+        "use_mirroring": settings.mirroring,
+        "perform_everything_on_device": settings.on_device,
+        "device": pick_device(settings.device),
+        "verbose": settings.verbose,
+        "verbose_preprocessing": settings.verbose,
+        "allow_tqdm": settings.progress,
+    }
+
+
 def predict_folder(
     model: str,
     source: str,
@@ -102,20 +130,8 @@ def predict_folder(
     Raises:
         InputError: anything wrong with model, input, output or selection.
     """
-    if not 0 <= settings.part_id < settings.num_parts:
-        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
-    device = pick_device(settings.device)
-    predictor = MMKDPredictor(
-        tile_step_size=settings.step_size,
-        use_mirroring=settings.mirroring,
-        perform_everything_on_device=settings.on_device,
-        device=device,
-        verbose=settings.verbose,
-        verbose_preprocessing=settings.verbose,
-        allow_tqdm=settings.progress,
-        missing=missing,
-        available=available,
-    )
+    check_parts(settings)
+    predictor = MMKDPredictor(**predictor_arguments(settings), missing=missing, available=available)
     predictor.initialize_from_trained_model_folder(model, tuple(settings.folds), settings.checkpoint)
     for name, reason in predictor.excluded().items():
         log.info("%s: %s", name, reason)

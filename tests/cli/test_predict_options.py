@@ -12,7 +12,7 @@ from nnunetv2.inference import predict_from_raw_data
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
-OURS = {"--missing", "--available", "-m"}
+OURS = {"--missing", "--available", "-m", "--models"}
 
 
 @pytest.fixture
@@ -59,7 +59,18 @@ def test_workers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (args.npp, args.nps) == (5, 3)
 
 
-@pytest.mark.parametrize("arguments", ["", "-d 1", "-d 1 -c 3d_fullres -m folder", "-m folder -f x"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "-d 1",
+        "-d 1 -c 3d_fullres -m folder",
+        "-m folder -f x",
+        "--models a b -d 1",
+        "--models a -m b -d 1 -c 2d",
+        "--models a -prev_stage_predictions b",
+    ],
+)
 def test_usage_errors(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["predict", "-i", "in", "-o", "out", *arguments.split()])

@@ -1,0 +1,134 @@
+"""Which of several models predicts a case: the specialist for exactly what it has, else the model for any subset."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.cases import Case
+from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of, subset_of
+from nnunetv2_mmkd.paths import set_ext_trainer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model that is not loaded.
+
+    Attributes:
+        folder: nnU-Net's model folder.
+        modalities: names of its M modalities, in channel order.
+        subset: what it is a specialist for; empty: it takes any subset.
+        plans: its ``plans.json``.
+        dataset_json: its ``dataset.json``.
+    """
+
+    folder: str
+    modalities: tuple[str, ...]
+    subset: tuple[str, ...]
+    plans: Mapping[str, Any]
+    dataset_json: Mapping[str, Any]
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words."""
+        return " + ".join(self.subset) or "any subset"
+
+
+def read_candidates(folders: Sequence[str], folds: Sequence[int | str], checkpoint: str) -> tuple[Candidate, ...]:
+    """Read the models' files and see that they can stand in for each other.
+
+    Args:
+        folders: at least one.
+        folds: of each of them.
+        checkpoint: of each of them.
+
+    Raises:
+        InputError: a file of a model is not there, a model is not one of ours, two are for the same subset, or they
+            disagree about channels, labels, regions or file ending.
+    """
+    found: list[Candidate] = []
+    for folder in folders:
+        check_model(folder, folds, checkpoint)
+        plans, dataset = (load_json(os.path.join(folder, name)) for name in ("plans.json", "dataset.json"))
+        found.append(Candidate(folder, modalities_of(plans, dataset, folder), subset_of(plans), plans, dataset))
+    first = found[0]
+    for index, each in enumerate(found):
+        for what, mine, theirs in _differences(first, each):
+            raise InputError(
+                f"{first.folder} and {each.folder} cannot predict side by side: the {what} of the one are {mine}, of "
+                f"the other {theirs}. Give models that were trained on the same channels and labels"
+            )
+        twin = next((other for other in found[:index] if other.subset == each.subset), None)
+        if twin is not None:
+            raise InputError(f"{twin.folder} and {each.folder} are both for {each.takes}: give one of them")
+    return tuple(found)
+
+
+def _differences(first: Candidate, other: Candidate) -> list[tuple[str, Any, Any]]:
+    def facts(each: Candidate) -> dict[str, Any]:
+        dataset = each.dataset_json
+        return {
+            "channels": list(each.modalities),
+            "labels": list(dataset["labels"].items()),  # in order: it says what comes before what in the regions
+            "regions": dataset.get("regions_class_order"),
+            "file endings": dataset["file_ending"],
+        }
+
+    mine, theirs = facts(first), facts(other)
+    return [(what, mine[what], theirs[what]) for what in mine if mine[what] != theirs[what]]
+
+
+def choose(cases: Sequence[Case], candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+    """The model of each case: that for exactly the modalities that it has, else that for any subset.
+
+    Returns:
+        Name of the case -> its model.
+
+    Raises:
+        InputError: a case has no model.
+    """
+    by_subset = {each.subset: each for each in candidates}
+    found = {case.identifier: by_subset.get(case.used, by_subset.get(())) for case in cases}
+    without = [case for case in cases if found[case.identifier] is None]
+    if without:
+        case, more = without[0], len(without) - 1
+        raise InputError(
+            f"case {case.identifier} has {' + '.join(case.used)}{f' ({more} more have no model, too)' * bool(more)}: "
+            f"none of the models is for exactly that (they are for {', '.join(each.takes for each in candidates)}). "
+            "Add a model for any subset to --models (or by -d, -c and -tr), or a specialist for it"
+        )
+    return {case: each for case, each in found.items() if each is not None}
+
+
+def check_loadable(candidate: Candidate, folds: Sequence[int | str], checkpoint: str) -> Model:
+    """See that a model's checkpoints can be read and its trainer is found, before another one begins to predict.
+
+    Raises:
+        InputError: one cannot be read, or the trainer's class is not found.
+    """
+    trainer = ""
+    for fold in folds:
+        file = os.path.join(candidate.folder, f"fold_{fold}", checkpoint)
+        try:
+            trainer = str(torch.load(file, map_location="cpu", weights_only=False, mmap=True)["trainer_name"])
+        except Exception as error:  # pickle, zip and torch raise whatever they like on a broken file
+            raise InputError(f"{file} cannot be read ({error}): copy it again, or train the fold again") from error
+    set_ext_trainer()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            recursive_find_trainer_class_by_name(trainer)
+    except RuntimeError as error:
+        raise InputError(
+            f"{candidate.folder}: the class of its trainer {trainer} was not found. This package's trainers are known; "
+            "add the folder of a trainer of your own to nnUNet_extTrainer"
+        ) from error
+    return describe(candidate.folder, trainer, folds, checkpoint)
