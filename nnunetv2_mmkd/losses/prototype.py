@@ -1,17 +1,24 @@
 """Semantic prototypes: how similar every voxel is to the mean feature of each class, in two networks.
 
-Everything is computed in float32, outside autocast.
+Everything is computed in float32, outside autocast, and for some voxels at a time: what full-size maps of prototypes'
+members, directions and similarities would hold is computed again in backward.
 
 Legend: B batch, C channels, K atoms (classes, or sets of voxels of equal region membership).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
+from torch.utils.checkpoint import checkpoint
 
 SMALL = 1e-5
+
+VOXELS = 2**18
+"""Of a sample, that are worked on at once: an eighth of a patch of 128 cubed."""
 
 
 def prototypes(features: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
@@ -30,10 +37,19 @@ def prototypes(features: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, T
     References:
         Shi et al., PASSION, Eq. (4).
     """
-    with torch.autocast(features.device.type, enabled=False):
-        members = one_hot(atoms.flatten(1) + 1, n_atoms + 1)[..., 1:].to(torch.float32)  # [B, N, K]
-        counts = members.sum(1)
-        sums = members.transpose(1, 2) @ features.float().flatten(2).transpose(1, 2)
+    return _prototypes(features.flatten(2).split(VOXELS, 2), atoms.flatten(1).split(VOXELS, 1), n_atoms)
+
+
+def _prototypes(features: Sequence[Tensor], atoms: Sequence[Tensor], n_atoms: int) -> tuple[Tensor, Tensor]:
+    """:func:`prototypes` of voxels in portions, ``[B, C, n]`` and ``[B, n]`` each."""
+
+    def portion(features: Tensor, atoms: Tensor) -> Tensor:
+        members = one_hot(atoms + 1, n_atoms + 1)[..., 1:].to(torch.float32).transpose(1, 2)  # [B, K, n]
+        return torch.cat([members @ features.float().transpose(1, 2), members.sum(2, keepdim=True)], 2)
+
+    with torch.autocast(features[0].device.type, enabled=False):
+        sums = _total(portion, features, atoms)  # [B, K, C + 1]
+        sums, counts = sums[..., :-1], sums[..., -1].detach()
         return sums / counts.clamp_min(1)[..., None], counts > 0
 
 
@@ -81,13 +97,29 @@ def semantic_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) 
     Deviations from the paper:
         Means over voxels and over the atoms of the sample, as in the released code, for the printed sums.
     """
+    voxels = atoms.flatten(1).split(VOXELS, 1)
+    wanted, found = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
+    with torch.no_grad():
+        to_teacher, there = _prototypes(wanted, voxels, n_atoms)
+    to_student = _prototypes(found, voxels, n_atoms)[0]
+
+    def portion(wanted: Tensor, found: Tensor, atoms: Tensor) -> Tensor:
+        counts = there[:, :, None] & (atoms >= 0)[:, None]
+        difference = torch.where(counts, similarities(found, to_student) - similarities(wanted, to_teacher), 0)
+        return torch.stack([difference.detach().abs().sum((1, 2)), difference.square().sum((1, 2))])
+
     with torch.autocast(student.device.type, enabled=False):
-        with torch.no_grad():
-            centres, there = prototypes(teacher, atoms, n_atoms)
-            wanted = similarities(teacher, centres)
-        found = similarities(student, prototypes(student, atoms, n_atoms)[0])
-        counts = there[:, :, None] & (atoms.flatten(1) >= 0)[:, None]
-        number = counts.sum((1, 2)).clamp_min(1)
-        difference = torch.where(counts, found - wanted, 0)
-        distance = difference.detach().abs().sum((1, 2)) / number  # Eq. (7)
-        return distance, difference.square().sum((1, 2)) / number  # Eq. (8)
+        distance, loss = _total(portion, wanted, found, voxels)
+        number = (there.sum(1) * (atoms.flatten(1) >= 0).sum(1)).clamp_min(1)
+        return distance.detach() / number, loss / number  # Eqs. (7), (8)
+
+
+def _total(function: Callable[..., Tensor], *portions: Sequence[Tensor]) -> Tensor:
+    """Sum of a function over portions of voxels; of its activations nothing is stored."""
+    terms = []
+    for portion in zip(*portions, strict=True):
+        if torch.is_grad_enabled():
+            terms.append(checkpoint(function, *portion, use_reentrant=False, preserve_rng_state=False))
+        else:
+            terms.append(function(*portion))
+    return torch.stack(terms).sum(0)

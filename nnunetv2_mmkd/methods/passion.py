@@ -92,7 +92,9 @@ class PASSION(Method):
     The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``decode_with_features``.
 
     Attributes:
-        recomputes: of the modalities alone; a decoder's forward pass more for each.
+        recomputes: of the modalities alone, one sample at a time; a decoder's forward pass more for each. The teacher
+            then is a pass of its own without gradient, before them, so that what the fused decoder holds for backward
+            is free by the time that a student is recomputed.
 
     References:
         Shi et al., PASSION: Towards Effective Incomplete Multi-Modal Medical Image Segmentation with Imbalanced
@@ -145,11 +147,17 @@ class PASSION(Method):
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
+        students = None
+        if self.recomputing and self.config.learns:  # first, so that backward ends with them
+            with torch.no_grad():
+                outputs, features = network.decode_with_features(network.fuse(streams))
+            students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
         skips, maps = network.fuse_supervised(streams)
         outputs, features = network.decode_with_features(skips)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
-        teacher = [*_distilled(outputs), features]
-        pixel, proto, distance, regular = self._students(network, streams, teacher, batch, task_loss)
+        if students is None:
+            students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
+        pixel, proto, distance, regular = students
         available = batch.available.to(task.device)
         preference = relative_preference(distance, available)  # Eqs. (9), (10)
         self._sums = self._sums.to(task.device) + torch.stack([preference.sum(0), available.float().sum(0)])
@@ -188,22 +196,28 @@ class PASSION(Method):
         device = teacher[-1].device
         rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
         for modality in range(modalities):
-            samples = _with_company(batch.available, modality)
-            if not samples:
-                continue
+            for samples in self._chunks(_with_company(batch.available, modality)):
 
-            def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
-                return self._student(
-                    network, streams.alone(m, chosen), chosen, teacher, batch, (atoms, n_atoms), task_loss
-                )
+                def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
+                    return self._student(
+                        network, streams.alone(m, chosen), chosen, teacher, batch, (atoms, n_atoms), task_loss
+                    )
 
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                found = checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
-            for row, values in zip(rows, found, strict=True):
-                for sample, value in zip(samples, values, strict=True):
-                    row[sample * modalities + modality] = value
+                with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
+                    found = (
+                        checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
+                    )
+                for row, values in zip(rows, found, strict=True):
+                    for sample, value in zip(samples, values, strict=True):
+                        row[sample * modalities + modality] = value
         pixel, proto, distance, regular = (torch.stack(row).reshape(size, modalities) for row in rows)
         return pixel, proto, distance.detach(), regular
+
+    def _chunks(self, samples: list[int]) -> list[list[int]]:
+        """The samples that are decoded together: all, or one by one if their activations are recomputed."""
+        if self.recomputing:
+            return [[sample] for sample in samples]
+        return [samples] if samples else []
 
     def _student(
         self,
@@ -218,19 +232,21 @@ class PASSION(Method):
         """L_pixel, L_proto, D and L_reg of some samples with one modality alone, one value a sample."""
         config = self.config
         outputs, features = network.decode_with_features(network.fuse(alone))
-        valid = None if batch.valid is None else batch.valid[samples]
+        valid = None if batch.valid is None else _of(batch.valid, samples)
         pixel = features.new_zeros(len(samples), dtype=torch.float32)
         if config.pixel:
             for wanted, found in zip(teacher[:-1], _distilled(outputs), strict=True):  # Eq. (3)
                 pixel = pixel + softened_kl(
-                    wanted[samples],
+                    _of(wanted, samples),
                     found,
                     exclusive=self.supply.exclusive,
                     tau=config.tau,
                     valid=_resized(valid, found.shape[2:]),
                     of_student=not config.as_released,
                 )
-        distance, proto = semantic_gap(teacher[-1][samples], features, atoms[0][samples], atoms[1])  # Eqs. (4)-(8)
+        distance, proto = semantic_gap(
+            _of(teacher[-1], samples), features, _of(atoms[0], samples), atoms[1]
+        )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
         if config.regularisation or config.as_released:  # Eq. (2)
             regular = torch.stack(
@@ -295,6 +311,13 @@ def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target
 def _with_company(available: Tensor, modality: int) -> list[int]:
     """The samples that have a modality and another one."""
     return torch.nonzero(available[:, modality] & (available.sum(1) > 1)).flatten().tolist()
+
+
+def _of(maps: Tensor, samples: list[int]) -> Tensor:
+    """What belongs to some samples; of one or of all without a copy."""
+    if len(samples) == len(maps):
+        return maps
+    return maps[samples[0], None] if len(samples) == 1 else maps[samples]
 
 
 def _distilled(outputs: list[Tensor]) -> list[Tensor]:

@@ -6,7 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from nnunetv2_mmkd.benchmark.counters import LiveBytes
 from nnunetv2_mmkd.losses.prototype import prototypes, semantic_gap, similarities
 
 FEATURES = torch.tensor([[[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 2.0, 4.0]]])  # one sample, two channels, four voxels
@@ -74,3 +77,56 @@ def test_float32_outside_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         distance, loss = semantic_gap(FEATURES.bfloat16(), torch.rand(1, 2, 4).bfloat16(), ATOMS, 2)
     assert distance.dtype == loss.dtype == torch.float32
+
+
+def dense_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+    """Eqs. (4) to (8) for whole maps at once."""
+    maps = []
+    labels = atoms.flatten(1)
+    there = torch.stack([(labels == atom).any(1) for atom in range(n_atoms)], 1)
+    for features in (teacher, student):
+        z = features.flatten(2)
+        rows = []
+        for sample, values in enumerate(z):
+            for atom in range(n_atoms):
+                own = labels[sample] == atom
+                centre = values[:, own].mean(1) if own.any() else torch.zeros(len(values))
+                rows.append(torch.cosine_similarity(values, centre[:, None].expand_as(values), 0))
+        maps.append(torch.stack(rows).reshape(len(z), n_atoms, -1))
+    counts = (there[:, :, None] & (labels >= 0)[:, None]).float()
+    difference = (maps[1] - maps[0].detach()) * counts
+    number = counts.sum((1, 2))
+    return difference.abs().sum((1, 2)) / number, difference.square().sum((1, 2)) / number
+
+
+@pytest.mark.parametrize("voxels", [7, 64, 2**18])
+@pytest.mark.parametrize("outer", [False, True])
+def test_portions_of_voxels_change_nothing(monkeypatch: pytest.MonkeyPatch, voxels: int, outer: bool) -> None:
+    """Value and gradient are those of the whole maps, also where a method recomputes its student."""
+    monkeypatch.setattr("nnunetv2_mmkd.losses.prototype.VOXELS", voxels)
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (torch.randn(2, 5, 6, 7, 3, generator=generator, requires_grad=True) for _ in range(2))
+    atoms = torch.randint(-1, 4, (2, 6, 7, 3), generator=generator)
+    atoms[1][atoms[1] == 2] = 0  # the second sample lacks a class
+    arguments = (teacher, student, atoms, 5)
+    found = checkpoint(semantic_gap, *arguments, use_reentrant=False) if outer else semantic_gap(*arguments)
+    wanted = dense_gap(teacher, student, atoms, 5)
+    for ours, plain in zip(found, wanted, strict=True):
+        assert torch.allclose(ours, plain, rtol=1e-5)
+    weights = torch.tensor([1.0, 3.0])
+    (gradient,) = torch.autograd.grad((weights * found[1]).sum(), student)
+    (plain,) = torch.autograd.grad((weights * wanted[1]).sum(), student)
+    assert torch.allclose(gradient, plain, rtol=1e-4, atol=1e-8) and plain.abs().max() > 1e-5
+
+
+def test_no_map_of_full_size_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward nothing of the features' size; backward their gradient, and what it is put together from."""
+    monkeypatch.setattr("nnunetv2_mmkd.losses.prototype.VOXELS", 256)
+    teacher, student = torch.randn(1, 16, 2**14), torch.randn(1, 16, 2**14, requires_grad=True)
+    atoms = torch.randint(0, 4, (1, 2**14))
+    size = student.untyped_storage().nbytes()
+    with LiveBytes([teacher, student, atoms]) as live:
+        loss = semantic_gap(teacher, student, atoms, 8)[1].sum()
+        assert live.peak < 0.2 * size
+        loss.backward()
+        assert live.peak < 2.5 * size

@@ -182,6 +182,20 @@ def test_recomputing_the_students_changes_nothing() -> None:
         assert stored is recomputed is None or torch.allclose(stored, recomputed, atol=1e-7)
 
 
+def test_recomputed_students_are_decoded_one_by_one_before_what_is_trained() -> None:
+    """So backward is through with the fused decoder when it comes to them."""
+    method, network = prepared(PASSIONConfig()), tiny_network()
+    method.recomputes = True
+    calls: list[tuple[int, bool]] = []
+    decode = network.decode
+    network.decode = lambda s: calls.append((len(s[0]), torch.is_grad_enabled())) or decode(s)  # type: ignore[method-assign]
+    loss = method.step(network, a_batch(MIXED), task_loss)["loss"]
+    assert calls == [(3, False), *[(1, True)] * 5, (3, True)]  # the teacher, five students, the fused prediction
+    calls.clear()
+    loss.backward()
+    assert calls == [(1, True)] * 5
+
+
 def test_weights_move_by_the_epochs_preference() -> None:
     method, network = prepared(PASSIONConfig(gamma=1.0)), tiny_network()
     assert torch.equal(method.start, torch.tensor([2.0, 1.0, 4.0]))  # type: ignore[arg-type]
