@@ -5,6 +5,7 @@ Legend: B batch, M modalities, K heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,11 @@ class SubsetKD(Method):
     # -- a step ------------------------------------------------------------------------------------------------------
 
     @property
+    def warmup_until(self) -> int:
+        """The iteration from which on distillation has its full weight; 0 without."""
+        return math.ceil(self.config.ramp[1] * self.supply.iterations) if self.config.distils else 0
+
+    @property
     def weight(self) -> float:
         """lambda(t)."""
         config = self.config
@@ -182,7 +188,7 @@ class SubsetKD(Method):
         first, last = (share * self.supply.iterations for share in config.ramp)
         if self._iteration >= last:
             return config.weight
-        return config.weight * max(0.0, self._iteration - first) / (last - first)
+        return config.weight * max(0.0, (self._iteration - first) / max(1.0, last - first))
 
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Both terms on a batch; the teacher first, so that nothing of the student's waits for it."""

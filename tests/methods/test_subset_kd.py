@@ -209,7 +209,11 @@ def test_the_ramp_and_no_teacher_before_it() -> None:
         found.append(method.weight)
         method.step(network, a_batch(MIXED), task_loss)
     assert found == pytest.approx([0, 0, 0, 0.2, 0.4, 0.6, 0.8, 0.8])
-    assert len(calls) == 5
+    assert len(calls) == 5 and method.warmup_until == 6
+    steep, _ = prepared(SubsetKDConfig(weight=0.8, ramp=(0.2, 0.2)), iterations=10)
+    for iteration, expected in ((1, 0.0), (2, 0.8)):
+        steep.start_iteration(network, task_loss, iteration)
+        assert steep.weight == expected
     unknown, _ = prepared(SubsetKDConfig(weight=0.8), iterations=0)
     unknown.start_iteration(network, task_loss, 0)
     assert unknown.weight == 0.8
