@@ -19,7 +19,10 @@ from torch import nn
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import nnUNetTrainerSubsetKD
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
 
 
 class Halved(ModalityDropout):
@@ -70,6 +73,10 @@ class SubsetKDRun(nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(ramp=(0.2, 0.8), decay=0.5)  # rises over the stop
 
 
+class StreamsRun(nnUNetTrainerSubsetKD_MultiStream):
+    config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl")
+
+
 def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = start(home.trainer(SubsetKDRun))
     steps(trainer, [next(trainer.dataloader_train) for _ in range(3)])
@@ -97,9 +104,12 @@ def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch:
     assert differences(seen[0], trainer.network.state_dict()) != []
 
 
-def test_resumed_equals_uninterrupted(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trainer_class", [SubsetKDRun, StreamsRun])
+def test_resumed_equals_uninterrupted(
+    home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # slow
-    whole, resumed = whole_and_resumed(home, same_batches(home, SubsetKDRun), tmp_path, monkeypatch)
+    whole, resumed = whole_and_resumed(home, same_batches(home, trainer_class), tmp_path, monkeypatch)
     for part in ("network_weights", "optimizer_state", "mmkd", "logging", "_best_ema", "current_epoch"):
         assert differences(whole[part], resumed[part], part) == []
     own = whole["mmkd"]
