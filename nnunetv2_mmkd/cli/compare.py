@@ -27,6 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", metavar="CSV", help="also write the comparison here")
     parser.add_argument("--metric", default="dice", help="(default: %(default)s)")
     parser.add_argument("--regions", nargs="+", help="(default: all)")
+    parser.add_argument(
+        "--subsets", nargs="+", metavar="SUBSET", help="e.g. t1+t2, which a specialist has (default: all)"
+    )
     parser.add_argument("--unit", choices=("cases", "subsets"), default="cases", help="(default: %(default)s)")
     parser.add_argument(
         "--average_row", action="store_true", help="with --unit subsets: the average is one more pair, as in MetaKD"
@@ -50,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     settings = CompareSettings(
         metric=args.metric,
         regions=tuple(args.regions or ()),
+        subsets=tuple(args.subsets or ()),
         unit=args.unit,
         average_row=args.average_row,
         common_only=args.common,

@@ -82,6 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--reference", metavar="NAME", help="modality under the overlays, or an image file (default: the last modality)"
     )
+    report.add_argument(
+        "--specialists", metavar="NAME", help="in the tables all specialists are one method, a subset from each"
+    )
     report.add_argument("--no_card", action="store_true", help="leave the models' folders as they are")
     window = parser.add_argument_group("prediction")
     window.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
@@ -130,7 +133,9 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     settings = ScoreSettings(tuple(args.metrics), args.empty, args.tolerance, args.lesions, args.et_threshold)
     target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
-    report = Report(tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference)
+    report = Report(
+        tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference, args.specialists
+    )
     named = name_models(models, args.names)
     if set(named) & set(folders):
         raise InputError(f"{next(iter(set(named) & set(folders)))} names a model and a folder of predictions")

@@ -14,6 +14,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.score import read_columns, read_table, write_table
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, SubsetComparison, compare
+from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
+from nnunetv2_mmkd.names import canonical
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class CompareSettings:
         average_row: one more pair (``"subsets"`` only).
         common_only: leave out what only one method has, instead of refusing.
         confidence, resamples, seed: of the bootstrap.
+        subsets: names, aliases and any order accepted; empty: all.
     """
 
     metric: str = "dice"
@@ -37,6 +40,7 @@ class CompareSettings:
     confidence: float = 0.95
     resamples: int = 10_000
     seed: int = 0
+    subsets: tuple[str, ...] = ()
 
 
 def compare_tables(
@@ -68,6 +72,8 @@ def compare_tables(
     if settings.unit == "subsets" and patients is not None:
         raise InputError(f"{patients}: patients are drawn with --unit cases; the test over subsets knows no patients")
     table = pd.concat([read_table(file) for file in files], ignore_index=True)
+    if settings.subsets:
+        table = _with_subsets(table, settings.subsets)
     rows = _rows(table, files, first, second, settings.metric)
     about = metric_of(settings.metric)
     lower = not about.higher_is_better
@@ -131,6 +137,19 @@ def _rows(table: pd.DataFrame, files: Sequence[Path], first: str, second: str, m
             f"all means ({len(infinite)} such values in {read}); compare a table made with --empty legacy"
         )
     return rows
+
+
+def _with_subsets(table: pd.DataFrame, subsets: Sequence[str]) -> pd.DataFrame:
+    """The rows of some subsets."""
+
+    def parts(name: str) -> frozenset[str]:
+        return frozenset(canonical(part) for part in str(name).split(SEPARATOR))
+
+    there = {parts(name): str(name) for name in table["subset"].unique()}
+    unknown = [name for name in subsets if parts(name) not in there]
+    if unknown:
+        raise InputError(f"no results with the subset {unknown[0]!r}; there are {', '.join(there.values())}")
+    return table[table["subset"].isin([there[parts(name)] for name in subsets])]
 
 
 def _line(region: str, result: CaseComparison | SubsetComparison, factor: float) -> str:

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 def draw_figures(table: pd.DataFrame, metrics: Sequence[str], folder: Path, modalities: Sequence[str]) -> None:
     """Heat map, change against the full set, boxplots and contributions of the modalities, for each metric."""
     folder.mkdir(parents=True, exist_ok=True)
-    full = all_subset_names(modalities)[-1]
+    names = all_subset_names(modalities)
+    full = names[-1]
     for metric in metrics:
         rows = table[table["metric"] == metric]
         stem = metric.replace("@", "_")
@@ -35,10 +36,11 @@ def draw_figures(table: pd.DataFrame, metrics: Sequence[str], folder: Path, moda
         boxplots(table, modalities, folder / f"{stem}_boxplots.png", metric=metric)
         if rows["subset"].nunique() > len(modalities):
             boxplots(table, modalities, folder / f"{stem}_boxplots_by_count.png", metric=metric, by="count")
-        if full in set(rows["subset"]) and rows["subset"].nunique() > 1:
+        of_methods = [set(group["subset"]) for _, group in rows.groupby("method")]
+        if any(full in subsets and len(subsets) > 1 for subsets in of_methods):
             change_against_full(table, modalities, folder / f"{stem}_change.png", metric=metric)
         about = metric_of(metric)
-        if about.percent and about.higher_is_better and set(rows["subset"]) >= set(all_subset_names(modalities)):
+        if about.percent and about.higher_is_better and any(subsets >= set(names) for subsets in of_methods):
             modality_contributions(table, modalities, folder / f"{stem}_contributions.png", metric=metric)
 
 

@@ -70,12 +70,13 @@ def write_report(
         made = subset_table(table, metric, modalities, published=published, improvement_of=improvement_of, notes=notes)
         for ending, text in (("md", as_markdown(made)), ("tex", as_latex(made)), ("csv", as_csv(made))):
             write_text(text, output / "tables" / f"{metric.replace('@', '_')}.{ending}")
-    if complete(table, modalities):
+    whole = complete_methods(table, modalities)
+    if whole:
         rows = [
             {"method": found.method, "region": found.region, "metric": found.metric, "modality": name, "value": value}
             for metric in table_metrics(table)
             if metric_of(metric).percent and metric_of(metric).higher_is_better
-            for found in shapley_by_region(table, modalities, metric=metric)
+            for found in shapley_by_region(table[table["method"].isin(whole)], modalities, metric=metric)
             for name, value in found.values.items()
         ]
         write_table(pd.DataFrame(rows), output / "shapley.csv")
@@ -87,11 +88,15 @@ def table_metrics(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table["metric"].unique() if not str(name).startswith("n_")]
 
 
-def complete(table: pd.DataFrame, modalities: Sequence[str]) -> bool:
-    """Whether every method has all subsets, with a value somewhere."""
+def complete_methods(table: pd.DataFrame, modalities: Sequence[str]) -> list[str]:
+    """The methods that have all subsets, with a value somewhere; a specialist has one."""
     wanted = set(all_subset_names(modalities))
     defined = table.dropna(subset=["value"])
-    return all(set(rows["subset"]) >= wanted for _, rows in defined.groupby(["method", "region", "metric"]))
+    return [
+        str(method)
+        for method, rows in defined.groupby("method", sort=False)
+        if all(set(part["subset"]) >= wanted for _, part in rows.groupby(["region", "metric"]))
+    ]
 
 
 def write_text(text: str, file: Path) -> None:

@@ -64,6 +64,8 @@ class Report:
         card: write the performance card into the models' folders.
         overlay: cases to draw; empty: the one with the median of the mean Dice.
         reference: modality under the overlays, or a file (one that the models never got, say); None: the last one.
+        specialists: name under which all specialists are one method in results and tables, a subset from each; None:
+            each has a name of its own.
     """
 
     published: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Report:
     card: bool = True
     overlay: tuple[str, ...] = ()
     reference: str | None = None
+    specialists: str | None = None
 
 
 def name_models(folders: Sequence[str], names: Sequence[str] | None = None) -> dict[str, str]:
@@ -148,12 +151,14 @@ def evaluate(
         if each.labels != first.labels or modality_names(each.dataset_json) != modalities:
             raise InputError(f"{method} belongs to other labels or modalities than {next(iter(made))}: evaluate apart")
     check_scores(settings, first.dataset_json)
-    check_report(list(made), modalities, report.published, report.improvement_of)
+    together = _together(jobs, list(made), report.specialists)
+    methods = list(dict.fromkeys(together.get(method, method) for method in made))
+    check_report(methods, modalities, report.published, report.improvement_of)
     _check_overlays(first, target, report)
     for method, job in jobs.items():
         log.info("%s: %s", method, models[method])
         job.run()
-    table = score(
+    scored = score(
         [Predictions(method, each.folder, each.expected) for method, each in made.items()],
         first.labels,
         first.dataset_json,
@@ -162,6 +167,7 @@ def evaluate(
         processes=processes,
         progress=window.progress,
     )
+    table = scored.assign(method=scored["method"].replace(together))
     write_report(
         table,
         output,
@@ -173,8 +179,27 @@ def evaluate(
     _draw(output, table, made, target, report)
     if report.card and target.images is None and not target.test and METRIC in settings.metrics:
         for method, model in models.items():
-            _write_card(model, made[method], table[table["method"] == method], target, window, settings)
+            _write_card(model, made[method], scored[scored["method"] == method], target, window, settings)
     return table
+
+
+def _together(jobs: Mapping[str, SubsetJob], methods: Sequence[str], name: str | None) -> dict[str, str]:
+    """Specialist -> the name that all of them get; empty if each keeps its own.
+
+    Raises:
+        InputError: another method has the name, there is no specialist, or two are for one subset.
+    """
+    if name is None:
+        return {}
+    subsets = {method: job.predictor.subset for method, job in jobs.items() if job.predictor.subset}
+    if not subsets:
+        raise InputError(f"--specialists {name}: none of {', '.join(methods)} is a specialist")
+    if name in methods and name not in subsets:
+        raise InputError(f"--specialists {name}: another method has this name; choose another one")
+    doubled = [each for each in subsets.values() if list(subsets.values()).count(each) > 1]
+    if doubled:
+        raise InputError(f"--specialists {name}: two models are for {' + '.join(doubled[0])}; evaluate one of them")
+    return dict.fromkeys(subsets, name)
 
 
 def _draw(
@@ -185,7 +210,8 @@ def _draw(
     modalities = modality_names(first.dataset_json)
     cases = report.overlay or (median_case(table),)
     for case in cases:
-        subsets = shown_subsets(first.expected[case], modalities)
+        there = dict.fromkeys(name for each in made.values() for name in each.expected.get(case, ()))
+        subsets = shown_subsets(list(there), modalities)
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
             log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)

@@ -23,7 +23,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
-from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.inference.model_folder import subset_of
+from nnunetv2_mmkd.modalities import canonical, indices
 from nnunetv2_mmkd.paths import require_variables
 
 Preprocessed = tuple[Tensor, dict[str, Any]]
@@ -162,13 +163,21 @@ def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
     with open(summary, encoding="utf-8") as stream:
         entries = json.load(stream)["metric_per_case"]
     validated = {os.path.basename(entry["prediction_file"]).split(".", 1)[0] for entry in entries}
-    odd = sorted(validated.symmetric_difference({case.split(".", 1)[0] for case in cases}))
+    left_out = {case.split(".", 1)[0] for case in _left_out(model)}
+    odd = sorted(validated.symmetric_difference({case.split(".", 1)[0] for case in cases}) - left_out)
     if odd:
         raise InputError(
             f"{summary}: fold {fold} of this model was validated on other cases than splits_final.json now says "
             f"({odd[0]} is only in one of them), so cases of its training could be among those. Restore the splits, or "
             "evaluate a labelled folder with -i and -l"
         )
+
+
+def _left_out(model: str) -> set[str]:
+    """The cases that a specialist was not validated on because they lack a modality of its subset."""
+    subset = set(subset_of(load_json(os.path.join(model, "plans.json"))))
+    declared = load_json(os.path.join(model, "dataset.json")).get("missing_modalities", {})
+    return {case for case, names in declared.items() if subset & {canonical(name) for name in names}}
 
 
 def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> list[SubsetCase]:

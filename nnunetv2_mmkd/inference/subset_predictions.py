@@ -181,6 +181,9 @@ def prepare_all_subsets(
         settings: of the sliding window.
         overwrite: throw away what is in ``output`` from another model, checkpoint or window.
 
+    Returns:
+        The job; of a specialist with its own subset alone.
+
     Raises:
         InputError: anything wrong with model, cases or output.
     """
@@ -198,7 +201,7 @@ def prepare_all_subsets(
         allow_tqdm=False,
     )
     predictor.initialize_from_trained_model_folder(model, folds, checkpoint)
-    chosen = choose_subsets(subsets, predictor.modalities)
+    chosen = _of_model(choose_subsets(subsets, predictor.modalities), predictor)
     used = predictor.model.folds
     if images is None:
         listed = test_cases if test else validation_cases
@@ -223,6 +226,19 @@ def prepare_all_subsets(
     job = SubsetJob(predictor, by_fold, result, settings, overwrite, where)
     job.check()
     return job
+
+
+def _of_model(chosen: tuple[str, ...], predictor: AllSubsetsPredictor) -> tuple[str, ...]:
+    """The chosen subsets that a model takes: a specialist its own, any other model all."""
+    if not predictor.subset:
+        return chosen
+    own = subset_name(predictor.subset, predictor.modalities)
+    if own not in chosen:
+        raise InputError(
+            f"{predictor.model.folder} is a specialist for {own}, which --subsets leaves out: add it, or leave out the "
+            "model"
+        )
+    return (own,)
 
 
 def _predict(
