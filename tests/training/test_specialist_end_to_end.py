@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from chain import live
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_nnunet import Home, differences
 
 
@@ -33,3 +36,14 @@ def test_train_stop_continue_validate_predict_export(
     first = next(weights for name, weights in final["network_weights"].items() if weights.ndim > 1)
     assert first.shape[1] == len(subset)
     assert all(len(values) == 3 for key, values in final["logging"].items() if key.startswith("mmkd/"))
+    installed = tmp_path / "elsewhere" / dataset / fold.parent.name
+    files = [str(home.raw / dataset / "imagesTr" / f"case_3_{channel:04d}.nii.gz") for channel in range(modalities)]
+    before, after = (by_the_stock_predictor(folder, files) for folder in (fold.parent, installed))
+    assert np.array_equal(before, after)
+
+
+def by_the_stock_predictor(model: Path, files: list[str]) -> np.ndarray:
+    """Probabilities, by what ``nnUNetv2_predict`` runs."""
+    predictor = nnUNetPredictor(tile_step_size=1, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    return predictor.predict_from_files_sequential([files], None, save_probabilities=True)[0][1]
