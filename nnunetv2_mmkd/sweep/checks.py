@@ -90,7 +90,7 @@ def _check(sweep: Sweep, device: str) -> Checked:
         except InputError as error:
             raise InputError(f"trainers: {model.method} takes no endings ({error})") from error
     _check_evaluation(sweep, dataset_json, modalities, folder)
-    _check_compare(sweep, dataset_json)
+    _check_compare(sweep, dataset_json, modalities)
     return Checked(sweep, tuple(models), folder, modalities, tuple(unwritten), splits, data)
 
 
@@ -175,7 +175,7 @@ def _check_evaluation(sweep: Sweep, dataset_json: dict[str, Any], modalities: Se
         raise InputError(f"evaluation.test: {folder / 'mmkd_test_cases.json'} is not there; `mmkd splits` writes it")
 
 
-def _check_compare(sweep: Sweep, dataset_json: dict[str, Any]) -> None:
+def _check_compare(sweep: Sweep, dataset_json: dict[str, Any], modalities: Sequence[str]) -> None:
     for pair in sweep.compare.pairs:
         for name in pair:
             if name not in sweep.methods:
@@ -184,6 +184,14 @@ def _check_compare(sweep: Sweep, dataset_json: dict[str, Any]) -> None:
     for region in sweep.compare.regions:
         if region not in regions:
             raise InputError(f"compare.regions: there is no region {region!r}; there are {', '.join(regions)}")
+    try:
+        evaluated = choose_subsets(sweep.evaluation.subsets, modalities)
+        wanted = choose_subsets(sweep.compare.subsets, modalities)
+    except InputError as error:
+        raise InputError(f"compare.subsets: {error}") from error
+    for subset in wanted:
+        if subset not in evaluated:
+            raise InputError(f"compare.subsets: {subset} is not among evaluation.subsets {', '.join(evaluated)}")
     known = sweep.evaluation.metrics
     for metric in sweep.compare.metrics:
         if metric.partition("@")[0].removesuffix(POSTPROCESSED) not in known and "@" not in metric:

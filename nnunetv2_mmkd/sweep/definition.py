@@ -74,6 +74,7 @@ class CompareOptions:
         pairs: of methods; differences are first - second.
         metrics: empty: those of the evaluation.
         regions: empty: all.
+        subsets: as for the evaluation; empty: all (a specialist is compared on its own).
         patients: CSV with the columns case and patient.
         confidence, resamples: of the intervals.
     """
@@ -81,6 +82,7 @@ class CompareOptions:
     pairs: tuple[tuple[str, str], ...] = ()
     metrics: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
     patients: Path | None = None
     confidence: float = 0.95
     resamples: int = 10_000
@@ -218,6 +220,7 @@ def _compare(table: _Table, file: Path) -> CompareOptions:
         pairs=tuple(pairs),
         metrics=each.distinct("metrics", (str,), ()),
         regions=each.distinct("regions", (str,), ()),
+        subsets=each.distinct("subsets", (str,), ()),
         patients=None if patients is None else file.parent / patients,
         confidence=confidence,
         resamples=each.scalar("resamples", (int,), default.resamples, least=1),

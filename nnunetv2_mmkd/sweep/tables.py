@@ -15,6 +15,7 @@ from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.report import table_metrics, write_report, write_text
 from nnunetv2_mmkd.evaluation.score import read_columns, read_table, write_table
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
+from nnunetv2_mmkd.inference.subset_predictions import choose_subsets
 from nnunetv2_mmkd.sweep.definition import CompareOptions, Sweep
 from nnunetv2_mmkd.sweep.tasks import Evaluation
 
@@ -53,7 +54,8 @@ def write_tables(
     lines = [f"{output / 'seeds.md'}", "", text]
     problems: list[str] = []
     if sweep.compare.pairs:
-        compared, problems = _compared(sweep, table, output)
+        wanted = choose_subsets(sweep.compare.subsets or ("all",), modalities)
+        compared, problems = _compared(sweep, table[table["subset"].isin(wanted)], output)
         write_text(compared, output / "compare.md")
         lines += [f"{output / 'compare.md'}", "", compared]
     return lines, problems
@@ -98,6 +100,8 @@ def _compared(sweep: Sweep, table: pd.DataFrame, output: Path) -> tuple[str, lis
                     problems.append(f"{first + ending} - {second + ending}, {metric}: {error}")
     if rows:
         write_table(pd.DataFrame(rows), output / "compare.csv")
+    else:  # not one of an earlier call
+        (output / "compare.csv").unlink(missing_ok=True)
     level = f"{100 * options.confidence:g} %"
     lines = [
         f"| A - B | metric | region | A | B | difference | {level} interval: patients | patients and seeds "
@@ -119,8 +123,10 @@ def _pair(
     seeds = [set(table[table["method"] == name]["seed"]) for name in (first, second)]
     common = seeds[0] & seeds[1]
     both = table[table["method"].isin([first, second]) & table["seed"].isin(common)]
+    if not all(seeds):
+        raise InputError("one of them was not evaluated")
     if both.empty:
-        raise InputError("no seed of both was evaluated")
+        raise InputError("they were not evaluated with the same seed")
     settings = CompareSettings(metric, options.regions, confidence=options.confidence, resamples=options.resamples)
     work = output / "compare"
     source, target = work / "averaged.csv", work / f"{first}-{second}_{metric.replace('@', '_')}.csv"

@@ -90,6 +90,12 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         ("evaluation: {test: true}\n", REST, r"evaluation.test: .*mmkd_test_cases\.json is not there"),
         ("compare: {pairs: [[MetaKD, LCKD]]}\n", REST, "compare.pairs: LCKD is not among the trainers"),
         ("compare: {regions: [ET]}\n", REST, "compare.regions: there is no region 'ET'; there are whole, core"),
+        ("compare: {subsets: [t9]}\n", REST, "compare.subsets: unknown modality 't9'"),
+        (
+            "evaluation: {subsets: [singles]}\ncompare: {subsets: [t1+t2]}\n",
+            REST,
+            r"compare.subsets: t1\+t2 is not among evaluation.subsets t1, t1ce, t2",
+        ),
         ("compare: {metrics: [nsd]}\n", REST, "compare.metrics: 'nsd' is not among evaluation.metrics dice, hd95"),
         ("compare: {patients: none.csv}\n", REST, r"none\.csv"),
     ],
