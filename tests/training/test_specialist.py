@@ -108,6 +108,16 @@ def test_refused_when_it_meets_the_data_set(home: Home, tmp_path: Path, names: s
     assert not (tmp_path / "results").exists()  # no folder was made
 
 
+def test_the_command_says_what_the_data_set_has(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nnunetv2_mmkd.cli.main import main
+
+    arguments = [home.dataset(), "3d_fullres", "0", "-tr", "nnUNetTrainerSpecialist_t1_pd_1epochs", "-device", "cpu"]
+    assert main(["train", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "mmkd train: error: nnUNetTrainerSpecialist_t1_pd_1epochs: 'pd' is neither a modality" in error
+    assert not (tmp_path / "results").exists()
+
+
 def test_the_bare_class_is_refused(home: Home) -> None:
     with pytest.raises(InputError, match="a specialist's name says its modalities"):
         home.trainer(find("nnUNetTrainerSpecialist"))
