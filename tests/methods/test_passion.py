@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from fusion_networks import network as fusion_network
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
@@ -17,6 +20,7 @@ from nnunetv2_mmkd.methods.base import Batch, Supply
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.preference import relative_preference
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
 NAMES = ("t1", "t1ce", "flair")
@@ -194,6 +198,21 @@ def test_recomputed_students_are_decoded_one_by_one_before_what_is_trained() -> 
     calls.clear()
     loss.backward()
     assert calls == [(1, True)] * 5
+
+
+def test_a_recomputing_step_can_be_counted() -> None:
+    """FLOPs, on a fusion with modules of its own."""
+    torch.manual_seed(0)
+    method, network = prepared(), fusion_network(MMFormerFusion, heads=3)
+    method.recomputes = True
+    found = []
+    for counts in (False, True):
+        network.zero_grad(set_to_none=True)
+        with FlopCounterMode(display=False) if counts else nullcontext() as counter:
+            method.step(network, a_batch(MIXED), task_loss)["loss"].backward()
+        found.append([weight.grad for weight in network.parameters() if weight.grad is not None])
+    assert counter is not None and counter.get_total_flops() > 0
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(*found, strict=True))
 
 
 def test_weights_move_by_the_epochs_preference() -> None:
