@@ -64,7 +64,7 @@ trainers: [Goes, Stops]
 folds: [0]
 seeds: [0, 1]
 length: {{epochs: 2, iterations: 2}}
-evaluation: {{metrics: [dice], subsets: [full, t1], disable_tta: true, step_size: 1, processes: 0}}
+evaluation: {{metrics: [dice], subsets: [full], disable_tta: true, step_size: 1, processes: 0}}
 compare: {{pairs: [[Stops, Goes]], resamples: 50}}
 """
 
@@ -117,7 +117,7 @@ def test_one_fails_and_goes_on(
     monkeypatch.delenv("TEST_FAILS")
     kept = [*results.glob("*/*/fold_0/checkpoint_final.pth"), *out.glob("models/*/predictions/*/*/*.nii.gz")]
     stamps = {path: path.stat().st_mtime_ns for path in kept}
-    assert len(stamps) == 3 + 3 * 2 * 2  # models; models, subsets, cases
+    assert len(stamps) == 3 + 3 * 2  # models; models, cases
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == stamps
     assert [line.endswith(" --c") for line in log.read_text().splitlines() if line.startswith("# ")] == [False, True]
