@@ -41,11 +41,13 @@ class PASSIONConfig:
         lambda_1: weight of the pixel-wise term (§4.2).
         lambda_2: weight of the semantic one (§4.2).
         gamma: rate at which beta moves (§4.2), in a training of 300 epochs; in longer ones it is smaller.
+        relative: whether beta moves in units of its start, as in the released code; Eq. (13) moves beta itself, by the
+            smallest share where most is missing.
         regularisation: whether each modality alone also gets the task loss, L_reg of Eq. (2): the paper's baseline.
             Eq. (14) has self-distillation in its place.
         fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: the divergence of the student
             from the teacher the other way round, 1 / (1 - MR) on the semantic term, too, the task loss of each
-            modality alone kept, under delta and beta.
+            modality alone kept, under delta and beta, and beta ``relative``.
     """
 
     pixel: bool = True
@@ -56,6 +58,7 @@ class PASSIONConfig:
     lambda_1: float = 0.5
     lambda_2: float = 0.1
     gamma: float = 0.01
+    relative: bool = False
     regularisation: bool = False
     fidelity: str = "paper"
 
@@ -266,7 +269,8 @@ class PASSION(Method):
         self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
         self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
-            self.beta = updated_weights(self.beta, self.start, self.preference, self.rate)  # Eq. (13)
+            relative = self.config.relative or self.config.as_released
+            self.beta = updated_weights(self.beta, self.start, self.preference, self.rate, relative=relative)  # Eq. (13)
 
     def curve_names(self) -> tuple[str, ...]:
         """Loss parts; of each modality the distance to the teacher, the preference, and beta over its start."""

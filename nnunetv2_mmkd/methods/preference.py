@@ -65,16 +65,23 @@ def initial_weights(missing_rates: Sequence[float], modalities: Sequence[str]) -
     return 1 / (1 - torch.tensor(tuple(missing_rates)))
 
 
-def updated_weights(weights: Tensor, start: Tensor, preference: Tensor, rate: float) -> Tensor:
+def updated_weights(
+    weights: Tensor, start: Tensor, preference: Tensor, rate: float, *, relative: bool = False
+) -> Tensor:
     r"""Gradient weights for the next epoch.
 
     .. math:: \beta_{r+1}^m = \beta_r^m - \gamma \bar{RP}^m
+
+    So a modality that is missing four times in five, which starts at 5, moves by a fifth of the share by which one that
+    is always there moves. In the released code :math:`1 / (1 - MR)` is a constant factor beside a beta that starts at 1:
+    that is ``relative``, :math:`\beta_{r+1}^m = \beta_r^m - \gamma \beta_0^m \bar{RP}^m`.
 
     Args:
         weights: beta, ``[M]``.
         start: beta at the start, ``[M]``.
         preference: mean preference of the epoch, ``[M]`` (Eq. 12), NaN where no sample had the modality.
         rate: gamma, scaled to the number of epochs.
+        relative: whether beta moves in units of its start.
 
     References:
         Shi et al., PASSION, Eq. (13).
@@ -82,5 +89,5 @@ def updated_weights(weights: Tensor, start: Tensor, preference: Tensor, rate: fl
     Deviations from the paper:
         beta over its start stays between 0.1 and 4: left alone it falls below 0 in a training of 1000 epochs.
     """
-    moved = weights - rate * preference.nan_to_num(0.0)
+    moved = weights - rate * (start if relative else 1) * preference.nan_to_num(0.0)
     return torch.minimum(torch.maximum(moved, LEAST * start), MOST * start)

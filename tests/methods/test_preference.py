@@ -44,3 +44,11 @@ def test_weights_of_some_epochs_by_hand() -> None:
     assert torch.allclose(second, torch.tensor([1.93, 4.05]))
     far = updated_weights(second, start, torch.tensor([100.0, -1000.0]), 0.1)
     assert torch.allclose(far, torch.tensor([0.1 * 2, 4.0 * 4]))
+
+
+def test_weights_that_move_in_units_of_their_start() -> None:
+    start = torch.tensor([1.25, 5.0])
+    moved = updated_weights(start, start, torch.tensor([0.5, -0.5]), 0.1, relative=True)
+    torch.testing.assert_close(moved / start, torch.tensor([0.95, 1.05]))
+    moved = updated_weights(start, start, torch.tensor([0.5, -0.5]), 0.1)
+    torch.testing.assert_close(moved / start, torch.tensor([0.96, 1.01]))
