@@ -18,6 +18,8 @@ sys.path[:0] = [str(HERE), *sorted(str(folder) for folder in HERE.iterdir() if f
 """Helper modules lie beside the tests that use them; in import mode "importlib" pytest does not add their folders."""
 
 os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
