@@ -270,7 +270,9 @@ class PASSION(Method):
         self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
             relative = self.config.relative or self.config.as_released
-            self.beta = updated_weights(self.beta, self.start, self.preference, self.rate, relative=relative)  # Eq. (13)
+            self.beta = updated_weights(  # Eq. (13)
+                self.beta, self.start, self.preference, self.rate, relative=relative
+            )
 
     def curve_names(self) -> tuple[str, ...]:
         """Loss parts; of each modality the distance to the teacher, the preference, and beta over its start."""
