@@ -2,7 +2,15 @@
 
 Exchangeable modalities have one contrast and independent noise; each has an encoder of its own, all start with the same
 weights, on mmFormer's fusion. What they lack in training they lack for good. Two-dimensional, so that it takes minutes;
-the network and length of the training were chosen on seeds 1 and 2.
+the network and length of the training were chosen on seeds 1 to 4. On 11, 12 and 13, beta over its start, spread of the
+preferences in the last quarter, Dice of the rarest modality alone::
+
+    only watched       0.85 1.02 1.15  0.78 1.00 1.21  0.72 1.10 1.19   0.144 0.264 0.263   0.79 0.69 0.58
+    balanced, Eq. (13) 0.97 0.96 1.08  0.93 1.01 1.05  0.86 1.10 1.04   0.060 0.042 0.052   0.84 0.87 0.85
+    balanced, released 0.96 0.94 1.39  0.93 1.02 1.24  0.84 1.16 1.21   0.044 0.032 0.041   0.84 0.86 0.85
+    equal rates        1.03 0.96 1.00  1.04 0.97 0.99  0.93 1.05 1.01   0.024 0.025 0.038   0.88 0.88 0.88
+
+Once preferences are close to 0, the middle modality's place is left to chance.
 """
 
 from __future__ import annotations
@@ -167,6 +175,14 @@ def alone_dice(network: torch.nn.Module, modality: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_watched_preferences_end_ranked_as_the_missing_rates(one_thread: None, seed: int) -> None:
+    """Where nothing balances, what beta over its start would become."""
+    ratio = outcome(seed, UNEQUAL, WATCHED).ratio
+    assert ratio[0] < ratio[1] < ratio[2] and ratio[0] < 1 < ratio[2], ratio
+
+
+@pytest.mark.slow
 def test_whom_the_teacher_neglects_is_pushed_by_the_missing_rates(one_thread: None) -> None:
     """The rarest most in every training; all three in order in the mean, for single trainings hang on few cases."""
     moved = np.array([outcome(seed, UNEQUAL, BALANCED).moved for seed in SEEDS])
@@ -184,11 +200,10 @@ def test_beta_over_its_start_ends_ranked_as_the_missing_rates(one_thread: None) 
 
 @pytest.mark.slow
 def test_equal_rates_do_not_separate(one_thread: None) -> None:
-    """Averaged over seeds, what is left of chance is far smaller than what unequal rates do."""
-    equal, unequal = (
-        np.mean([outcome(seed, rates, BALANCED).moved for seed in SEEDS], 0) for rates in (EQUAL, UNEQUAL)
-    )
-    assert np.ptp(equal) < np.ptp(unequal) / 2, (equal, unequal)
+    """What chance leaves is smaller in every training, and far smaller in the mean."""
+    equal, unequal = (np.array([outcome(seed, rates, BALANCED).moved for seed in SEEDS]) for rates in (EQUAL, UNEQUAL))
+    assert (np.ptp(equal, 1) < np.ptp(unequal, 1)).all(), (equal, unequal)
+    assert np.ptp(equal.mean(0)) < np.ptp(unequal.mean(0)) / 5, (equal, unequal)
 
 
 @pytest.mark.slow
