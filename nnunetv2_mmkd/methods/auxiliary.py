@@ -63,7 +63,7 @@ class Auxiliary(Method):
         supervise scales of the fused prediction only, with 1/2, 1/4, ...) and its task loss (weighted cross entropy and
         Dice in the papers). Where the papers train on complete data they segment every modality, also those that
         the subset lacks; here a modality that is missing in a step does not exist. nnU-Net's batch Dice, where it is
-        planned, pools what all modalities have segmented.
+        planned, pools what all modalities of a rank have segmented.
     """
 
     recomputes = None
@@ -128,7 +128,7 @@ class Auxiliary(Method):
     def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss) -> Tensor:
         """Sum over the available modalities, mean over the batch (Eq. 2 of PASSION).
 
-        The task loss is called once for all: nnU-Net's may exchange sums between ranks, which have other modalities.
+        The task loss stays within the rank: ranks have not the same number of modalities to exchange sums of.
         """
         found: list[Any] = []
         for rows in self._chunks([modality for _, modality in streams.pairs]):
@@ -140,7 +140,8 @@ class Auxiliary(Method):
         several = isinstance(found[0], (list, tuple))
         outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
-        return task_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
+        own_loss = self.supply.local_loss or task_loss
+        return own_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
 
     def _chunks(self, modalities: Sequence[int]) -> list[list[int]]:
         """The pairs that D decodes together: those of a modality, or one by one if their activations are recomputed."""

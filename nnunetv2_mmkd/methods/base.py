@@ -107,6 +107,9 @@ class Supply:
             membership, background included; its bit r says whether the voxel is in region r), long
             ``[B, *spatial]``, -1 where voxels do not count; and how many classes there can be.
         broadcast: gives modules the weights of the first rank of a distributed run.
+        local_loss: the task loss without exchange between ranks: nnU-Net's batch Dice gathers sums of as many samples
+            on each rank, so what ranks have different numbers of (modalities alone) must stay within a rank. None: the
+            task loss exchanges nothing.
     """
 
     modalities: tuple[str, ...]
@@ -125,6 +128,7 @@ class Supply:
     epochs: int = 0
     missing_rates: Callable[[], tuple[float, ...]] | None = None
     atoms: Callable[[Any], tuple[Tensor, int]] | None = None
+    local_loss: TaskLoss | None = None
 
 
 class Method:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
@@ -133,15 +132,7 @@ class PASSION(Method):
 
         Raises:
             InputError: no training case has a modality.
-            NotImplementedError: the task loss of single modalities on several GPUs. It is taken sample by sample, and
-                nnU-Net's batch Dice waits for all ranks in each call, which have different numbers of samples.
         """
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        if several and (self.config.regularisation or self.config.as_released):
-            raise NotImplementedError(
-                "PASSION with regularisation=True or fidelity='code' takes the task loss sample by sample, for which "
-                "the ranks of a distributed training would wait for each other forever: train on one GPU"
-            )
         if self.beta is None:
             assert self.supply.missing_rates is not None
             self.start = initial_weights(self.supply.missing_rates(), self.supply.modalities)
@@ -251,10 +242,11 @@ class PASSION(Method):
             _of(teacher[-1], samples), features, _of(atoms[0], samples), atoms[1]
         )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
-        if config.regularisation or config.as_released:  # Eq. (2)
+        if config.regularisation or config.as_released:  # Eq. (2), by samples, of which ranks have not the same number
+            own_loss = self.supply.local_loss or task_loss
             regular = torch.stack(
                 [
-                    _task(task_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))
+                    _task(own_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))
                     for row, sample in enumerate(samples)
                 ]
             )

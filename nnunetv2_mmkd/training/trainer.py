@@ -80,6 +80,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
     optimizer_law: OptimizerLaw | None = None
     seed: int = 12345
     dataset_json: dict[str, Any]
+    is_ddp: bool
     suffix_epochs: int | None = None
     suffix_iterations: int | None = None
     suffix_table: str | None = None
@@ -212,6 +213,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
                 epochs=self.num_epochs,
                 missing_rates=lambda: tuple(self.realised_missing_rates[name] for name in self.modalities),
                 atoms=partial(atoms, label_manager=self.label_manager),
+                local_loss=self.local_loss(),
             )
         )
         for module in self.method.trainable():
@@ -228,6 +230,16 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         self.initial_lr, self.weight_decay = law.rate, law.weight_decay
         optimizer = law.build(self.network.parameters())
         return optimizer, PolyLRScheduler(optimizer, law.rate, self.num_epochs)
+
+    def local_loss(self) -> Any:
+        """nnU-Net's task loss without exchange between ranks."""
+        if not self.is_ddp:
+            return self.loss
+        self.is_ddp = False
+        try:
+            return self._build_loss()
+        finally:
+            self.is_ddp = True
 
     def make_network(self) -> nn.Module:
         """Another network from the same plans, on the device."""

@@ -239,16 +239,28 @@ def test_the_rate_is_scaled_to_long_trainings(epochs: int, rate: float) -> None:
 
 
 @pytest.mark.parametrize("config", [PASSIONConfig(regularisation=True), PASSIONConfig(fidelity="code")])
-def test_the_task_loss_of_single_modalities_needs_one_rank(
-    config: PASSIONConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = PASSION(config)
-    method.setup(Supply(NAMES, torch.device("cpu"), missing_rates=lambda: RATES, atoms=classes))
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(NotImplementedError, match="train on one GPU"):
-        method.begin()
-    prepared()  # without it several ranks are fine
+def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
+    """Of each sample by itself, by the loss that exchanges nothing between ranks, under its weight."""
+    method, network, batch = prepared(config), tiny_network(), a_batch(MIXED)
+    sizes: dict[str, list[int]] = {"all": [], "local": []}
+
+    def watched(name: str) -> Any:
+        return lambda outputs, target: sizes[name].append(len(outputs[0])) or task_loss(outputs, target)  # type: ignore[func-returns-value]
+
+    method.supply = replace(method.supply, local_loss=watched("local"))
+    found = method.step(network, batch, watched("all"))["parts"]["regularisation"]
+    assert sizes == {"all": [3], "local": [1] * 5}
+    with torch.no_grad():
+        streams = network.encode(batch.images, batch.available)
+        outputs, features = network.decode_with_features(network.fuse(streams))
+        distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
+        preference, total = relative_preference(distance, batch.available), 0.0
+        for sample, m in streams.pairs:
+            weight = [2.0, 1.0, 4.0][m] * float(preference[sample, m] < 0) if config.as_released else 1.0
+            if batch.available[sample].sum() > 1:
+                own = network.decode(network.fuse(streams.alone(m, [sample])))
+                total += weight * float(task_loss(own, [each[sample, None] for each in batch.target]))
+    assert float(found) == pytest.approx(total / 3, rel=1e-4)
 
 
 def test_state() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from backbone_gloo_workers import deep_batch, deep_loss
 from fusion_networks import network as fusion_network
 from gloo_workers import NAMES, SUBSETS, a_batch, tiny_network
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from nnunetv2_mmkd.methods.base import Supply
@@ -16,6 +20,9 @@ from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.training import gradients
+
+REGULARISED = [("paper", False), ("paper", True), ("code", False), ("code", True)]
+"""Fidelity, and whether the students are recomputed."""
 
 
 def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
@@ -48,12 +55,53 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
     return {"network": network.state_dict(), "method": method.state_dict()}
 
 
+COMPANY = ([[True, False, False], [False, True, False]], [[True, True, True], [False, True, True]])
+"""Of each rank: on the first no modality has company, so it has no student; the second has five."""
+
+
+def batch_dice_loss(exchanges: bool) -> nn.Module:
+    """nnU-Net's, with a Dice of the batch, of all ranks if asked for."""
+    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": exchanges}
+    return DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
+
+
+def train_regularised(rank: int, world: int, fidelity: str, recomputes: bool) -> dict[str, Any]:
+    """Two steps in which the modalities alone get nnU-Net's loss, where the fused one is over all ranks."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = tiny_network(True)
+    loss = batch_dice_loss(world > 1)
+    method = PASSION(PASSIONConfig(regularisation=True, fidelity=fidelity))
+    method.recomputes = recomputes
+    method.setup(
+        Supply(
+            NAMES,
+            torch.device("cpu"),
+            average=gradients.average,
+            missing_rates=lambda: (0.5, 0.0, 0.75),
+            atoms=lambda target: (target[:, 0], 2),
+            local_loss=batch_dice_loss(False),
+        )
+    )
+    method.begin()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    generator = torch.Generator().manual_seed(rank)
+    for step in range(2):
+        batch = a_batch(generator, COMPANY[(rank + step) % 2])
+        optimizer.zero_grad(set_to_none=True)
+        method.step(network, replace(batch, target=batch.target[:, None]), loss)["loss"].backward()
+        gradients.average_gradients(network.parameters())
+        optimizer.step()
+    method.end_epoch(network, 0)
+    return {"network": network.state_dict(), "method": method.state_dict()}
+
+
 def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
     """Two epochs of two steps of PMR; returns everything that was learned."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = fusion_network(MMFormerFusion)
-    method = PMR()
+    method, loss = PMR(), DeepSupervisionWrapper(batch_dice_loss(world > 1), (0.7, 0.3))
     method.setup(
         Supply(
             NAMES,
@@ -61,7 +109,8 @@ def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
             average=gradients.average,
             iterations=4,
             make_network=lambda: fusion_network(MMFormerFusion),
-            atoms=lambda target: (target[0], 2),
+            atoms=lambda target: (target[0][:, 0], 2),
+            local_loss=DeepSupervisionWrapper(batch_dice_loss(False), (0.7, 0.3)),
         )
     )
     weights = [*network.parameters(), *method.decoder.parameters()]
@@ -70,10 +119,12 @@ def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
     curves = []
     for epoch in range(2):
         for step in range(2):
-            method.start_iteration(network, deep_loss, 2 * epoch + step)
-            batch = deep_batch(generator, SUBSETS[rank if different else 0])
+            method.start_iteration(network, loss, 2 * epoch + step)
+            batch = a_batch(generator, COMPANY[rank if different else 0])
+            target = batch.target[:, None]
+            batch = replace(batch, target=[target, target[..., ::2, ::2]])
             optimizer.zero_grad(set_to_none=True)
-            method.step(network, batch, deep_loss)["loss"].backward()
+            method.step(network, batch, loss)["loss"].backward()
             gradients.fill_missing(weights)
             gradients.average_gradients(weights)
             optimizer.step()
@@ -84,9 +135,13 @@ def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
 
 def work(rank: int, world: int, store: str, different: bool, out: str) -> None:
     """One process."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    patience = timedelta(minutes=3)  # ranks that wait for each other end the test
+    dist.init_process_group("gloo", f"file://{store}", patience, world, rank)
     try:
         torch.save(train(rank, world, different), f"{out}/{rank}.pt")
+        for fidelity, recomputes in REGULARISED:
+            found = train_regularised(rank, world, fidelity, recomputes)
+            torch.save(found, f"{out}/{fidelity}_{recomputes}_{rank}.pt")
         torch.save(train_pmr(rank, world, different), f"{out}/pmr_{rank}.pt")
     finally:
         dist.destroy_process_group()

@@ -100,6 +100,18 @@ def test_every_backbone_distils(home: Home, name: str) -> None:
     assert set(parts) == {"task", "pixel", "proto"} and all(float(value) > 0 for value in parts.values())
 
 
+def test_the_local_loss_exchanges_nothing(home: Home) -> None:
+    trainer = home.trainer(nnUNetTrainerPASSION, home.dataset(3, "classes"), "2d")  # its plan has a batch Dice
+    assert trainer.local_loss() is trainer.loss
+    trainer.is_ddp = True
+    trainer.loss = trainer._build_loss()
+    for loss, exchanges in ((trainer.loss, True), (trainer.local_loss(), False)):
+        assert [module.ddp for module in loss.modules() if hasattr(module, "ddp")] == [exchanges]
+        assert [module.batch_dice for module in loss.modules() if hasattr(module, "ddp")] == [True]
+    assert trainer.is_ddp
+    trainer.is_ddp = False
+
+
 def test_a_modality_that_nobody_has_is_named_before_training(home: Home) -> None:
     trainer = home.trainer(Imbalanced, home.dataset(4, "regions"))
     file = table(trainer, {case: ["t1"] for case in CASES})
