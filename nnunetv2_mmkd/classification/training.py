@@ -158,7 +158,7 @@ class _Run:
     ) -> None:
         self.network, self.method, self.settings = network, method, settings
         self.training, self.device = training, device
-        self.sampler = SubsetSampler(settings.law, settings.seed)
+        self.sampler = SubsetSampler(settings.law, settings.seed, training.modalities)
         self.order = torch.Generator().manual_seed(settings.seed)
         self.weights = None if class_weights is None else class_weights.to(device, torch.float)
         self.epoch = self.iteration = 0
