@@ -144,7 +144,8 @@ def subset_table(
             names, parts = [*names, IMPROVEMENT], [*parts, np.array(gains)[:, None]]
         for name, values in _side_by_side({name: found[region] for name, found in beside.items()}).items():
             cells = values.reindex(order).to_numpy(float)
-            names, parts = [*names, name], [*parts, np.append(cells, cells.mean())[:, None]]
+            average = values[AVERAGE] if AVERAGE in values and len(order) == 2 ** len(modalities) - 1 else cells.mean()
+            names, parts = [*names, name], [*parts, np.append(cells, average)[:, None]]
         columns += [(region, name) for name in names]
         blocks.append(np.hstack(parts))
     cells = np.hstack(blocks)
@@ -155,6 +156,8 @@ def subset_table(
         )
     if published:
         described.append(f"{PRINTED}: numbers of the paper, of its own data and protocol, averaged over the rows here")
+        if any(AVERAGE in values for found in beside.values() for each in found.values() for values in each.values()):
+            described.append("where the paper prints nothing but an average over all subsets, that stands beside")
         described += [
             f"{name} prints no {about.title} of {', '.join(regions)} that could stand beside"
             for name, found in beside.items()
@@ -231,17 +234,21 @@ def _notes(rows: pd.DataFrame, about: Metric, cells: np.ndarray, count: int, mod
 
 
 def _printed(name: str, metric: str, region: str, modalities: Sequence[str]) -> dict[str, pd.Series]:
-    """Printed cells of a region: method -> values by subset (per cent or mm, as printed)."""
+    """Printed cells of a region: method -> values by subset (per cent or mm, as printed).
+
+    Averages are left out, unless nothing else is printed of a method: then its average stands alone.
+    """
     frame = load_published(name)
-    frame = frame[(frame["metric"] == metric) & (frame["region"] == region) & (frame["subset"] != AVERAGE)]
+    frame = frame[(frame["metric"] == metric) & (frame["region"] == region)]
     found: dict[str, pd.Series] = {}
     for (dataset, setting, method), cells in frame.groupby(["dataset", "setting", "method"], sort=False):
+        rows = cells[cells["subset"] != AVERAGE]
         try:
-            index = [subset_name(cell.split("+"), modalities) for cell in cells["subset"]]
+            index = [subset_name(cell.split("+"), modalities) for cell in rows["subset"]] or [AVERAGE]
         except InputError as error:
             raise InputError(f"printed table {name}: {error}") from error
         key = f"{method}, {dataset}" + (f", {setting}" if setting else "")
-        found[key] = pd.Series(cells["value"].to_numpy(float), index=index)
+        found[key] = pd.Series((cells if rows.empty else rows)["value"].to_numpy(float), index=index)
     return found
 
 

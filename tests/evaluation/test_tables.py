@@ -302,3 +302,16 @@ def test_refused_together() -> None:
         subset_table(pd.concat([SMALL, SMALL]), "dice", TWO)
     with pytest.raises(InputError, match="printed table metakd_table1"):
         subset_table(SMALL.replace({"MYO": "WT"}), "dice", TWO, published=("metakd_table1",))
+
+
+def test_a_printed_average_stands_alone_where_nothing_else_is_printed() -> None:
+    myops = ("bSSFP", "LGE", "T2")
+    frame = all_of(myops).assign(region=lambda each: each["region"].replace({"WT": "LV", "TC": "RV", "ET": "MYO"}))
+    table = subset_table(frame, "dice", myops, published=("passion_table1",))
+    assert column(table, "RV", "mmFormer+PASSION, MyoPS2020, IDT (s,m,l) = (0.3, 0.5, 0.7) [printed]") == pytest.approx(
+        [*[NAN] * 7, 60.97], nan_ok=True
+    )
+    assert len(table.columns) == 3 * (2 + 25)
+    assert any(note.startswith("where the paper prints nothing but an average") for note in table.notes)
+    fewer = subset_table(frame[frame["subset"] != "lge"], "dice", myops, published=("passion_table1",))
+    assert np.isnan(column(fewer, "LV", "mmFormer, MyoPS2020, PDT [printed]")).all()
