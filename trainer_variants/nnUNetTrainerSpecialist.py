@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, specialist_resolver
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, parse_name
+from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerSpecialist(nnUNetTrainerSubset):
     """nnU-Net as planned on the modalities that the name says: the ceiling for a model that takes any subset."""
 
 
-__getattr__ = specialist_resolver(globals())
+__getattr__ = suffix_resolver(globals(), parse_name)

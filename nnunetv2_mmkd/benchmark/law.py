@@ -7,31 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 from nnunetv2_mmkd.modalities import SubsetLaw, subset_probabilities
 
 
-def size_probabilities(law: SubsetLaw, n_modalities: int, modalities: Sequence[str] = ()) -> tuple[float, ...]:
+def size_probabilities(law: SubsetLaw, modalities: Sequence[str]) -> tuple[float, ...]:
     """Probabilities of a complete case keeping 1, 2, ..., M modalities.
 
     Args:
         law: the subset law.
-        n_modalities: M.
-        modalities: their names, for a law that names them.
+        modalities: M names.
     """
-    most = n_modalities
-    sizes = range(1, most + 1)
-    if law.name == "deployment":
-        masks, chances = subset_probabilities(law, modalities)
-        return tuple(float(chances[masks.sum(1) == size].sum()) for size in sizes)
-    if law.name == "full":
-        return tuple(float(size == most) for size in sizes)
-    if law.name in ("count_uniform", "count_uniform_incomplete"):
-        last = most - (law.name == "count_uniform_incomplete" and most > 1)
-        return tuple(1.0 / last if size <= last else 0.0 for size in sizes)
-    drop = law.p if law.name == "bernoulli" else 0.5  # uniform and submask: every non-empty subset alike
-    return tuple(comb(most, size) * (1 - drop) ** size * drop ** (most - size) / (1 - drop**most) for size in sizes)
+    masks, chances = subset_probabilities(law, modalities)
+    return tuple(float(chances[masks.sum(1) == size].sum()) for size in range(1, len(modalities) + 1))
 
 
 def expected(values: Sequence[float], probabilities: Sequence[float]) -> float:

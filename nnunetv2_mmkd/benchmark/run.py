@@ -80,7 +80,7 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
             counts[name] = count_trainer(found, plan, settings.recomputed_stages)
     laws = {name: law or found.subset_law for name, found in classes.items()}
     names = modality_names(plan.dataset_json)
-    chances = {name: size_probabilities(laws[name], plan.n_modalities, names) for name in classes}
+    chances = {name: size_probabilities(laws[name], names) for name in classes}
     times: dict[str, TrainerTimes] = {}
     if settings.steps > 0:
         sizes = [size + 1 for size in range(plan.n_modalities) if any(each[size] for each in chances.values())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,43 +29,18 @@ NAMED = 5
 """So many cases are named in a line."""
 
 
-def specialist_resolver(namespace: Mapping[str, Any]) -> Callable[[str], type]:
-    """A module ``__getattr__`` that makes classes for names with modalities and suffixes, in any order.
+def parse_name(text: str) -> dict[str, Any] | None:
+    """Class attributes that the ending of a specialist's name stands for; None if it is none.
 
-    A part that has the form of a length or a seed (``300epochs``, ``50iters``, ``seed1``) is one. All others,
-    small letters and digits, are names: of modalities, and at most one of a missing-rate table
-    (:func:`split_names`).
+    A part that has the form of a length or a seed (``300epochs``, ``50iters``, ``seed1``) is one. All others, small
+    letters and digits, are names: of modalities, and at most one of a missing-rate table (:func:`split_names`).
 
     Args:
-        namespace: the module's ``globals()``. Only specialists defined there are extended, not imported ones.
-
-    Returns:
-        a function that maps an attribute name to a class, or raises AttributeError.
+        text: parts in any order, an underscore before each: ``_t1_t2_300epochs``.
     """
-
-    def resolve(name: str) -> type:
-        own = [
-            key
-            for key, value in namespace.items()
-            if isinstance(value, type)
-            and issubclass(value, nnUNetTrainerSubset)
-            and value.__module__ == namespace["__name__"]
-            and name.startswith(f"{key}_")
-        ]
-        for base in sorted(own, key=len, reverse=True):
-            attributes = parse_name(name[len(base) + 1 :])
-            if attributes is not None:
-                return type(name, (namespace[base],), {"__module__": namespace["__name__"], **attributes})
-        raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
-
-    return resolve
-
-
-def parse_name(text: str) -> dict[str, Any] | None:
-    """Class attributes that the parts of a name stand for; None if one is neither a name nor a suffix, or is twice."""
     names: list[str] = []
     found: dict[str, Any] = {}
-    for part in text.split("_"):
+    for part in text.removeprefix("_").split("_"):
         attributes = parse_suffixes(f"_{part}")
         if attributes is None or attributes.keys() & found.keys():
             return None

@@ -21,11 +21,15 @@ SUFFIX = re.compile(
 ``seed`` and digits. A seed has at most nine digits and no zero in front."""
 
 
-def suffix_resolver(namespace: Mapping[str, Any]) -> Callable[[str], type]:
+def suffix_resolver(
+    namespace: Mapping[str, Any], parse: Callable[[str], dict[str, Any] | None] | None = None
+) -> Callable[[str], type]:
     """A module ``__getattr__`` that makes classes for names with suffixes.
 
     Args:
         namespace: the module's ``globals()``. Only trainers defined there are extended, not imported ones.
+        parse: what follows a class's name, from the underscore on -> attributes, or None if that is no ending;
+            :func:`parse_suffixes` if it is not given.
 
     Returns:
         a function that maps an attribute name to a class, or raises AttributeError.
@@ -38,7 +42,7 @@ def suffix_resolver(namespace: Mapping[str, Any]) -> Callable[[str], type]:
             if isinstance(value, type) and value.__module__ == namespace["__name__"] and name.startswith(f"{key}_")
         ]
         for base in sorted(own, key=len, reverse=True):
-            attributes = parse_suffixes(name[len(base) :])
+            attributes = (parse or parse_suffixes)(name[len(base) :])
             if attributes is not None and hasattr(namespace[base], "apply_suffixes"):
                 return type(name, (namespace[base],), {"__module__": namespace["__name__"], **attributes})
         raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")

@@ -24,6 +24,8 @@ from nnunetv2_mmkd.benchmark.workplace import (
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import SubsetLaw, all_subsets
 
+FOUR = ("t1", "t1ce", "t2", "flair")
+
 
 def tiny_plan(topology: str = "plain") -> Plan:
     """Three stages of 4, 8 and 16 features, patch 8^3, batch of one."""
@@ -41,13 +43,13 @@ def tiny_plan(topology: str = "plain") -> Plan:
 
 def test_probabilities_of_sizes() -> None:
     subsets = all_subsets(4).sum(1).tolist()
-    uniform = size_probabilities(SubsetLaw("uniform"), 4)
+    uniform = size_probabilities(SubsetLaw("uniform"), FOUR)
     assert uniform == pytest.approx([subsets.count(size) / 15 for size in range(1, 5)])
-    assert size_probabilities(SubsetLaw("bernoulli", p=0.5), 4) == pytest.approx(uniform)
-    assert size_probabilities(SubsetLaw("bernoulli", p=0.0), 3) == (0, 0, 1)
-    assert size_probabilities(SubsetLaw("full"), 3) == (0, 0, 1)
-    assert size_probabilities(SubsetLaw("count_uniform"), 4) == (0.25,) * 4
-    assert size_probabilities(SubsetLaw("count_uniform_incomplete"), 3) == (0.5, 0.5, 0)
+    assert size_probabilities(SubsetLaw("bernoulli", p=0.5), FOUR) == pytest.approx(uniform)
+    assert size_probabilities(SubsetLaw("bernoulli", p=0.0), FOUR[:3]) == pytest.approx((0, 0, 1))
+    assert size_probabilities(SubsetLaw("full"), FOUR[:3]) == pytest.approx((0, 0, 1))
+    assert size_probabilities(SubsetLaw("count_uniform"), FOUR) == pytest.approx((0.25,) * 4)
+    assert size_probabilities(SubsetLaw("count_uniform_incomplete"), FOUR[:3]) == pytest.approx((0.5, 0.5, 0))
     assert expected((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
 
 

@@ -19,4 +19,4 @@ def test_a_third_of_a_stock_step_for_the_teacher(topology: str) -> None:
 
 def test_sizes_under_a_deployment_law() -> None:
     law = SubsetLaw("deployment", missing={"t1ce": 0.3, "flair": 0.5})
-    assert size_probabilities(law, 4, ("t1", "t1ce", "t2", "flair")) == pytest.approx((0, 0.15, 0.5, 0.35))
+    assert size_probabilities(law, ("t1", "t1ce", "t2", "flair")) == pytest.approx((0, 0.15, 0.5, 0.35))
