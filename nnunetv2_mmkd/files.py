@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +15,46 @@ TEMPORARY = "tmp"
 """Ending of files that are being written; nnU-Net looks for ``.nii.gz`` and does not see them."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write under, renamed to ``path`` where the block ends well and removed otherwise.
+
+    The folder is made if it is not there. Processes that write the same file do not meet.
 
     Raises:
         InputError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{TEMPORARY}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, on the disk before it has its name.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_whole(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -38,4 +63,4 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_text(path, json.dumps(content, indent=2) + "\n")

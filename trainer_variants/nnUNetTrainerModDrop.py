@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.modalities import SubsetLaw
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
-class nnUNetTrainerModDrop(nnUNetTrainerMultiStream):
+class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
     """mmFormer's network and losses; of what a training case has a non-empty part is drawn uniformly, per sample.
 
     On complete cases this is nnUNetTrainermmFormer; on incomplete ones that drops nothing, and this goes on dropping.
     """
 
     subset_law = SubsetLaw("submask", per="sample")
-    shared_streams = False
+    incomplete_law = None
     fusion = MMFormerFusion
-    config = AuxiliaryConfig()
-
-    def build_method(self) -> Auxiliary:
-        return Auxiliary(self.config)
 
 
 __getattr__ = suffix_resolver(globals())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_text
 
 GIB = 2**30
 
@@ -155,18 +154,12 @@ class Report:
         return json.dumps(content, indent=2)
 
     def write(self, path: Path) -> None:
-        """Write JSON under a temporary name, then rename.
+        """Write JSON whole or not at all.
 
         Raises:
-            InputError: the folder cannot be written to.
+            InputError: it cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(self.to_json() + "\n")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written ({error}); choose another file with -o") from error
+        write_text(path, self.to_json() + "\n")
 
     def table(self) -> str:
         """A table for people."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+
+from nnunetv2_mmkd.files import replacing
 
 COLOURS = ListedColormap(["#00000000", "#56B4E9", "#E69F00", "#D55E00"])
 LEGEND = {"edema": "#56B4E9", "necrosis / non-enhancing": "#E69F00", "enhancing tumour": "#D55E00"}
@@ -72,12 +73,10 @@ def dice_table(truth: Path, predictions: Mapping[str, Path]) -> DiceTable:
 
 def write_csv(table: DiceTable, path: Path) -> None:
     """One row per prediction, case and region."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("prediction", "case", "region", "dice"))
         writer.writerows(table.rows)
-    os.replace(temporary, path)
 
 
 def draw(truth: Path, predictions: Mapping[str, Path], path: Path) -> None:
@@ -86,7 +85,7 @@ def draw(truth: Path, predictions: Mapping[str, Path], path: Path) -> None:
     Args:
         truth: raw data set.
         predictions: name -> folder.
-        path: PNG; written under a temporary name, then renamed.
+        path: PNG, written whole or not at all.
     """
     cases = sorted(file.name.removesuffix(".nii.gz") for file in (truth / "labelsTr").glob("*.nii.gz"))
     columns = ["T1ce", "FLAIR", "truth", *predictions]
@@ -109,9 +108,8 @@ def draw(truth: Path, predictions: Mapping[str, Path], path: Path) -> None:
         ax.set_title(title, fontsize=10)
     handles = [Patch(color=colour, label=name) for name, colour in LEGEND.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=130)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 def _read(file: Path) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import replacing
 
 KEY = "mmkd_performance"
 """Key of ``dataset.json``."""
@@ -102,7 +102,6 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
         InputError: it cannot be read or written.
     """
     file = Path(folder) / "dataset.json"
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -110,14 +109,12 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
         card = read_card(content)
         card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
         content[KEY] = dict(sorted(card.items()))
-        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-        shutil.copymode(file, temporary)
-        os.replace(temporary, file)
+        text = json.dumps(content, indent=4) + "\n"
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"the performance card cannot be written to {file}: {error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        shutil.copymode(file, temporary)
 
 
 def _joined(old: Any, new: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +12,12 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.drawn import draw_figures
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.score import write_table
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
-from nnunetv2_mmkd.evaluation.statistics import summarise
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names, parse_subset
+from nnunetv2_mmkd.evaluation.summary import summarise
+from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.evaluation.tables import as_csv, as_latex, as_markdown, subset_table
+from nnunetv2_mmkd.files import write_text
 
 RESULTS = "results.csv"
 """The long table, in the output folder."""
@@ -69,7 +69,7 @@ def write_report(
     for metric in table_metrics(table):
         made = subset_table(table, metric, modalities, published=published, improvement_of=improvement_of, notes=notes)
         for ending, text in (("md", as_markdown(made)), ("tex", as_latex(made)), ("csv", as_csv(made))):
-            write_text(text, output / "tables" / f"{metric.replace('@', '_')}.{ending}")
+            write_text(output / "tables" / f"{metric.replace('@', '_')}.{ending}", text)
     whole = complete_methods(table, modalities)
     if whole:
         rows = [
@@ -97,11 +97,3 @@ def complete_methods(table: pd.DataFrame, modalities: Sequence[str]) -> list[str
         for method, rows in defined.groupby("method", sort=False)
         if all(set(part["subset"]) >= wanted for _, part in rows.groupby(["region", "metric"]))
     ]
-
-
-def write_text(text: str, file: Path) -> None:
-    """Write a text file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)

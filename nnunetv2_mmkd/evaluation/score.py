@@ -6,7 +6,6 @@ interrupted goes on where it stopped, and a file that changed is scored anew.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -15,7 +14,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +31,8 @@ from nnunetv2_mmkd.evaluation.metrics.measure import LESION_METRICS, METRICS, me
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED, remove_small
 from nnunetv2_mmkd.evaluation.metrics.regions import region_masks
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
-from nnunetv2_mmkd.evaluation.statistics import COLUMNS
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS
+from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def _kept_rows(file: Path) -> dict[tuple[str, str], list[_Row]]:
     found: dict[tuple[str, str], list[_Row]] = {}
     try:
         for line, cells in read_columns(file, (*COLUMNS, _STAMP), "kept results") if file.is_file() else ():
-            row = (cells["region"], cells["metric"], _number(cells["value"], file, line))
+            row = (cells["region"], cells["metric"], number(cells["value"], file, line))
             found.setdefault((cells["subset"], cells[_STAMP]), []).append(row)
     except InputError:
         return {}
@@ -325,80 +324,3 @@ def _measured(
         values = measure(predicted[region], true[region], spacing, settings.metrics, settings.empty, settings.tolerance)
         for name, value in values.items():
             yield region, name + ending, float(value)
-
-
-def write_table(table: pd.DataFrame, file: Path) -> None:
-    """Write a CSV whole or not at all; floats with all their digits, NaN as nothing.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(temporary, index=False)
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def read_table(file: str | Path) -> pd.DataFrame:
-    """Read a long result table; columns that are not :data:`~nnunetv2_mmkd.evaluation.statistics.COLUMNS` are left out.
-
-    A value that is empty or ``nan`` is NaN, ``inf`` is infinity; all other columns are text, whatever they look like.
-
-    Raises:
-        InputError: it is not one.
-    """
-    rows = []
-    for line, cells in read_columns(file, COLUMNS, "results"):
-        rows.append([*(cells[name] for name in COLUMNS[:-1]), _number(cells["value"], file, line)])
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.assign(value=table["value"].astype(float))
-
-
-def _number(text: str, file: str | Path, line: int) -> float:
-    try:
-        return float(text) if text else math.nan
-    except ValueError:
-        raise InputError(f"{file}, line {line}: value {text!r} is not a number; leave it empty if undefined") from None
-
-
-def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tuple[int, dict[str, str]]]:
-    """Lines of a CSV with at least these columns: the line's number, and column -> text.
-
-    Args:
-        file: UTF-8; blank lines are passed over.
-        columns: that are read; all but ``value`` must hold something.
-        what: it is a table of, for the messages.
-
-    Raises:
-        InputError: unreadable, a column that is not there, a line with more or fewer cells, or an empty cell.
-    """
-    found = []
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            head = next(reader, [])
-            lacking = [name for name in columns if name not in head]
-            if lacking:
-                raise InputError(
-                    f"{file}: has no column {lacking[0]!r}; a table of {what} has {', '.join(columns)}, with commas "
-                    "between them"
-                )
-            for cells in filter(None, reader):
-                if len(cells) != len(head):
-                    raise InputError(f"{file}, line {reader.line_num}: {len(cells)} cells; expected {len(head)}")
-                row = dict(zip(head, cells, strict=True))
-                empty = [name for name in columns if not row[name] and name != "value"]
-                if empty:
-                    raise InputError(f"{file}, line {reader.line_num}: no {empty[0]}; fill it in")
-                found.append((reader.line_num, {name: row[name] for name in columns}))
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read as a table of {what} ({error})") from error
-    return found

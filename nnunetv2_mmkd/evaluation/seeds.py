@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.statistics import COLUMNS
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS
 
 _CHUNK = 500
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.statistics import subset_means
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, subset_name
+from nnunetv2_mmkd.evaluation.summary import subset_means
 from nnunetv2_mmkd.names import canonical
 
 
@@ -88,7 +88,7 @@ def shapley_by_region(
         method: only this method; ``None``: all of them.
 
     Raises:
-        InputError: as :func:`shapley_values` and :func:`~nnunetv2_mmkd.evaluation.statistics.subset_means`.
+        InputError: as :func:`shapley_values` and :func:`~nnunetv2_mmkd.evaluation.summary.subset_means`.
     """
     chosen = table[table["metric"] == metric]
     results = []

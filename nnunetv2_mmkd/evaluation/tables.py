@@ -18,8 +18,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.metrics.measure import Metric
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.statistics import improvement
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, parse_subset, row_order, subset_name
+from nnunetv2_mmkd.evaluation.summary import improvement
 from nnunetv2_mmkd.names import canonical
 
 THERE, ABSENT = "●", "○"

@@ -106,7 +106,7 @@ class Auxiliary(Method):
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
         warming = self._iteration < self.warmup_until
-        parts: dict[str, Tensor] = {}
+        parts = dict(self.further_parts(streams, batch))
         if self.config.uni_modal:  # first, so that backward ends with it: what the fused decoder holds is free by then
             parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
         if not warming or (self._has_maps and self.config.maps):
@@ -124,6 +124,10 @@ class Auxiliary(Method):
             "loss": torch.stack([value.float() for value in parts.values()]).sum(),
             "parts": {name: value.detach() for name, value in parts.items()},
         }
+
+    def further_parts(self, streams: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Weighted terms on the streams of a batch that another method adds."""
+        return {}
 
     def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss) -> Tensor:
         """Sum over the available modalities, mean over the batch (Eq. 2 of PASSION).

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.feature import pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import Averages, Batch, HeldOut, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import HeldOut, Supply, TaskLoss
 from nnunetv2_mmkd.methods.election import (
     Election,
     Winners,
@@ -22,6 +22,7 @@ from nnunetv2_mmkd.methods.election import (
     most_frequent_teacher,
     unique_teachers,
 )
+from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
 from nnunetv2_mmkd.names import indices
 
 
@@ -83,7 +84,7 @@ class LCKDConfig:
         return self.election_overlap or self.fidelity == "code"
 
 
-class LCKD(Method):
+class LCKD(StreamDistillation):
     r"""Task loss plus distillation from elected teachers to all available modalities.
 
     Training step, Eqs. (4) and (7):
@@ -114,12 +115,12 @@ class LCKD(Method):
 
     def __init__(self, config: LCKDConfig | None = None) -> None:
         self.config = config or LCKDConfig()
+        super().__init__(self.config.alpha)
         self.held_out = HeldOut("election", share=self.config.election_share, overlap=self.config.overlaps)
         self.winners: Winners = ()
         self.teachers: tuple[int, ...] = ()
         self.elections: list[Election] = []
         self._told = 0
-        self._averages = Averages()
 
     def setup(self, supply: Supply) -> None:
         """Appoint the initial teacher and fix the schedule of elections."""
@@ -179,21 +180,7 @@ class LCKD(Method):
 
     # -- Eqs. (3) to (7) ---------------------------------------------------------------------------------------------
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
-        """Task loss and distillation of a batch."""
-        streams = network.encode(batch.images, batch.available)  # Eq. (3)
-        task = task_loss(network.decode(network.fuse(streams)), batch.target)  # Eqs. (5), (6)
-        distillation, pairs = self._distillation(streams, batch.valid)
-        loss = task + self.config.alpha * distillation if self.config.alpha else task  # Eq. (7)
-        self._averages.add("loss/task", task)
-        self._averages.add("loss/distillation", self.config.alpha * distillation)
-        if pairs:
-            per_pair = distillation.detach() * len(batch.available) / pairs
-            self._averages.add("distillation per pair/mean", per_pair)
-        parts = {"task": task.detach(), "distillation": (self.config.alpha * distillation).detach()}
-        return {"loss": loss, "parts": parts}
-
-    def _distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+    def distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
         """Eq. (4), mean over the batch; and the number of (teacher, student) pairs in the batch."""
         terms, pairs = [], 0
         for sample, (modalities, features) in enumerate(streams.by_sample()):

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import Averages, Batch, HeldOut, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import HeldOut, Supply, TaskLoss
 from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
+from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 
 HALF_PRECISION_SCALE = 1024.0
@@ -80,7 +81,7 @@ class MetaKDConfig:
             raise ValueError("MetaKD: meta_interval and meta_steps must be at least 1")
 
 
-class MetaKD(Method):
+class MetaKD(StreamDistillation):
     r"""Task loss plus distillation between all available modalities, weighted by learned importance.
 
     Training step, Eq. (4), inner problem:
@@ -114,10 +115,10 @@ class MetaKD(Method):
 
     def __init__(self, config: MetaKDConfig | None = None) -> None:
         self.config = config or MetaKDConfig()
+        super().__init__(self.config.alpha)
         self.held_out = META_SPLIT if self.config.ratios == "learned" else None
         self.importance: ImportanceWeights | None = None
         self.meta_updates = 0
-        self._averages = Averages()
 
     def setup(self, supply: Supply) -> None:
         """Create the importance weights."""
@@ -137,21 +138,7 @@ class MetaKD(Method):
 
     # -- the inner problem of Eq. (4) --------------------------------------------------------------------------------
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
-        """Task loss and weighted distillation of a batch."""
-        streams = network.encode(batch.images, batch.available)
-        task = task_loss(network.decode(network.fuse(streams)), batch.target)  # Eq. (3)
-        distillation, pairs = self._distillation(streams, batch.valid)
-        loss = task + self.config.alpha * distillation if self.config.alpha else task  # Eq. (4)
-        self._averages.add("loss/task", task)
-        self._averages.add("loss/distillation", self.config.alpha * distillation)
-        if pairs:
-            per_pair = distillation.detach() * len(batch.available) / pairs
-            self._averages.add("distillation per pair/mean", per_pair)
-        parts = {"task": task.detach(), "distillation": (self.config.alpha * distillation).detach()}
-        return {"loss": loss, "parts": parts}
-
-    def _distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+    def distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
         """Sum over ordered pairs, mean over the batch; and the number of pairs in the batch."""
         ratio = None if self.importance is None else self.importance.ratios()
         terms, pairs = [], 0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.losses.rebalance import Standing, class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import Batch, Supply
 
 EARLY = "PMR: for an early part of the training, its length must be known (or give mu or early_share no weight)"
 
@@ -104,20 +104,8 @@ class PMR(Auxiliary):
         """The first iteration without the entropy term."""
         return math.ceil(self.config.early_share * self.supply.iterations) if self.config.mu else 0
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
-        """All terms on a batch."""
-        streams = network.encode(batch.images, batch.available)
-        parts = self._rebalance(streams, batch)
-        for name, value in parts.items():
-            self._averages.add(f"loss/{name}", value)
-        baseline = super().step(_Encoded(network, streams), batch, task_loss)
-        return {
-            "loss": torch.stack([baseline["loss"], *parts.values()]).sum(),  # Eq. (13)
-            "parts": {**baseline["parts"], **{name: value.detach() for name, value in parts.items()}},
-        }
-
-    def _rebalance(self, streams: Any, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms, sums over the available modalities, means over the batch."""
+    def further_parts(self, streams: Any, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
         assert self.supply.atoms is not None
         own = _by_modality(streams, self._scale(len(streams.scales)))
         atoms, n_atoms = self.supply.atoms(batch.target)
@@ -229,20 +217,6 @@ class PMR(Auxiliary):
         features = state["features"]
         self._features = None if features is None else tuple(each.to(self.supply.device) for each in features)  # type: ignore[assignment]
         self._standings = state["standings"]
-
-
-class _Encoded:
-    """A network that has encoded the batch: what several use is encoded once."""
-
-    def __init__(self, network: Any, streams: Any) -> None:
-        self._network, self._streams = network, streams
-
-    def encode(self, images: Any, available: Tensor) -> Any:
-        """The streams that are there."""
-        return self._streams
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
 
 
 def _by_modality(streams: Any, scale: int) -> dict[int, tuple[list[int], Tensor]]:

@@ -17,7 +17,8 @@ from nnunetv2_mmkd.cli.host import check_training, find_trainer
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
-from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores, read_columns
+from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
+from nnunetv2_mmkd.evaluation.table_files import read_columns
 from nnunetv2_mmkd.inference.subset_predictions import choose_subsets
 from nnunetv2_mmkd.names import canonical, indices, modality_names
 from nnunetv2_mmkd.sweep.definition import PREFIX, Rates, Sweep

@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.dataset_conversion.rates import write_rates
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.report import write_text
-from nnunetv2_mmkd.evaluation.score import write_table
-from nnunetv2_mmkd.files import write_json
+from nnunetv2_mmkd.evaluation.table_files import write_table
+from nnunetv2_mmkd.files import write_json, write_text
 from nnunetv2_mmkd.inference.job import check_writable
 from nnunetv2_mmkd.sweep.checks import FOLDS, Checked, check
 from nnunetv2_mmkd.sweep.cluster import ClusterEngine
@@ -139,7 +138,7 @@ def run_sweep(file: Path, output: Path, settings: Settings) -> Outcome:
         lines, odd = write_tables(sweep, there, checked.modalities, output)
         problems += [f"not compared: {each}" for each in odd]
     write_table(pd.DataFrame(rows), output / "tasks.csv")
-    write_text(_listed(rows), output / "tasks.md")
+    write_text(output / "tasks.md", _listed(rows))
     return Outcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
 
 

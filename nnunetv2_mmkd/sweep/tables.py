@@ -12,9 +12,10 @@ import pandas as pd
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_tables
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
-from nnunetv2_mmkd.evaluation.report import table_metrics, write_report, write_text
-from nnunetv2_mmkd.evaluation.score import read_columns, read_table, write_table
+from nnunetv2_mmkd.evaluation.report import table_metrics, write_report
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
+from nnunetv2_mmkd.evaluation.table_files import read_columns, read_table, write_table
+from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.inference.subset_predictions import choose_subsets
 from nnunetv2_mmkd.sweep.definition import CompareOptions, Sweep
 from nnunetv2_mmkd.sweep.tasks import Evaluation
@@ -49,14 +50,14 @@ def write_tables(
     notes = [f"empty regions: policy {sweep.evaluation.empty}", _seeds_note(table)]
     write_report(pooled, output, modalities, notes=notes)
     text = _seed_table(table)
-    write_text(text, output / "seeds.md")
+    write_text(output / "seeds.md", text)
     write_table(pd.DataFrame([_flat(row) for row in map(asdict, summarise_seeds(table))]), output / "seeds.csv")
     lines = [f"{output / 'seeds.md'}", "", text]
     problems: list[str] = []
     if sweep.compare.pairs:
         wanted = choose_subsets(sweep.compare.subsets or ("all",), modalities)
         compared, problems = _compared(sweep, table[table["subset"].isin(wanted)], output)
-        write_text(compared, output / "compare.md")
+        write_text(output / "compare.md", compared)
         lines += [f"{output / 'compare.md'}", "", compared]
     return lines, problems
 

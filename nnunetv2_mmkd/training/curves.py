@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from nnunetv2_mmkd.files import replacing
 
 MARKERS = "osv^DPX*"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -20,8 +21,11 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
 
     Args:
         curves: values per epoch; epochs with NaN are passed over.
-        path: PNG; written under a temporary name, then renamed.
+        path: PNG, written whole or not at all.
         title: of the figure.
+
+    Raises:
+        InputError: it cannot be written.
     """
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for key, values in curves.items():
@@ -56,6 +60,5 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7)
     figure.suptitle(title, fontsize=11)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

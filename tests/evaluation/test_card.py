@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import nnunetv2_mmkd.evaluation.card as module
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import KEY, Expected, carried, expected, fold_card, read_card, write_card
 
@@ -155,8 +154,8 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "replace", full)
-        with pytest.raises(InputError, match=r"cannot be written to .*dataset\.json: .*No space left"):
+        patch.setattr("os.replace", full)
+        with pytest.raises(InputError, match=r"cannot write .*dataset\.json: No space left"):
             write_card(tmp_path, {"0": {}})
     with pytest.raises(InputError, match=r"cannot be written to .*dataset\.json"):
         write_card(tmp_path, {"0": {"mean": object()}})

@@ -17,8 +17,8 @@ from tiny_nnunet import RESIDUAL, Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.evaluation.card import KEY
-from nnunetv2_mmkd.evaluation.score import read_table
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.evaluation.table_files import read_table
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams

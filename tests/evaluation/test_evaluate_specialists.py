@@ -15,8 +15,8 @@ from tiny_nnunet import Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.evaluation.card import KEY
-from nnunetv2_mmkd.evaluation.score import read_table
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.evaluation.table_files import read_table
 
 HOW = ["-device", "cpu", "-np", "1", "-nps", "0", "--disable_progress_bar", "--disable_tta", "-step_size", "1"]
 GENERAL, ONE, TWO = "ModalityDropout", "Specialist_t1", "Specialist_t2_t1"

@@ -16,7 +16,8 @@ import pytest
 import nnunetv2_mmkd.evaluation.score as module
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import LEGACY_PENALTY
-from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, read_table, score, write_table
+from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
+from nnunetv2_mmkd.evaluation.table_files import read_table, write_table
 
 NAN, INF = math.nan, math.inf
 BRATS = {

@@ -14,8 +14,8 @@ import pytest
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.statistics import improvement_column, subset_means
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
+from nnunetv2_mmkd.evaluation.summary import improvement_column, subset_means
 from nnunetv2_mmkd.evaluation.tables import SubsetTable, as_csv, as_latex, as_markdown, subset_table
 
 NAN, INF = math.nan, math.inf

@@ -96,7 +96,7 @@ def pull(made: LCKD, available: list[bool]) -> list[float]:
     streams = net.encode(batch(b=1).images, torch.tensor([available]))
     leaves = [f.detach().requires_grad_(True) for f in streams.bottleneck]
     streams = type(streams)(streams.available, streams.pairs, (*streams.scales[:-1], tuple(leaves)))
-    made._distillation(streams, None)[0].backward()
+    made.distillation(streams, None)[0].backward()
     return [float(leaf.grad.abs().sum()) for leaf in leaves]
 
 
@@ -143,7 +143,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 
 def test_distillation_reaches_the_encoder_and_nothing_else() -> None:
     net, made = network(), elected()
-    made._distillation(net.encode(batch().images), None)[0].backward()
+    made.distillation(net.encode(batch().images), None)[0].backward()
     assert net.encoders[0].stages[0].weight.grad.abs().sum() > 0
     assert net.fusions[0].weight.grad is None and net.decoder.head.weight.grad is None
 
@@ -159,9 +159,9 @@ def test_ignored_positions_are_left_out_of_the_distillation() -> None:
     data = batch(b=1)
     valid = torch.ones(1, 1, 8, dtype=torch.bool)
     valid[..., 4:] = False
-    term = made._distillation(net.encode(data.images), valid)[0]
+    term = made.distillation(net.encode(data.images), valid)[0]
     data.images[..., 4:] += 100 * torch.randn(4, 4)
-    assert torch.allclose(made._distillation(net.encode(data.images), valid)[0], term)
+    assert torch.allclose(made.distillation(net.encode(data.images), valid)[0], term)
 
 
 # -- elections -------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_ratios_push_the_less_important_harder() -> None:
     streams = net.encode(batch(b=1).images, available)
     features = [f.detach().requires_grad_(True) for f in streams.bottleneck]
     streams = type(streams)(streams.available, streams.pairs, (*streams.scales[:-1], tuple(features)))
-    made._distillation(streams, None)[0].backward()
+    made.distillation(streams, None)[0].backward()
     pull_on_important, pull_on_other = (f.grad.abs().sum() for f in features)
     assert pull_on_other / pull_on_important == pytest.approx(torch.tensor(2.0).exp().item(), rel=1e-4)
 
@@ -88,7 +88,7 @@ def test_ratios_push_the_less_important_harder() -> None:
 def test_distillation_reaches_the_encoder_and_not_the_importance_weights() -> None:
     net, made = network(), method(MetaKDConfig())
     streams = net.encode(batch().images)
-    made._distillation(streams, None)[0].backward()
+    made.distillation(streams, None)[0].backward()
     assert net.encoders[0].stages[0].weight.grad.abs().sum() > 0
     assert made.importance.w.grad is None
     assert net.fusions[0].weight.grad is None
@@ -109,7 +109,7 @@ def test_equal_ratios_are_a_plain_sum_over_pairs() -> None:
     data = batch(b=1)
     f = [net.encoders[0].stages(data.images[:, m : m + 1])[0] for m in range(4)]
     expected = sum((f[i] - f[j]).abs().mean() for i, j in permutations(range(4), 2))
-    assert torch.allclose(made._distillation(net.encode(data.images), None)[0], expected)
+    assert torch.allclose(made.distillation(net.encode(data.images), None)[0], expected)
     assert made.state_dict() == {} and not made.needs_meta_split
 
 
@@ -217,9 +217,9 @@ def test_ignored_positions_are_left_out_of_the_distillation() -> None:
     data = batch(b=1)
     valid = torch.ones(1, 1, 8, dtype=torch.bool)
     valid[..., 4:] = False
-    term = made._distillation(net.encode(data.images), valid)[0]
+    term = made.distillation(net.encode(data.images), valid)[0]
     data.images[..., 4:] += 100
-    assert torch.allclose(made._distillation(net.encode(data.images), valid)[0], term)
+    assert torch.allclose(made.distillation(net.encode(data.images), valid)[0], term)
 
 
 def test_curves_are_complete_and_start_anew() -> None:

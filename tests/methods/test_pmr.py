@@ -110,7 +110,7 @@ def test_each_term_reaches_the_streams_and_nothing_else(one_thread: None, term: 
     net, method = made(PMR(PMRConfig(scale=1)))
     batch = a_batch(ALL)
     streams = net.encode(batch.images, ALL)
-    method._rebalance(streams, batch)[term].backward()
+    method.further_parts(streams, batch)[term].backward()
     behind, ahead = paces(*method._standings[:2])
     weights = behind if term == "prototypes" else ahead
     assert 0 < (weights > 0).sum() < M
@@ -127,16 +127,16 @@ def test_the_one_behind_is_drawn_on_and_the_one_ahead_is_not(one_thread: None) -
     """Steps on PCE alone raise the similarity of the modality that has a weight."""
     net, method = made(PMR(PMRConfig(mu=0.0)))
     batch = a_batch(ALL)
-    method._rebalance(net.encode(batch.images, ALL), batch)
+    method.further_parts(net.encode(batch.images, ALL), batch)
     method.end_epoch(net, 0)
     first = method.similarity.clone()
     slow = int(first.argmin())
     optimizer = torch.optim.SGD(net.encoders[slow].parameters(), 0.05)
     for _ in range(20):
         optimizer.zero_grad()
-        method._rebalance(net.encode(batch.images, ALL), batch)["prototypes"].backward()
+        method.further_parts(net.encode(batch.images, ALL), batch)["prototypes"].backward()
         optimizer.step()
-    method._rebalance(net.encode(batch.images, ALL), batch)
+    method.further_parts(net.encode(batch.images, ALL), batch)
     method.end_epoch(net, 1)
     assert method.similarity[slow] > first[slow] and method.ratio[slow] > 0.9
 
@@ -175,7 +175,7 @@ def test_ignored_voxels_do_not_count(one_thread: None) -> None:
         for each in spoilt:
             each[..., :4] = value
         scales = (tuple(spoilt), *streams.scales[1:])
-        parts = method._rebalance(type(streams)(streams.available, streams.pairs, scales), batch)
+        parts = method.further_parts(type(streams)(streams.available, streams.pairs, scales), batch)
         found.append({name: part.detach() for name, part in parts.items()})
     assert differences(*found) == []
 

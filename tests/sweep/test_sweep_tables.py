@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunetv2_mmkd.evaluation.score import write_table
-from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
+from nnunetv2_mmkd.evaluation.comparison import CaseComparison, compare
+from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.sweep import tables
 from nnunetv2_mmkd.sweep.definition import read_sweep
 from nnunetv2_mmkd.sweep.tables import write_tables

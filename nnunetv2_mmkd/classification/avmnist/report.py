@@ -29,9 +29,9 @@ from nnunetv2_mmkd.classification.bootstrap import Interval, paired_bootstrap
 from nnunetv2_mmkd.classification.training import Curves
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.report import write_text
-from nnunetv2_mmkd.evaluation.score import write_table
+from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.evaluation.tables import PRINTED
+from nnunetv2_mmkd.files import write_text
 
 PUBLISHED = "metakd_table3"
 """The printed table (MCKD's Table 2 has the same numbers)."""
@@ -121,7 +121,7 @@ def write_report(protocol: Protocol, output: Path, resamples: int = 4000) -> str
         blocks.append(_lines(compared))
     text = "\n\n".join(blocks)
     text += "\n\n" + "  \n".join(_notes(table)) + "\n"
-    write_text(text, output / "table.md")
+    write_text(output / "table.md", text)
     draw_accuracy(_long(table), {cell.setting: printed(cell) for cell in protocol.cells}, output / "figures")
     if METAKD in protocol.arms:
         learned = {cell.setting: table.curves(METAKD, cell) for cell in protocol.cells}

@@ -26,7 +26,7 @@ from nnunetv2_mmkd.classification.training import Curves, TrainSettings, train
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
-from nnunetv2_mmkd.evaluation.statistics import COLUMNS
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig

@@ -11,8 +11,9 @@ import pandas as pd
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.metrics.measure import Metric
-from nnunetv2_mmkd.evaluation.statistics import COLUMNS, summarise
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, row_order, subset_name
+from nnunetv2_mmkd.evaluation.summary import summarise
 from nnunetv2_mmkd.names import canonical
 
 

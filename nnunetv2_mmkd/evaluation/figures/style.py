@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.score import write_table
+from nnunetv2_mmkd.evaluation.table_files import write_table
+from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.names import canonical
 
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
@@ -137,16 +136,9 @@ def save(figure: Figure, numbers: pd.DataFrame, path: str | Path) -> None:
         InputError: it cannot be written.
     """
     path = png(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_table(numbers, path.with_suffix(".csv"))
+    write_table(numbers, path.with_suffix(".csv"))
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def png(path: str | Path) -> Path:

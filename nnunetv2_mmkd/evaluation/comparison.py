@@ -1,13 +1,11 @@
-"""Means over cases and subsets, and comparisons between two methods.
+"""Two methods compared on a long result table, with cases or with subsets as the unit.
 
-All functions take the long result table: one row per ``method, case, subset, region, metric`` with its ``value``.
-A value that is NaN (the metric is undefined for the case) is left out, pairwise in a comparison, and counted; it is
-never turned into 0.
+A value that is NaN (the metric is undefined for the case) is left out pairwise and counted; it is never turned into 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,57 +14,12 @@ import pandas as pd
 from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE
-
-COLUMNS = ("method", "case", "subset", "region", "metric", "value")
-"""Columns of a result table."""
+from nnunetv2_mmkd.evaluation.result_table import checked, select, some
 
 Alternative = Literal["two-sided", "greater", "less"]
 """Alternative of a test: the first method's values are different, greater or less."""
 
-_NAMED = 5
 _CHUNK = 500
-
-
-@dataclass(frozen=True)
-class SubsetSummary:
-    """One method, subset, region and metric over the cases.
-
-    Attributes:
-        method, subset, region, metric: of the result table.
-        mean: mean over the cases, NaN without any.
-        sd: standard deviation over the cases (n - 1), NaN with fewer than two.
-        cases: cases with a value.
-        undefined: cases whose value is NaN, left out.
-    """
-
-    method: str
-    subset: str
-    region: str
-    metric: str
-    mean: float
-    sd: float
-    cases: int
-    undefined: int
-
-
-@dataclass(frozen=True)
-class AverageSummary:
-    """One method, region and metric over the subsets: the *Average* row of the papers.
-
-    Attributes:
-        method, region, metric: of the result table.
-        mean: mean of the subsets' means, NaN if one of them is.
-        subsets: how many.
-        undefined: values that are NaN, left out of the subsets' means.
-    """
-
-    method: str
-    region: str
-    metric: str
-    mean: float
-    subsets: int
-    undefined: int
 
 
 @dataclass(frozen=True)
@@ -154,109 +107,6 @@ class SubsetComparison:
     average_row: bool
     undefined: tuple[str, ...]
     missing: tuple[MissingPair, ...] = ()
-
-
-def summarise(table: pd.DataFrame) -> tuple[SubsetSummary, ...]:
-    """Mean and standard deviation over the cases, per method, subset, region and metric.
-
-    With an infinite value (a distance to nothing) the mean is infinite and the standard deviation NaN.
-    ``pandas.DataFrame(summarise(table))`` makes a table of it.
-
-    Raises:
-        InputError: columns lacking, a value that is no number, or a row given twice.
-    """
-    keys = ["method", "subset", "region", "metric"]
-    found = []
-    for (method, subset, region, metric), rows in _checked(table, infinite=True).groupby(keys, sort=False):
-        values = rows["value"].dropna().to_numpy(float)
-        mean = float(values.mean()) if values.size else float("nan")
-        sd = float(values.std(ddof=1)) if values.size > 1 and np.isfinite(values).all() else float("nan")
-        found.append(SubsetSummary(method, subset, region, metric, mean, sd, values.size, len(rows) - values.size))
-    return tuple(found)
-
-
-def average_over_subsets(table: pd.DataFrame, subsets: Sequence[str] | None = None) -> tuple[AverageSummary, ...]:
-    """Mean over subsets of the means over cases, per method, region and metric.
-
-    Args:
-        table: result table.
-        subsets: names to average over; ``None``: all in the table.
-
-    Raises:
-        InputError: a method lacks one of the subsets (its average would not compare with another's), or as
-            :func:`summarise`.
-    """
-    wanted = list(dict.fromkeys(table["subset"] if subsets is None else subsets)) if "subset" in table else []
-    groups: dict[tuple[str, str, str], dict[str, SubsetSummary]] = {}
-    for row in summarise(table):
-        groups.setdefault((row.method, row.region, row.metric), {})[row.subset] = row
-    found = []
-    for (method, region, metric), rows in groups.items():
-        lacking = [name for name in wanted if name not in rows]
-        if lacking:
-            raise InputError(
-                f"method {method!r}, region {region!r}, {metric}: no value for the subsets {_some(lacking)}; evaluate "
-                "them or give the subsets to average over"
-            )
-        chosen = [rows[name] for name in wanted]
-        mean = float(np.mean([row.mean for row in chosen]))
-        found.append(AverageSummary(method, region, metric, mean, len(chosen), sum(row.undefined for row in chosen)))
-    return tuple(found)
-
-
-def subset_means(table: pd.DataFrame, *, region: str, metric: str) -> pd.DataFrame:
-    """Means over the cases: one row per subset, one column per method, in the order of the table.
-
-    NaN values are left out of a mean; a subset that a method lacks, or for which all values are NaN, is NaN.
-
-    Raises:
-        InputError: no rows of that region and metric, or as :func:`summarise`.
-    """
-    rows = _select(_checked(table), region, metric)
-    means = rows.groupby(["subset", "method"], sort=False)["value"].mean().unstack("method")
-    return means.reindex(index=rows["subset"].unique(), columns=rows["method"].unique())
-
-
-def improvement(score: float, others: Iterable[float], *, lower_is_better: bool = False) -> float:
-    """Relative improvement over the best other method in percent, the "Imprv" of MetaKD's and MCKD's tables.
-
-    100 (score - b) / b with b the best of the others: the greatest, or with ``lower_is_better`` the least and the
-    sign turned round, so that positive is always better. NaN if there is no other score or b is 0.
-
-    Args:
-        score: of the method in question.
-        others: of all other methods; NaN (not reported) left out.
-        lower_is_better: for distances.
-    """
-    known = [value for value in others if not np.isnan(value)]
-    best = (min(known) if lower_is_better else max(known)) if known else 0.0
-    if best == 0.0:
-        return float("nan")
-    return 100.0 * (best - score if lower_is_better else score - best) / best
-
-
-def improvement_column(means: pd.DataFrame, method: str, *, lower_is_better: bool = False) -> pd.Series:
-    """:func:`improvement` per subset, and of the averages over the subsets in a last row ``average``.
-
-    As in the paper, the average row compares averages (it is not the average of the column), and the best other
-    method may differ from row to row. An other method's average is over the subsets it reports.
-
-    Args:
-        means: one row per subset, one column per method (:func:`subset_means`), without an average row.
-        method: column in question.
-
-    Raises:
-        InputError: no such column.
-    """
-    if method not in means.columns:
-        raise InputError(f"no method {method!r}; there are {_some(list(means.columns))}")
-    rows = pd.concat([means, means.mean().to_frame(AVERAGE).T])
-    others = [column for column in means.columns if column != method]
-    values = [
-        improvement(float(row[method]), row[others].astype(float), lower_is_better=lower_is_better)
-        for _, row in rows.iterrows()
-    ]
-    return pd.Series(values, index=rows.index, name="improvement")
 
 
 def compare(
@@ -384,7 +234,7 @@ def subset_t_test(
         lacking = [subset for subset in here if subset not in there]
         if lacking:
             raise InputError(
-                f"method {name!r} has no value for the subsets {_some(lacking)}; both need the same subsets"
+                f"method {name!r} has no value for the subsets {some(lacking)}; both need the same subsets"
             )
     pairs = {name: (float(first[name]), float(second[name])) for name in first}
     used = {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}
@@ -407,55 +257,15 @@ def subset_t_test(
     )
 
 
-def _checked(table: pd.DataFrame, infinite: bool = False) -> pd.DataFrame:
-    lacking = [column for column in COLUMNS if column not in table.columns]
-    if lacking:
-        raise InputError(f"the result table lacks the columns {_some(lacking)}; expected {', '.join(COLUMNS)}")
-    try:
-        rows = table[list(COLUMNS)].assign(value=pd.to_numeric(table["value"]).astype(float))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the result table has a value that is no number: {error}") from error
-    for column in COLUMNS[:-1]:
-        if rows[column].isna().any():
-            number = int(np.flatnonzero(rows[column].isna())[0]) + 1
-            raise InputError(f"the result table has no {column} in row {number}; every row needs all columns but value")
-    endless = rows[np.isinf(rows["value"])]
-    if len(endless) and not infinite:
-        raise InputError(f"the result table has an infinite value: {_row(endless)}; write NaN for an undefined metric")
-    doubled = rows[rows.duplicated(list(COLUMNS[:-1]))]
-    if len(doubled):
-        raise InputError(f"the result table has a row twice: {_row(doubled)}; keep one of them")
-    return rows
-
-
-def _row(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{column} {rows.iloc[0][column]!r}" for column in COLUMNS[:-1])
-
-
-def _some(names: Sequence[object]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more
-
-
-def _select(rows: pd.DataFrame, region: str, metric: str) -> pd.DataFrame:
-    for column, wanted in (("metric", metric), ("region", region)):
-        if wanted not in set(rows[column]):
-            raise InputError(
-                f"the result table has no {column} {wanted!r}; it has {_some(list(rows[column].unique()))}"
-            )
-        rows = rows[rows[column] == wanted]
-    return rows
-
-
 def _pair(
     table: pd.DataFrame, first: str, second: str, region: str, metric: str, common_only: bool
 ) -> tuple[pd.DataFrame, tuple[MissingPair, ...]]:
-    rows = _select(_checked(table), region, metric)
+    rows = select(checked(table), region, metric)
     if first == second:
         raise InputError(f"both methods are {first!r}; give two")
     for name in (first, second):
         if name not in set(rows["method"]):
-            known = _some(list(rows["method"].unique()))
+            known = some(list(rows["method"].unique()))
             raise InputError(f"no method {name!r} with region {region!r} and {metric}; there are {known}")
     one, two = (
         rows[rows["method"] == name][["case", "subset", "value"]].rename(columns={"value": side})
@@ -470,7 +280,7 @@ def _pair(
         for case, subset, side in zip(lonely["case"], lonely["subset"], lonely["_merge"], strict=True)
     )
     if missing and not common_only:
-        listed = _some([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
+        listed = some([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
         raise InputError(
             f"{first!r} and {second!r} have not the same cases and subsets: {listed}; evaluate the missing ones or ask "
             "for the common ones only"
@@ -487,7 +297,7 @@ def _patients(cases: Sequence[str], patients: Mapping[str, str] | None) -> np.nd
         return np.arange(len(cases))
     unknown = [case for case in cases if case not in patients]
     if unknown:
-        raise InputError(f"no patient is given for the cases {_some(unknown)}; complete the mapping case -> patient")
+        raise InputError(f"no patient is given for the cases {some(unknown)}; complete the mapping case -> patient")
     return np.asarray(pd.factorize(np.array([patients[case] for case in cases], dtype=object))[0])
 
 

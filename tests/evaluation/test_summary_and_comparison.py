@@ -10,20 +10,16 @@ import pytest
 from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.comparison import CaseComparison, MissingPair, SubsetComparison, compare, subset_t_test
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.statistics import (
-    CaseComparison,
-    MissingPair,
-    SubsetComparison,
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE
+from nnunetv2_mmkd.evaluation.summary import (
     average_over_subsets,
-    compare,
     improvement,
     improvement_column,
     subset_means,
-    subset_t_test,
     summarise,
 )
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 
 NAN = float("nan")
 

@@ -1,0 +1,26 @@
+"""The base of the trainers whose network is a published backbone: an encoder and a loss for each modality."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
+from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+
+
+class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
+    """An encoder for each modality, a fusion that subclasses name; each available modality is also segmented by itself.
+
+    The law is the papers': uniform over the subsets, per sample; where training cases are incomplete, nothing more is
+    dropped (:class:`nnUNetTrainerModDrop` does).
+
+    The optimiser is nnU-Net's SGD, as for all methods, so that they differ in nothing else; in short trainings on small
+    data it was well ahead of the papers' AdamW, which is ``optimizer_law = OptimizerLaw()``.
+    """
+
+    subset_law = SubsetLaw("uniform", per="sample")
+    incomplete_law: SubsetLaw | None = SubsetLaw("full")
+    shared_streams = False
+    config = AuxiliaryConfig()
+
+    def build_method(self) -> Auxiliary:
+        return Auxiliary(self.config)
