@@ -106,7 +106,8 @@ class Auxiliary(Method):
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
         warming = self._iteration < self.warmup_until
-        parts = dict(self.further_parts(streams, batch))
+        further = self.further_parts(streams, batch)
+        parts: dict[str, Tensor] = {}
         if self.config.uni_modal:  # first, so that backward ends with it: what the fused decoder holds is free by then
             parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
         if not warming or (self._has_maps and self.config.maps):
@@ -116,10 +117,11 @@ class Auxiliary(Method):
                 parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
             if not warming:
                 parts["task"] = task_loss(network.decode(skips), batch.target)
-        for name, value in parts.items():
-            self._averages.add(f"loss/{name}", value)
         if not parts:
             raise ValueError("auxiliary losses: nothing to train on in the warm-up; give uni_modal or maps a weight")
+        parts |= further
+        for name, value in parts.items():
+            self._averages.add(f"loss/{name}", value)
         return {
             "loss": torch.stack([value.float() for value in parts.values()]).sum(),
             "parts": {name: value.detach() for name, value in parts.items()},
