@@ -114,8 +114,8 @@ class LCKD(StreamDistillation):
     """
 
     def __init__(self, config: LCKDConfig | None = None) -> None:
-        self.config = config or LCKDConfig()
-        super().__init__(self.config.alpha)
+        super().__init__()
+        self.config: LCKDConfig = config or LCKDConfig()
         self.held_out = HeldOut("election", share=self.config.election_share, overlap=self.config.overlaps)
         self.winners: Winners = ()
         self.teachers: tuple[int, ...] = ()

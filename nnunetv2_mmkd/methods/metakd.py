@@ -114,8 +114,8 @@ class MetaKD(StreamDistillation):
     """
 
     def __init__(self, config: MetaKDConfig | None = None) -> None:
-        self.config = config or MetaKDConfig()
-        super().__init__(self.config.alpha)
+        super().__init__()
+        self.config: MetaKDConfig = config or MetaKDConfig()
         self.held_out = META_SPLIT if self.config.ratios == "learned" else None
         self.importance: ImportanceWeights | None = None
         self.meta_updates = 0

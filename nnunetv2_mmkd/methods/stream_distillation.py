@@ -6,11 +6,18 @@ Legend: B batch, A available modalities of a sample.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss
+
+
+class Weighted(Protocol):
+    """A configuration with the weight of the distillation."""
+
+    @property
+    def alpha(self) -> float: ...
 
 
 class StreamDistillation(Method):
@@ -22,8 +29,9 @@ class StreamDistillation(Method):
     ``fuse`` and ``decode``.
     """
 
-    def __init__(self, alpha: float) -> None:
-        self._alpha = alpha
+    config: Weighted
+
+    def __init__(self) -> None:
         self._averages = Averages()
 
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
@@ -31,13 +39,13 @@ class StreamDistillation(Method):
         streams = network.encode(batch.images, batch.available)
         task = task_loss(network.decode(network.fuse(streams)), batch.target)
         distillation, pairs = self.distillation(streams, batch.valid)
-        weighted = self._alpha * distillation
+        weighted = self.config.alpha * distillation
         self._averages.add("loss/task", task)
         self._averages.add("loss/distillation", weighted)
         if pairs:
             per_pair = distillation.detach() * len(batch.available) / pairs
             self._averages.add("distillation per pair/mean", per_pair)
-        loss = task + weighted if self._alpha else task
+        loss = task + weighted if self.config.alpha else task
         return {"loss": loss, "parts": {"task": task.detach(), "distillation": weighted.detach()}}
 
     @abstractmethod
