@@ -154,8 +154,10 @@ def train(config: DemoConfig) -> None:
     import torch
     from nnunetv2.run.run_training import run_training
 
+    from nnunetv2_mmkd.inference.run import usable_cores
+
     if config.device == "cpu":
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(usable_cores())
     run_training(str(TRAINING_ID), CONFIGURATION, 0, trainer_name(config), PLANS, device=torch.device(config.device))
 
 

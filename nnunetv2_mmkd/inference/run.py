@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -57,14 +58,19 @@ class Settings:
     part_id: int = 0
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: a share of the machine under taskset, Slurm or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
+
+
 def pick_device(name: str) -> torch.device:
-    """The torch device, with nnU-Net's choice of threads for it.
+    """The torch device, with nnU-Net's choice of threads for it; but of the cores only those that are ours.
 
     Raises:
         InputError: unknown, or not on this machine.
     """
     if name == "cpu":
-        torch.set_num_threads(multiprocessing.cpu_count())
+        torch.set_num_threads(usable_cores())
     elif name == "cuda":
         if not torch.cuda.is_available():
             raise InputError("there is no CUDA device here; use -device cpu")

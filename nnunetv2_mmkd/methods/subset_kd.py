@@ -18,6 +18,9 @@ from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supp
 from nnunetv2_mmkd.methods.preference import initial_weights
 from nnunetv2_mmkd.networks.availability import check_way
 
+USUAL = 1000 * 250
+"""nnU-Net's iterations, where the training's are not known."""
+
 
 @dataclass(frozen=True)
 class SubsetKDConfig:
@@ -41,7 +44,8 @@ class SubsetKDConfig:
             ``"voxels"``.
         confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; or ``"none"``, all.
         rebalance: whether samples weigh by the missing rates of their modalities (:func:`sample_weights`).
-        decay: of the moving average after t updates: min(decay, (1 + t) / (10 + t)), so that short trainings work.
+        window: share of the training over which the moving average reaches: of nnU-Net's 250,000 iterations 1000, a
+            decay of 0.999 (:func:`decay_of`). The same decay in a short training would teach and deploy old weights.
         deploy: ``"ema"`` or ``"student"``: whose weights are validated, saved and predicted with.
     """
 
@@ -54,16 +58,16 @@ class SubsetKDConfig:
     balance: str = "atoms"
     confidence: str = "right"
     rebalance: bool = True
-    decay: float = 0.999
+    window: float = 0.004
     deploy: str = "ema"
 
     def __post_init__(self) -> None:
         check_way(self.availability)
         for name, allowed in (
             ("teacher", ("ema", "current", "none")),
-            ("distance", ("dice", "kl")),
+            ("distance", ("dice", "kl", "both")),
             ("balance", ("atoms", "voxels")),
-            ("confidence", ("right", "none")),
+            ("confidence", ("right", "closer", "none")),
             ("deploy", ("ema", "student")),
         ):
             if getattr(self, name) not in allowed:
@@ -74,8 +78,8 @@ class SubsetKDConfig:
             raise ValueError(f"SubsetKD: weight must not be negative, not {self.weight}")
         if not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
             raise ValueError(f"SubsetKD: ramp must be two rising shares in [0, 1], not {self.ramp}")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"SubsetKD: decay must lie in [0, 1), not {self.decay}")
+        if not 0 <= self.window <= 1:
+            raise ValueError(f"SubsetKD: window must be a share in [0, 1], not {self.window}")
 
     @property
     def distils(self) -> bool:
@@ -152,7 +156,7 @@ class SubsetKD(Method):
     def end_iteration(self, network: Any, iteration: int) -> None:
         """Move the average towards the network."""
         if self.ema is not None:
-            self._average(network, decay_of(self.updates, self.config.decay))
+            self._average(network, decay_of(self.updates, self.config.window * (self.supply.iterations or USUAL)))
             self.updates += 1
 
     @torch.no_grad()
@@ -234,12 +238,13 @@ class SubsetKD(Method):
             atoms, n_atoms = self.supply.atoms(target)
             common: dict[str, Any] = {
                 "exclusive": self.supply.exclusive,
-                "only_right": config.confidence == "right",
+                "where": config.confidence,
             }
-            if config.distance == "dice":
-                values = soft_dice_distance(wanted, found, atoms, **common)
-            else:
-                values = balanced_kl(
+            values = torch.zeros(len(weights), device=batch.images.device)
+            if config.distance != "kl":
+                values = values + soft_dice_distance(wanted, found, atoms, **common)
+            if config.distance != "dice":
+                values = values + balanced_kl(
                     wanted, found, atoms, n_atoms, tau=config.tau, balanced=config.balance == "atoms", **common
                 )
             total = total + omega * (weights.to(values) * values).mean()
@@ -274,9 +279,16 @@ class SubsetKD(Method):
             self.ema.load_state_dict(state["ema"])
 
 
-def decay_of(updates: int, most: float) -> float:
-    """Decay of the moving average's next update, after some: min(most, (1 + t) / (10 + t))."""
-    return min(most, (1 + updates) / (10 + updates))
+def decay_of(updates: int, window: float) -> float:
+    r"""Decay of the moving average's next update.
+
+    .. math:: d_t = \min\Big(1 - \frac{1}{\max(1, W)}, \frac{1 + t}{10 + t}\Big)
+
+    Args:
+        updates: t, so far; a young average forgets its first weights sooner.
+        window: W, updates over which it reaches back.
+    """
+    return min(1 - 1 / max(1.0, window), (1 + updates) / (10 + updates))
 
 
 def sample_weights(available: Tensor, factors: Tensor) -> Tensor:

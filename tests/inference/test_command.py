@@ -8,11 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_model import TRAINER, write_case
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
-from nnunetv2_mmkd.inference.run import Settings, predict_folder
+from nnunetv2_mmkd.inference.run import Settings, pick_device, predict_folder
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -36,6 +37,20 @@ def test_bad_input_has_an_exit_code(model: Path, tmp_path: Path, capsys: pytest.
     assert main(["predict", *where, *how, "--available", "t1ce", "--missing", "t1c"]) == 1
     assert "mmkd predict: error: no modality would be left of t1, t1ce, t2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes to cores")
+def test_as_many_threads_as_cores_that_we_may_use() -> None:
+    """Two threads of one core wait for one another."""
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        pick_device("cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    pick_device("cpu")
+    assert torch.get_num_threads() == len(cores)
 
 
 def test_termination_cleans_up(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def sgd_step(method: SubsetKD, network: nn.Module, batch: Batch, iteration: int)
 
 
 def test_the_average_by_hand() -> None:
-    method, network = prepared(replace(AT_ONCE, decay=0.15))
+    method, network = prepared(replace(AT_ONCE, window=1 / 0.85 / 4), iterations=4)
     start = copy.deepcopy(network.state_dict())
     expected = {key: value.clone() for key, value in start.items()}
     for iteration, decay in enumerate((1 / 10, 0.15, 0.15, 0.15)):  # 2 / 11 would be more than 0.15
@@ -97,7 +97,8 @@ def test_the_average_by_hand() -> None:
         for key, value in method.ema.state_dict().items():
             torch.testing.assert_close(value, expected[key])
     assert method.updates == 4
-    assert [decay_of(t, 0.999) for t in (0, 1, 90, 10**6)] == [0.1, 2 / 11, 91 / 100, 0.999]
+    assert [decay_of(t, 1000) for t in (0, 1, 90, 10**6)] == [0.1, 2 / 11, 91 / 100, 0.999]
+    assert [decay_of(50, window) for window in (0.1, 1, 4)] == [0, 0, 0.75]
 
 
 def test_before_the_first_step_the_average_is_the_network_and_nothing_else_is_deployed() -> None:
@@ -128,7 +129,7 @@ def test_the_terms_by_hand(exclusive: bool, distance: str) -> None:
     weights = torch.tensor([(mean / 0.5 + mean / 0.8) / 2, mean / 1.0])
     total = 0.0
     for omega, scale in ((2 / 3, 0), (1 / 3, 1)):  # 1, 1/2, and nothing for the smallest
-        arguments = {"exclusive": exclusive, "only_right": True}
+        arguments = {"exclusive": exclusive, "where": "right"}
         pair = teacher[scale], student[scale], batch.target[scale]
         if distance == "dice":
             values = soft_dice_distance(*pair, **arguments)
@@ -227,6 +228,8 @@ def test_switches() -> None:
         "all": replace(AT_ONCE, confidence="none"),
         "kl": replace(AT_ONCE, distance="kl"),
         "voxels": replace(AT_ONCE, distance="kl", balance="voxels"),
+        "both": replace(AT_ONCE, distance="both"),
+        "closer": replace(AT_ONCE, confidence="closer"),
         "tau": replace(AT_ONCE, distance="kl", tau=4.0),
         "current": replace(AT_ONCE, teacher="current"),
         "half": replace(AT_ONCE, weight=0.25),
@@ -249,6 +252,16 @@ def test_switches() -> None:
     student, network = prepared(replace(AT_ONCE, deploy="student"))
     sgd_step(student, network, batch, 0)
     assert student.ema is not None and student.deployed(network) is None
+
+
+def test_both_distances_are_their_sum() -> None:
+    batch, values = a_batch(MIXED), {}
+    for distance in ("dice", "kl", "both"):
+        method, network = prepared(replace(AT_ONCE, distance=distance))
+        with torch.no_grad():
+            teacher, student = network(batch.images, batch.present), network(batch.images, batch.available)
+        values[distance] = float(method.distance(teacher, student, batch))
+    assert 0 < values["kl"] != values["dice"] and values["both"] == pytest.approx(values["dice"] + values["kl"])
 
 
 def test_the_average_draws_no_random_numbers() -> None:
@@ -279,14 +292,14 @@ def test_state() -> None:
     [
         ({"teacher": "emma"}, "teacher must be one of ema, current, none, not 'emma'"),
         ({"balance": "regions"}, "balance must be one of atoms, voxels"),
-        ({"distance": "mse"}, "distance must be one of dice, kl"),
-        ({"confidence": "high"}, "confidence must be one of right, none"),
+        ({"distance": "mse"}, "distance must be one of dice, kl, both"),
+        ({"confidence": "high"}, "confidence must be one of right, closer, none"),
         ({"deploy": "teacher"}, "deploy must be one of ema, student"),
         ({"availability": "plane"}, "choose from none, planes, norms"),
         ({"tau": 0.0}, "tau must be above 0"),
         ({"weight": -1.0}, "weight must not be negative"),
         ({"ramp": (0.5, 0.2)}, "ramp must be two rising shares"),
-        ({"decay": 1.0}, r"decay must lie in \[0, 1\)"),
+        ({"window": 1.5}, r"window must be a share in \[0, 1\]"),
     ],
 )
 def test_refused_hyper_parameters(wrong: dict[str, Any], message: str) -> None:

@@ -43,7 +43,7 @@ def train(rank: int, kind: str, different: bool = True) -> dict[str, Any]:
     torch.manual_seed(0)
     network = tiny_network(kind)
     torch.manual_seed(rank if different else 0)  # the average's network starts differently, and is overwritten
-    method = SubsetKD(SubsetKDConfig(ramp=(0.0, 0.5), decay=0.3))
+    method = SubsetKD(SubsetKDConfig(ramp=(0.0, 0.5), window=0.4))
     method.setup(
         Supply(
             NAMES, torch.device("cpu"), iterations=4, atoms=classes, make_network=lambda: tiny_network(kind),

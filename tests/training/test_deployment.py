@@ -70,7 +70,7 @@ def test_an_error_gives_the_trained_weights_back(home: Home) -> None:
 
 
 class SubsetKDRun(nnUNetTrainerSubsetKD):
-    config = SubsetKDConfig(ramp=(0.2, 0.8), decay=0.5)  # rises over the stop
+    config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)  # rises over the stop
 
 
 class StreamsRun(nnUNetTrainerSubsetKD_MultiStream):
