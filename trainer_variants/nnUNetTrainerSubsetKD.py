@@ -17,7 +17,7 @@ from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 
 class nnUNetTrainerSubsetKD(nnUNetTrainerMMKD):
-    """nnU-Net as planned, told which modalities there are, a third more work in a step and none in prediction.
+    """nnU-Net as planned, a third more work in a step and none in prediction.
 
     Subsets are uniform per sample, without a warm-up. Where it is known what will be missing, say so::
 

@@ -26,7 +26,7 @@ USUAL = 1000 * 250
 class SubsetKDConfig:
     """Hyper-parameters of SubsetKD; every part of it can be switched off.
 
-    With ``teacher="none"``, ``deploy="student"``, ``availability="none"`` it is modality dropout.
+    With ``teacher="none"``, ``deploy="student"`` it is modality dropout.
 
     Attributes:
         availability: how an early-fusion network is told what is available, a key of
@@ -49,7 +49,7 @@ class SubsetKDConfig:
         deploy: ``"ema"`` or ``"student"``: whose weights are validated, saved and predicted with.
     """
 
-    availability: str = "norms"
+    availability: str = "none"
     teacher: str = "ema"
     weight: float = 0.5
     tau: float = 1.0

@@ -74,7 +74,7 @@ class SubsetKDRun(nnUNetTrainerSubsetKD):
 
 
 class StreamsRun(nnUNetTrainerSubsetKD_MultiStream):
-    config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl")
+    config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl", window=0.5)
 
 
 def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,20 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 from tiny_nnunet import Home, differences
 
+from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
+
 FILE = "nnUNetTrainerSubsetKD"
+
+
+@pytest.fixture(autouse=True)
+def half_of_the_training_is_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default trainings of so few steps average over one, and average and student are the same."""
+    for trainer in (nnUNetTrainerSubsetKD, nnUNetTrainerSubsetKD_MultiStream):
+        monkeypatch.setattr(trainer, "config", SubsetKDConfig(window=0.5))
 
 
 @pytest.mark.slow

@@ -27,16 +27,20 @@ class AtOnce(nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(**ALWAYS)
 
 
+class WithNorms(nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(**ALWAYS, availability="norms")
+
+
 class WithPlanes(nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(**ALWAYS, availability="planes")
 
 
 class Bare(nnUNetTrainerSubsetKD):
-    config = SubsetKDConfig(availability="none", teacher="none", deploy="student")
+    config = SubsetKDConfig(teacher="none", deploy="student")
 
 
 class OnlyDeployed(nnUNetTrainerSubsetKD):
-    config = SubsetKDConfig(availability="none", teacher="none")
+    config = SubsetKDConfig(teacher="none")
 
 
 class CurrentTeacher(nnUNetTrainerSubsetKD):
@@ -52,8 +56,8 @@ MATRIX = [
     (Streams, 4, "regions", "3d_fullres", PLAIN),
     (Streams, 3, "classes", "2d", RESIDUAL),
     (Streams, 3, "regions_ignore", "3d_fullres", RESIDUAL),
-    (AtOnce, 2, "regions", "2d", PLAIN),
-    (AtOnce, 4, "regions", "3d_fullres", RESIDUAL),
+    (WithNorms, 2, "regions", "2d", PLAIN),
+    (WithNorms, 4, "regions", "3d_fullres", RESIDUAL),
     (WithPlanes, 4, "regions", "3d_fullres", PLAIN),
     (WithPlanes, 3, "classes", "2d", RESIDUAL),
     (AtOnce, 3, "regions_ignore", "2d", RESIDUAL),
