@@ -60,46 +60,28 @@ def is_right(teacher: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
     return (teacher > 0) == ((atoms[:, None] >> regions) & 1).bool()
 
 
-def is_closer(teacher: Tensor, student: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
-    """Where the teacher gives the truth more probability than the student does; without gradient.
+def teacher_dice(teacher: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
+    r"""How well a teacher does in each region of each sample: its soft Dice with the truth, without gradient.
+
+    .. math:: \frac{2 \sum_v x_v y_v}{\sum_v (x_v + y_v)}
 
     Args:
         teacher: logits ``[B, K, *spatial]``.
-        student: the same shape.
-        atoms: as in :func:`is_right`.
+        atoms: as in :func:`is_right`; -1 where voxels do not count.
         exclusive: likewise.
 
     Returns:
-        bool ``[B, H, *spatial]``; what it says where ``atoms`` is -1 means nothing.
+        ``[B, K]``, or of the classes but the first ``[B, K - 1]``; about 0 where the sample has nothing of a region.
     """
-    if exclusive:
-        truth = atoms.clamp_min(0)[:, None]
-        wanted, found = (log_softmax(logits.detach().float(), 1).gather(1, truth) for logits in (teacher, student))
-        return wanted > found
-    regions = torch.arange(teacher.shape[1], device=atoms.device).reshape(1, -1, *[1] * (atoms.ndim - 1))
-    inside = ((atoms[:, None] >> regions) & 1).bool()
-    return torch.where(inside, teacher > student.detach(), teacher < student.detach())
-
-
-def teaches(teacher: Tensor, student: Tensor, atoms: Tensor, *, exclusive: bool, where: str) -> Tensor:
-    """Where a teacher is listened to.
-
-    Args:
-        teacher: logits ``[B, K, *spatial]``.
-        student: the same shape.
-        atoms: as in :func:`is_right`.
-        exclusive: likewise.
-        where: ``"right"``, :func:`is_right`; ``"closer"``, :func:`is_closer`; ``"none"``, everywhere.
-
-    Returns:
-        bool ``[B, H, *spatial]``.
-    """
-    if where == "right":
-        return is_right(teacher, atoms, exclusive=exclusive)
-    if where == "closer":
-        return is_closer(teacher, student, atoms, exclusive=exclusive)
-    heads = 1 if exclusive else teacher.shape[1]
-    return torch.ones_like(atoms, dtype=torch.bool)[:, None].expand(-1, heads, *[-1] * (atoms.ndim - 1))
+    with torch.no_grad(), torch.autocast(teacher.device.type, enabled=False):
+        heads = torch.arange(teacher.shape[1], device=atoms.device).reshape(1, -1, *[1] * (atoms.ndim - 1))
+        if exclusive:
+            x, y = teacher.float().softmax(1)[:, 1:], (atoms[:, None] == heads)[:, 1:]
+        else:
+            x, y = teacher.float().sigmoid(), ((atoms[:, None] >> heads) & 1).bool()
+        counted = (atoms >= 0)[:, None]
+        x, truth = torch.where(counted, x, 0), torch.where(counted, y, False).to(x)
+        return 2 * (x * truth).flatten(2).sum(2) / ((x + truth).flatten(2).sum(2) + SMALL)
 
 
 def voxel_weights(atoms: Tensor, n_atoms: int, *, balanced: bool) -> Tensor:
@@ -131,15 +113,16 @@ def balanced_kl(
     exclusive: bool,
     tau: float,
     balanced: bool = True,
-    where: str = "none",
+    only_right: bool = False,
+    say: Tensor | None = None,
 ) -> Tensor:
     r"""Divergence of the student from the teacher, a mean over the voxels of each atom, then over atoms.
 
     .. math:: \frac{1}{|\mathcal A|} \sum_{a \in \mathcal A} \frac{1}{|a|} \sum_{v \in a} \frac{1}{H} \sum_h
-        c_{vh} \, \tau^2 \, \mathrm{KL}(p^t_{vh} \,\|\, p^s_{vh})
+        c_{vh} \, w_h \, \tau^2 \, \mathrm{KL}(p^t_{vh} \,\|\, p^s_{vh})
 
-    with the atoms of the sample and c = 1, or c = 1 only where the teacher is listened to. The means are over all
-    voxels of an atom all the same: a region that the teacher has not learned yet teaches little.
+    with the atoms of the sample and c = 1, or c = 1 only where the teacher decides as the truth does. The means are
+    over all voxels of an atom all the same: a region that the teacher has not learned yet teaches little.
 
     Args:
         teacher: logits ``[B, K, *spatial]``.
@@ -149,20 +132,32 @@ def balanced_kl(
         exclusive: whether the heads are classes, not regions.
         tau: temperature.
         balanced: False is the plain mean over voxels.
-        where: where c = 1, see :func:`teaches`.
+        only_right: whether c depends on the teacher.
+        say: w, weights of the regions ``[B, K]``, e.g. from :func:`teacher_dice`; of classes ``[B, K - 1]``, and the
+            mean over them counts. Default 1.
 
     Returns:
         ``[B]``.
     """
     with torch.autocast(student.device.type, enabled=False):
         values = divergence(teacher, student, exclusive=exclusive, tau=tau)
-        values = torch.where(teaches(teacher, student, atoms, exclusive=exclusive, where=where), values, 0)
+        if only_right:
+            values = torch.where(is_right(teacher, atoms, exclusive=exclusive), values, 0)
+        if say is not None:
+            heard = say.mean(1, keepdim=True) if exclusive else say
+            values = values * heard.reshape(*heard.shape, *[1] * (values.ndim - 2))
         weights = voxel_weights(atoms, n_atoms, balanced=balanced)
         return torch.where(weights > 0, values.mean(1) * weights, 0).flatten(1).sum(1)
 
 
 def soft_dice_distance(
-    teacher: Tensor, student: Tensor, atoms: Tensor, *, exclusive: bool, where: str = "none"
+    teacher: Tensor,
+    student: Tensor,
+    atoms: Tensor,
+    *,
+    exclusive: bool,
+    only_right: bool = False,
+    say: Tensor | None = None,
 ) -> Tensor:
     r"""One minus the Dice semimetric of probabilities, mean over regions, or over classes but the first.
 
@@ -176,7 +171,8 @@ def soft_dice_distance(
         student: the same shape.
         atoms: long ``[B, *spatial]``, -1 where voxels do not count.
         exclusive: whether the heads are classes, not regions.
-        where: where differences count, see :func:`teaches`.
+        only_right: count the difference only where the teacher decides as the truth does.
+        say: weights of the regions, ``[B, K]`` or ``[B, K - 1]``, e.g. from :func:`teacher_dice`; default 1.
 
     Returns:
         ``[B]``.
@@ -191,7 +187,8 @@ def soft_dice_distance(
         else:
             x, y = (logits.float().sigmoid() for logits in (teacher, student))
         counted = (atoms >= 0)[:, None]
-        differs = counted & teaches(teacher, student, atoms, exclusive=exclusive, where=where)
+        differs = counted & is_right(teacher, atoms, exclusive=exclusive) if only_right else counted
         difference = torch.where(differs, (x - y).abs(), 0).flatten(2).sum(2)
         size = torch.where(counted, x + y, 0).flatten(2).sum(2)
-        return (difference / (size + SMALL)).mean(1)
+        distance = difference / (size + SMALL)
+        return (distance if say is None else say * distance).mean(1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance
+from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
 from nnunetv2_mmkd.methods.preference import initial_weights
 from nnunetv2_mmkd.networks.availability import check_way
@@ -42,7 +42,8 @@ class SubsetKDConfig:
             semimetric decides as nnU-Net's Dice loss does (``tests/losses/test_balanced.py`` has the numbers).
         balance: of ``"kl"``: ``"atoms"``, mean over the voxels of each atom of the truth, then over atoms; or
             ``"voxels"``.
-        confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; or ``"none"``, all.
+        confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; ``"graded"``, these,
+            and in each region as much as its Dice there is; or ``"none"``, all.
         rebalance: whether samples weigh by the missing rates of their modalities (:func:`sample_weights`).
         window: share of the training over which the moving average reaches: of nnU-Net's 250,000 iterations 1000, a
             decay of 0.999 (:func:`decay_of`). The same decay in a short training would teach and deploy old weights.
@@ -65,9 +66,9 @@ class SubsetKDConfig:
         check_way(self.availability)
         for name, allowed in (
             ("teacher", ("ema", "current", "none")),
-            ("distance", ("dice", "kl", "both")),
+            ("distance", ("dice", "kl")),
             ("balance", ("atoms", "voxels")),
-            ("confidence", ("right", "closer", "none")),
+            ("confidence", ("graded", "right", "none")),
             ("deploy", ("ema", "student")),
         ):
             if getattr(self, name) not in allowed:
@@ -236,15 +237,16 @@ class SubsetKD(Method):
                 continue
             assert self.supply.atoms is not None
             atoms, n_atoms = self.supply.atoms(target)
+            exclusive = self.supply.exclusive
             common: dict[str, Any] = {
-                "exclusive": self.supply.exclusive,
-                "where": config.confidence,
+                "exclusive": exclusive,
+                "only_right": config.confidence != "none",
+                "say": teacher_dice(wanted, atoms, exclusive=exclusive) if config.confidence == "graded" else None,
             }
-            values = torch.zeros(len(weights), device=batch.images.device)
-            if config.distance != "kl":
-                values = values + soft_dice_distance(wanted, found, atoms, **common)
-            if config.distance != "dice":
-                values = values + balanced_kl(
+            if config.distance == "dice":
+                values = soft_dice_distance(wanted, found, atoms, **common)
+            else:
+                values = balanced_kl(
                     wanted, found, atoms, n_atoms, tau=config.tau, balanced=config.balance == "atoms", **common
                 )
             total = total + omega * (weights.to(values) * values).mean()

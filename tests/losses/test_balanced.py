@@ -10,10 +10,9 @@ import torch
 from nnunetv2_mmkd.losses.balanced import (
     balanced_kl,
     divergence,
-    is_closer,
     is_right,
     soft_dice_distance,
-    teaches,
+    teacher_dice,
     voxel_weights,
 )
 from nnunetv2_mmkd.losses.logit import softened_kl
@@ -80,45 +79,42 @@ def test_where_the_teacher_is_right() -> None:
     assert is_right(classes, torch.tensor([[0, 1]]), exclusive=True).tolist() == [[[True, False]]]
 
 
-def test_where_the_teacher_is_closer_to_the_truth() -> None:
-    """Two nested regions, then three classes; equal is not closer."""
-    atoms = torch.tensor([[0, 1, 3]])
-    teacher = torch.tensor([[[-2.0, 1.0, 2.0], [1.0, -1.0, 0.0]]])
-    student = torch.tensor([[[-1.0, 1.0, 3.0], [0.0, -2.0, -1.0]]])
-    closer = is_closer(teacher, student, atoms, exclusive=False)
-    assert closer.tolist() == [[[True, False, False], [False, False, True]]]
-    classes = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]])  # softmax: the margin counts, not the logit
-    surer = classes + torch.tensor([5.0, 0.0])
-    surer[0, 0] += torch.tensor([1.0, 1.0])
-    assert is_closer(surer, classes, torch.tensor([[0, 1]]), exclusive=True).tolist() == [[[True, False]]]
-    assert is_closer(classes, surer, torch.tensor([[0, 1]]), exclusive=True).tolist() == [[[False, True]]]
-
-
-@pytest.mark.parametrize("exclusive", [True, False])
-def test_a_teacher_that_knows_less_does_not_hold_back(exclusive: bool) -> None:
-    """Where the student is ahead, or level, both distances leave its differences alone."""
-    atoms = torch.tensor([[0, 1, 2] * 2])
-    right = torch.stack([atoms == 0, atoms == 1, atoms == 2], 1).float() if exclusive else torch.zeros(1, 2, 6)
-    if not exclusive:
-        right = torch.stack([atoms & 1, atoms >> 1], 1).float()
-    ahead, behind = 4 * right - 2, 2 * right - 1
-    for where, expected in (("closer", 0.0), ("right", None), ("none", None)):
-        common = {"exclusive": exclusive, "where": where}
-        values = [balanced_kl(behind, ahead, atoms, 3, tau=1.0, **common)]
-        values.append(soft_dice_distance(behind, ahead, atoms, **common))
-        assert all(float(value) == expected if expected is not None else float(value) > 0.01 for value in values)
-        assert teaches(behind, ahead, atoms, **common).shape == (1, 1 if exclusive else 2, 6)
-    assert float(soft_dice_distance(ahead, behind, atoms, exclusive=exclusive, where="closer")) > 0.01
-
-
 def test_a_wrong_teacher_teaches_nothing_and_its_voxels_still_count_in_the_mean() -> None:
     torch.manual_seed(0)
     atoms = torch.tensor([[0, 0, 1, 1]])
     teacher, student = torch.tensor([[[-2.0, -2.0, 2.0, -2.0]]]), torch.randn(1, 1, 4)
     arguments = {"exclusive": False, "tau": 1.0}
     terms = divergence(teacher, student, **arguments)[0, 0]
-    found = balanced_kl(teacher, student, atoms, 2, **arguments, where="right")
+    found = balanced_kl(teacher, student, atoms, 2, **arguments, only_right=True)
     torch.testing.assert_close(found, (terms[:2].mean() + terms[2] / 2)[None] / 2)
+
+
+def test_how_well_a_teacher_does_by_hand() -> None:
+    """Nested regions; the sample has nothing of the third. The last voxel does not count."""
+    atoms = torch.tensor([[0, 1, 3, -1]])
+    found = [[0.1, 0.8, 0.9, 0.7], [0.1, 0.2, 0.6, 0.7], [0.1, 0.1, 0.1, 0.9]]
+    teacher = torch.tensor([[[logit(p) for p in each] for each in found]], requires_grad=True)
+    dice = teacher_dice(teacher, atoms, exclusive=False)
+    assert dice[0].tolist() == pytest.approx([2 * 1.7 / (1.8 + 2), 2 * 0.6 / (0.9 + 1), 0], abs=1e-4)
+    assert not dice.requires_grad
+    p = torch.tensor([[[0.7, 0.2], [0.2, 0.5], [0.1, 0.3]]])  # classes, without the first
+    of_classes = teacher_dice(p.log(), torch.tensor([[0, 2]]), exclusive=True)
+    assert of_classes[0].tolist() == pytest.approx([0, 2 * 0.3 / (0.4 + 1)], abs=1e-4)
+
+
+def test_weights_of_regions_by_hand() -> None:
+    torch.manual_seed(0)
+    atoms, teacher, student = torch.tensor([[0, 1, 2, 3]]), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
+    say = torch.tensor([[0.5, 0.25]])
+    whole = soft_dice_distance(teacher, student, atoms, exclusive=False, say=say)
+    parts = [soft_dice_distance(teacher[:, k : k + 1], student[:, k : k + 1], atoms, exclusive=False) for k in (0, 1)]
+    torch.testing.assert_close(whole, (0.5 * parts[0] + 0.25 * parts[1]) / 2)
+    terms = divergence(teacher, student, exclusive=False, tau=1.0)
+    found = balanced_kl(teacher, student, atoms, 4, exclusive=False, tau=1.0, say=say)
+    torch.testing.assert_close(found, ((0.5 * terms[:, 0] + 0.25 * terms[:, 1]) / 2).mean(1))
+    classes = torch.randn(1, 3, 4), torch.randn(1, 3, 4), torch.tensor([[0, 1, 2, 0]])
+    plain = balanced_kl(*classes, 3, exclusive=True, tau=1.0)
+    torch.testing.assert_close(balanced_kl(*classes, 3, exclusive=True, tau=1.0, say=say), 0.375 * plain)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -128,7 +124,7 @@ def test_ignored_voxels_leave_no_trace(exclusive: bool) -> None:
     atoms[0, 4] = -1
     kept = [0, 1, 2, 3, 5]
     for function in (
-        lambda t, s, a: balanced_kl(t, s, a, 3, exclusive=exclusive, tau=2.0, where="right"),
+        lambda t, s, a: balanced_kl(t, s, a, 3, exclusive=exclusive, tau=2.0, only_right=True),
         lambda t, s, a: soft_dice_distance(t, s, a, exclusive=exclusive),
     ):
         poisoned = teacher.clone()
@@ -148,7 +144,7 @@ def test_the_dice_distance_by_hand_and_its_minimum() -> None:
     value = soft_dice_distance(teacher, student, atoms, exclusive=False)
     assert value.tolist() == pytest.approx([(0.4 + 0.2) / (1.6 + 1.4)], rel=1e-4)
     assert soft_dice_distance(teacher, teacher, atoms, exclusive=False).tolist() == [0.0]
-    right = soft_dice_distance(teacher, student, torch.tensor([[1, 0, 0]]), exclusive=False, where="right")
+    right = soft_dice_distance(teacher, student, torch.tensor([[1, 0, 0]]), exclusive=False, only_right=True)
     assert right.tolist() == pytest.approx([(0.4 + 0.2) / 3.0], rel=1e-4)  # wrong in the second, which is equal
     hard = torch.tensor([[[4.0, 4.0, -4.0], [-4.0, -4.0, 4.0]]])  # of classes the first is left out
     soft = hard / 4

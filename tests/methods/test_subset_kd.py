@@ -12,7 +12,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance
+from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
 from nnunetv2_mmkd.methods.base import Batch, Supply
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig, decay_of, sample_weights, scale_weights
 from nnunetv2_mmkd.networks.availability import tell_norms
@@ -129,7 +129,7 @@ def test_the_terms_by_hand(exclusive: bool, distance: str) -> None:
     weights = torch.tensor([(mean / 0.5 + mean / 0.8) / 2, mean / 1.0])
     total = 0.0
     for omega, scale in ((2 / 3, 0), (1 / 3, 1)):  # 1, 1/2, and nothing for the smallest
-        arguments = {"exclusive": exclusive, "where": "right"}
+        arguments = {"exclusive": exclusive, "only_right": True}
         pair = teacher[scale], student[scale], batch.target[scale]
         if distance == "dice":
             values = soft_dice_distance(*pair, **arguments)
@@ -228,8 +228,8 @@ def test_switches() -> None:
         "all": replace(AT_ONCE, confidence="none"),
         "kl": replace(AT_ONCE, distance="kl"),
         "voxels": replace(AT_ONCE, distance="kl", balance="voxels"),
-        "both": replace(AT_ONCE, distance="both"),
-        "closer": replace(AT_ONCE, confidence="closer"),
+        "graded": replace(AT_ONCE, confidence="graded"),
+        "graded kl": replace(AT_ONCE, distance="kl", confidence="graded"),
         "tau": replace(AT_ONCE, distance="kl", tau=4.0),
         "current": replace(AT_ONCE, teacher="current"),
         "half": replace(AT_ONCE, weight=0.25),
@@ -254,14 +254,23 @@ def test_switches() -> None:
     assert student.ema is not None and student.deployed(network) is None
 
 
-def test_both_distances_are_their_sum() -> None:
-    batch, values = a_batch(MIXED), {}
-    for distance in ("dice", "kl", "both"):
-        method, network = prepared(replace(AT_ONCE, distance=distance))
-        with torch.no_grad():
-            teacher, student = network(batch.images, batch.present), network(batch.images, batch.available)
-        values[distance] = float(method.distance(teacher, student, batch))
-    assert 0 < values["kl"] != values["dice"] and values["both"] == pytest.approx(values["dice"] + values["kl"])
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("distance", ["dice", "kl"])
+def test_a_graded_teacher_by_hand(exclusive: bool, distance: str) -> None:
+    batch = a_batch(MIXED)
+    method, network = prepared(replace(AT_ONCE, distance=distance, confidence="graded"), exclusive=exclusive)
+    with torch.no_grad():
+        teacher, student = network(batch.images, batch.present), network(batch.images, batch.available)
+        total = 0.0
+        for omega, scale in ((2 / 3, 0), (1 / 3, 1)):
+            pair, atoms = (teacher[scale], student[scale]), batch.target[scale]
+            say = teacher_dice(pair[0], atoms, exclusive=exclusive)
+            arguments = {"exclusive": exclusive, "only_right": True, "say": say}
+            if distance == "dice":
+                total += omega * float(soft_dice_distance(*pair, atoms, **arguments).mean())
+            else:
+                total += omega * float(balanced_kl(*pair, atoms, 3, tau=1.0, **arguments).mean())
+        assert float(method.distance(teacher, student, batch)) == pytest.approx(total, rel=1e-5)
 
 
 def test_the_average_draws_no_random_numbers() -> None:
@@ -292,8 +301,8 @@ def test_state() -> None:
     [
         ({"teacher": "emma"}, "teacher must be one of ema, current, none, not 'emma'"),
         ({"balance": "regions"}, "balance must be one of atoms, voxels"),
-        ({"distance": "mse"}, "distance must be one of dice, kl, both"),
-        ({"confidence": "high"}, "confidence must be one of right, closer, none"),
+        ({"distance": "mse"}, "distance must be one of dice, kl"),
+        ({"confidence": "high"}, "confidence must be one of graded, right, none"),
         ({"deploy": "teacher"}, "deploy must be one of ema, student"),
         ({"availability": "plane"}, "choose from none, planes, norms"),
         ({"tau": 0.0}, "tau must be above 0"),
