@@ -114,6 +114,14 @@ def test_the_example_is_one() -> None:
     assert len(trainings_of(sweep, models_of(sweep, example), example)) == 3 * 5 * 3 * 2
 
 
+def test_the_trials_of_the_readme_are_one() -> None:
+    trials = Path(str(files("nnunetv2_mmkd.results_templates") / "which_trainer.yaml"))
+    sweep = read_sweep(trials)
+    assert ("SubsetKD", "ModalityDropout") in sweep.compare.pairs
+    names = {model.trainer for model in models_of(sweep, trials)}
+    assert "nnUNetTrainerSubsetKD_seed1_10epochs_150iters" in names and len(names) == 9
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
