@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -79,7 +80,9 @@ def repacked(archive: Path, names: dict[str, str], target: Path) -> Path:
         for name, before in names.items():
             member = old.getmember(before)
             stream = old.extractfile(member)
-            new.addfile(member.replace(name=name), stream)
+            renamed = copy.copy(member)  # TarInfo.replace came with Python 3.11.4
+            renamed.name = name
+            new.addfile(renamed, stream)
     return target
 
 
