@@ -7,7 +7,6 @@ Legend: M modalities, S subsets.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -25,10 +24,10 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset, subset_name
-from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.job import check_writable
-from nnunetv2_mmkd.inference.reader import PARTIAL_PREFIX, partial_folder
+from nnunetv2_mmkd.inference.prediction_record import claim, kept
+from nnunetv2_mmkd.inference.reader import partial_folder
 from nnunetv2_mmkd.inference.run import orderly_termination, pick_device
 from nnunetv2_mmkd.inference.subset_cases import (
     SubsetCase,
@@ -38,9 +37,6 @@ from nnunetv2_mmkd.inference.subset_cases import (
     validation_cases,
 )
 from nnunetv2_mmkd.modalities import mask_of, modality_names
-
-RECORD = "mmkd_predictions.json"
-"""What made the segmentations of a folder."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ class SubsetJob:
         Raises:
             InputError: it holds something else.
         """
-        _kept(self.result.folder, self._record(), self.overwrite)
+        kept(self.result.folder, self._record(), self.overwrite)
 
     def run(self) -> SubsetPredictions:
         """Predict what is not there yet.
@@ -136,7 +132,7 @@ class SubsetJob:
             InputError: as :meth:`check`.
         """
         output, ending = self.result.folder, str(self.predictor.dataset_json["file_ending"])
-        _claim(output, self._record(), self.overwrite)
+        claim(output, self._record(), self.overwrite)
         for name in self.result.subsets:
             (output / name).mkdir(exist_ok=True)
         todo = {
@@ -356,47 +352,3 @@ def _record(predictor: AllSubsetsPredictor, settings: WindowSettings, where: str
         "window": window,
         "images": where,
     }
-
-
-def _kept(output: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """The record of predictions of the same kind that are there; None if there are none, or they may go.
-
-    Raises:
-        InputError: the folder holds predictions of another kind and may not be overwritten, or something else.
-    """
-    file = output / RECORD
-    if not file.is_file():
-        if output.is_dir() and any(output.iterdir()):
-            raise InputError(f"{output} holds something else than predictions of `mmkd evaluate`: choose another -o")
-        return None
-    try:
-        found = dict(json.loads(file.read_text()))
-    except ValueError:
-        found = {}
-    if _compatible(found, record):
-        return found
-    if not overwrite:
-        odd = [key for key in record if found.get(key) != record[key]]
-        raise InputError(
-            f"{output} holds predictions of another {' and '.join(odd)}: choose another -o, or --overwrite them"
-        )
-    return None
-
-
-def _claim(output: Path, record: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder and its record; remove what may go, and what a killed run left."""
-    found = _kept(output, record, overwrite)
-    if found is None and output.is_dir():
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    for path in output.glob(f"*/{PARTIAL_PREFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    checkpoints = {**(found or {}).get("checkpoints", {}), **record["checkpoints"]}
-    write_json(output / RECORD, {**record, "checkpoints": checkpoints})
-
-
-def _compatible(found: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Folds may be added; those that are there must not have been trained again."""
-    one, other = found.get("checkpoints", {}), record["checkpoints"]
-    same = all(other.get(fold, stamp) == stamp for fold, stamp in one.items())
-    return same and all(found.get(key) == value for key, value in record.items() if key != "checkpoints")

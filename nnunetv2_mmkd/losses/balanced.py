@@ -56,8 +56,13 @@ def is_right(teacher: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
     """
     if exclusive:
         return (teacher.argmax(1) == atoms)[:, None]
-    regions = torch.arange(teacher.shape[1], device=atoms.device).reshape(1, -1, *[1] * (atoms.ndim - 1))
-    return (teacher > 0) == ((atoms[:, None] >> regions) & 1).bool()
+    return (teacher > 0) == _inside(atoms, teacher.shape[1])
+
+
+def _inside(atoms: Tensor, n_regions: int) -> Tensor:
+    """Membership of each voxel in each region: bool ``[B, K, *spatial]``."""
+    regions = torch.arange(n_regions, device=atoms.device).reshape(1, -1, *[1] * (atoms.ndim - 1))
+    return ((atoms[:, None] >> regions) & 1).bool()
 
 
 def teacher_dice(teacher: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
@@ -74,11 +79,11 @@ def teacher_dice(teacher: Tensor, atoms: Tensor, *, exclusive: bool) -> Tensor:
         ``[B, K]``, or of the classes but the first ``[B, K - 1]``; about 0 where the sample has nothing of a region.
     """
     with torch.no_grad(), torch.autocast(teacher.device.type, enabled=False):
-        heads = torch.arange(teacher.shape[1], device=atoms.device).reshape(1, -1, *[1] * (atoms.ndim - 1))
         if exclusive:
-            x, y = teacher.float().softmax(1)[:, 1:], (atoms[:, None] == heads)[:, 1:]
+            x = teacher.float().softmax(1)[:, 1:]
+            y = torch.stack([atoms == each for each in range(1, teacher.shape[1])], 1)
         else:
-            x, y = teacher.float().sigmoid(), ((atoms[:, None] >> heads) & 1).bool()
+            x, y = teacher.float().sigmoid(), _inside(atoms, teacher.shape[1])
         counted = (atoms >= 0)[:, None]
         x, truth = torch.where(counted, x, 0), torch.where(counted, y, False).to(x)
         return 2 * (x * truth).flatten(2).sum(2) / ((x + truth).flatten(2).sum(2) + SMALL)
