@@ -15,6 +15,21 @@ TEMPORARY = "tmp"
 """Ending of files that are being written; nnU-Net looks for ``.nii.gz`` and does not see them."""
 
 
+def check_writable(folder: str) -> None:
+    """Check, without writing anything, that a folder can be made and written to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    parent = os.path.abspath(folder)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise InputError(f"output folder {folder} cannot be made: {parent} is not a folder. Choose another one")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write under, renamed to ``path`` where the block ends well and removed otherwise.

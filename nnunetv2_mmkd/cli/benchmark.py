@@ -67,7 +67,13 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.benchmark.plan import dataset_plan, synthetic_plan
     from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
+    from nnunetv2_mmkd.errors import InputError
+    from nnunetv2_mmkd.files import check_writable
 
+    if args.o is not None:
+        if args.o.is_dir():
+            raise InputError(f"-o {args.o} is a folder: name a file in it, e.g. {args.o / 'benchmark.json'}")
+        check_writable(str(args.o.parent))
     if args.d is None:
         plan = synthetic_plan(args.topology, args.features_scale)
     else:

@@ -17,7 +17,7 @@ from nnunetv2_mmkd.evaluation.card import METRIC, fold_card, write_card
 from nnunetv2_mmkd.evaluation.drawn import draw_overlay, median_case, shown_subsets
 from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
-from nnunetv2_mmkd.inference.job import check_writable
+from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.subset_predictions import (
     SubsetJob,
     SubsetPredictions,

@@ -25,21 +25,6 @@ def report_name(part_id: int = 0, num_parts: int = 1) -> str:
     return REPORT_NAME if num_parts == 1 else f"mmkd_report_part{part_id}of{num_parts}.json"
 
 
-def check_writable(folder: str) -> None:
-    """Check, without writing anything, that a folder can be made and written to.
-
-    Raises:
-        InputError: it cannot.
-    """
-    parent = os.path.abspath(folder)
-    while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        raise InputError(f"output folder {folder} cannot be made: {parent} is not a folder. Choose another one")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
-
-
 @dataclass
 class Job:
     """The cases of one call, ready for nnU-Net.

@@ -13,11 +13,12 @@ import numpy as np
 from nnunetv2.configuration import default_num_processes
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.arrays import stack_arrays
 from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case, require_modalities
 from nnunetv2_mmkd.inference.checks import check_case, check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
-from nnunetv2_mmkd.inference.job import Job, check_writable, report_name
+from nnunetv2_mmkd.inference.job import Job, report_name
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset, subset_name
+from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.inference.job import check_writable
 from nnunetv2_mmkd.inference.prediction_record import claim, kept
 from nnunetv2_mmkd.inference.reader import partial_folder
 from nnunetv2_mmkd.inference.run import orderly_termination, pick_device

@@ -19,8 +19,7 @@ from tqdm import tqdm
 from nnunetv2_mmkd.dataset_conversion.rates import write_rates
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.files import write_json, write_text
-from nnunetv2_mmkd.inference.job import check_writable
+from nnunetv2_mmkd.files import check_writable, write_json, write_text
 from nnunetv2_mmkd.sweep.checks import FOLDS, Checked, check
 from nnunetv2_mmkd.sweep.cluster import ClusterEngine
 from nnunetv2_mmkd.sweep.definition import Sweep, read_sweep

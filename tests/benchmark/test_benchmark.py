@@ -21,6 +21,7 @@ from nnunetv2_mmkd.benchmark.workplace import (
     make_trainer,
     workplace,
 )
+from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import SubsetLaw, all_subsets
 
@@ -172,3 +173,14 @@ def test_a_methods_own_warm_up_is_over() -> None:
         prepared = trainer.prepare(make_batch(trainer, tiny_plan()), trainer.training_present)
         parts = trainer.method.step(trainer.bare_network, prepared, trainer.loss)["parts"]
     assert parts.keys() == {"task", "region maps", "uni-modal"}
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for output, said in ((tmp_path, f"{tmp_path} is a folder"), (file / "b.json", f"{file} is not a folder")):
+        assert main(["benchmark", "-o", str(output)]) == 1
+        captured = capsys.readouterr()
+        assert said in captured.err and not captured.out
