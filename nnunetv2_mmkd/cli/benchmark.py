@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import check_writable
+
 HELP = "cost of a trainer against the stock trainer on the same plan"
 
 DESCRIPTION = """\
@@ -67,8 +70,6 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.benchmark.plan import dataset_plan, synthetic_plan
     from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
-    from nnunetv2_mmkd.errors import InputError
-    from nnunetv2_mmkd.files import check_writable
 
     if args.o is not None:
         if args.o.is_dir():

@@ -119,7 +119,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
     sweep = read_sweep(trials)
     assert ("SubsetKD", "ModalityDropout") in sweep.compare.pairs
     names = {model.trainer for model in models_of(sweep, trials)}
-    assert "nnUNetTrainerSubsetKD_10epochs_150iters_seed1" in names and len(names) == 9
+    assert "nnUNetTrainerSubsetKD_10epochs_150iters_seed1" in names and len(names) == 12
 
 
 @pytest.mark.parametrize(
