@@ -16,9 +16,10 @@ Train and evaluate what a small YAML file asks for, each training in a process o
 methods over all subsets, means over seeds, the comparisons of `mmkd compare` with intervals over patients and over
 seeds. Everything is checked before the first training. Called again it goes on where it was stopped: what is finished
 is left alone, a training goes on from its last checkpoint. A failed task does not stop the others; the exit code is 1
-then. The file's keys: dataset, configuration, trainers (MetaKD, ...); plans, device, folds, seeds, length (epochs,
-iterations), missing_rates (complete; tag, rates, seed), evaluation (metrics, subsets, disable_tta, ...), compare
-(pairs, metrics, regions, patients), slurm (submitit's parameters). An example: results_templates/sweep_example.yaml.
+then. The file's keys: dataset, configuration, trainers (MetaKD, or MetaKD_50epochs with a length of its own); plans,
+device, folds, seeds, length (epochs, iterations), missing_rates (complete; tag, rates, seed), evaluation (metrics,
+subsets, disable_tta, ...), compare (pairs, metrics, regions, patients), slurm (submitit's parameters). An example:
+results_templates/sweep_example.yaml.
 """
 
 

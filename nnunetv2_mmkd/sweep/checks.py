@@ -84,7 +84,7 @@ def _check(sweep: Sweep, device: str) -> Checked:
     unwritten = [rates for rates in sweep.missing_rates if rates is not None and _to_write(rates, folder, modalities)]
     models = models_of(sweep, Path(str(nnUNet_results)) / name)
     for method in sweep.methods:
-        _check_trainer(method)
+        _check_trainer(method, sweep)
     for model in models:
         try:
             find_trainer(model.trainer)
@@ -104,7 +104,7 @@ def _check_folds(folds: Sequence[int], file: Path) -> bool:
     return there
 
 
-def _check_trainer(method: str) -> None:
+def _check_trainer(method: str, sweep: Sweep) -> None:
     try:
         found = find_trainer(PREFIX + method)
     except InputError as error:
@@ -114,15 +114,16 @@ def _check_trainer(method: str) -> None:
             f"trainers: {found.__name__} is no trainer of nnunetv2-mmkd, so it knows no missing modalities; the "
             "stock network under modality dropout is ModalityDropout"
         )
-    endings = {
-        "length.epochs": found.suffix_epochs,
-        "length.iterations": found.suffix_iterations,
-        "missing_rates": found.suffix_table,
-        "seeds": found.suffix_seed,
-    }
-    for key, value in endings.items():
+    for key, value in {"missing_rates": found.suffix_table, "seeds": found.suffix_seed}.items():
         if value is not None:
             raise InputError(f"trainers: {method} names {value!r} itself: leave the ending out and set {key}")
+    lengths = {
+        "length.epochs": (found.suffix_epochs, sweep.epochs),
+        "length.iterations": (found.suffix_iterations, sweep.iterations),
+    }
+    for key, (own, common) in lengths.items():
+        if own is not None and own == common:
+            raise InputError(f"trainers: {method} names {key}, {own}, once more: leave the ending out")
 
 
 def _to_write(rates: Rates, folder: Path, modalities: Sequence[str]) -> bool:

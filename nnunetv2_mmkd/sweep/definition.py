@@ -96,7 +96,8 @@ class Sweep:
         file: where it was read, for messages.
         dataset: name or number.
         configuration, plans, device: as for ``mmkd train``.
-        methods: names of trainers without ``nnUNetTrainer``.
+        methods: names of trainers without ``nnUNetTrainer``; an ending such as ``_13epochs`` stands for a length of
+            their own.
         folds: numbers.
         seeds: of the endings ``_seed<N>``; None: not seeded.
         epochs, iterations: training length; None: the trainer's own.

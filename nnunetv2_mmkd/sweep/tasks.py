@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.sweep.definition import PREFIX, EvaluationOptions, Sweep
+from nnunetv2_mmkd.training.suffixes import SUFFIX
 
 FINAL = "checkpoint_final.pth"
 CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -177,7 +178,7 @@ class Evaluation:
 
 
 def models_of(sweep: Sweep, parent: Path) -> list[Model]:
-    """All models of a sweep.
+    """All models of a sweep. A method whose name has a length of its own, say ``_13epochs``, keeps it.
 
     Args:
         sweep: what the file says.
@@ -187,10 +188,11 @@ def models_of(sweep: Sweep, parent: Path) -> list[Model]:
     for rates in sweep.missing_rates:
         for seed in sweep.seeds:
             for method in sweep.methods:
+                own = {match.lastgroup for match in SUFFIX.finditer(method)}
                 parts = [
                     f"_{rates.tag}" if rates else "",
-                    f"_{sweep.epochs}epochs" if sweep.epochs else "",
-                    f"_{sweep.iterations}iters" if sweep.iterations else "",
+                    f"_{sweep.epochs}epochs" if sweep.epochs and "epochs" not in own else "",
+                    f"_{sweep.iterations}iters" if sweep.iterations and "iterations" not in own else "",
                     f"_seed{seed}" if seed is not None else "",
                 ]
                 trainer = PREFIX + method + "".join(parts)

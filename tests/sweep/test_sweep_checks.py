@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_nnunet import Home
 
+from nnunetv2_mmkd.cli.host import find_trainer
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.sweep.checks import Checked, check
 from nnunetv2_mmkd.sweep.definition import read_sweep
@@ -46,6 +47,12 @@ def test_good(data: Path) -> None:
     assert not list(data.glob("mmkd_*")) and not (data / "splits_final.json").exists()
 
 
+def test_a_method_may_have_a_length_of_its_own(data: Path) -> None:
+    found = checked(data, "length: {epochs: 5, iterations: 2}\n", "trainers: [MetaKD, MetaKD_7epochs]\n")
+    classes = [find_trainer(model.trainer) for model in found.models]
+    assert [(each.suffix_epochs, each.suffix_iterations) for each in classes] == [(5, 2), (7, 2)]
+
+
 def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
     text = "missing_rates: [{tag: mr, rates: {T1Gd: 0.5}, seed: 3}]\n"
     _prepare(checked(data, text))
@@ -76,7 +83,8 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         ("folds: [0, 5]\n", REST, "folds: there is no fold 5"),
         ("", "trainers: [MetaKd]\n", "trainers: there is no trainer 'nnUNetTrainerMetaKd'.*nnUNetTrainerMetaKD"),
         ("", "trainers: [nnUNetTrainer_5epochs]\n", "nnUNetTrainer_5epochs is no trainer of nnunetv2-mmkd"),
-        ("", "trainers: [MetaKD_5epochs]\n", "MetaKD_5epochs names 5 itself: leave the ending out and set length.ep"),
+        ("length: {epochs: 5}\n", "trainers: [MetaKD_5epochs]\n", "MetaKD_5epochs names length.epochs, 5, once more"),
+        ("length: {iterations: 5}\n", "trainers: [MetaKD_5iters]\n", "MetaKD_5iters names length.iterations, 5, once"),
         ("", "trainers: [MetaKD_seed0]\n", "MetaKD_seed0 names 0 itself: leave the ending out and set seeds"),
         ("", "trainers: [MetaKD_mr]\n", "MetaKD_mr names 'mr' itself: leave the ending out and set missing_rates"),
         ("missing_rates: [{tag: a, rates: {adc: 0.1}}]\n", REST, "missing_rates, tag a: unknown modality 'adc'"),

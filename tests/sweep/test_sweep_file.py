@@ -73,6 +73,19 @@ def test_models_and_tasks(tmp_path: Path) -> None:
     assert len(evaluations_of(sweep, models, tmp_path)) == 8
 
 
+def test_a_length_of_its_own(tmp_path: Path) -> None:
+    text = LEAST.replace("[MetaKD]", "[A, A_13epochs, Specialist_t1_t2_9iters]") + (
+        "length: {epochs: 9, iterations: 5}\nmissing_rates: [{tag: mr28}]\n"
+    )
+    models = models_of(read_sweep(written(tmp_path, text)), tmp_path)
+    assert [model.trainer.removeprefix("nnUNetTrainer") for model in models] == [
+        "A_mr28_9epochs_5iters",
+        "A_13epochs_mr28_5iters",
+        "Specialist_t1_t2_9iters_mr28_9epochs",
+    ]
+    assert [model.label for model in models] == ["A_mr28", "A_13epochs_mr28", "Specialist_t1_t2_9iters_mr28"]
+
+
 def test_what_nnunets_files_say(tmp_path: Path) -> None:
     sweep = read_sweep(written(tmp_path, LEAST))
     task = trainings_of(sweep, models_of(sweep, tmp_path), tmp_path)[0]
@@ -119,7 +132,8 @@ def test_the_trials_of_the_readme_are_one() -> None:
     sweep = read_sweep(trials)
     assert ("SubsetKD", "ModalityDropout") in sweep.compare.pairs
     names = {model.trainer for model in models_of(sweep, trials)}
-    assert "nnUNetTrainerSubsetKD_10epochs_150iters_seed1" in names and len(names) == 12
+    assert "nnUNetTrainerSubsetKD_10epochs_150iters_seed1" in names and len(names) == 15
+    assert "nnUNetTrainerModalityDropout_13epochs_150iters_seed1" in names
 
 
 @pytest.mark.parametrize(
