@@ -1,1 +1,1 @@
-"""Data set converters: one table-driven converter, one spec per edition."""
+"""One runnable script per edition: ``python dataset_conversion/Dataset501_BraTS2018.py -i SRC -d 501``."""

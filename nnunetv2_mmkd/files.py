@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Write a file, on the disk before it has its name.
 
     Raises:
@@ -69,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    write_whole(path, text.encode())
+    atomic_write(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -20,9 +20,9 @@ from nnunetv2_mmkd.names import ALIASES, canonical, indices, modality_names, par
 
 __all__ = [
     "ALIASES",
+    "DISTRIBUTIONS",
     "FULL",
-    "LAWS",
-    "SubsetLaw",
+    "ModalityDropoutConfig",
     "SubsetSampler",
     "all_subsets",
     "canonical",
@@ -68,7 +68,7 @@ def all_subsets(n_modalities: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.bool)
 
 
-LAWS: Mapping[str, str] = {
+DISTRIBUTIONS: Mapping[str, str] = {
     "full": "nothing is dropped",
     "uniform": "uniform over the 2^M - 1 subsets",
     "count_uniform": "the number kept is uniform in 1..M, then uniform over the subsets of that size",
@@ -81,16 +81,16 @@ LAWS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class SubsetLaw:
+class ModalityDropoutConfig:
     """How subsets are drawn in training.
 
     Where it is known what will be missing, training may follow it::
 
-        SubsetLaw("deployment", missing={"t1ce": 0.3})
-        SubsetLaw("deployment", subsets={"t1 t1ce t2 flair": 0.6, "t1 t2 flair": 0.3, "t1ce": 0.1})
+        ModalityDropoutConfig("deployment", missing={"t1ce": 0.3})
+        ModalityDropoutConfig("deployment", subsets={"t1 t1ce t2 flair": 0.6, "t1 t2 flair": 0.3, "t1ce": 0.1})
 
     Attributes:
-        name: a key of :data:`LAWS`.
+        name: a key of :data:`DISTRIBUTIONS`.
         per: ``"sample"`` draws a subset for each sample, ``"batch"`` one for the whole batch.
         p: probability of dropping a modality (``bernoulli`` only).
         missing: ``deployment`` only: modality -> probability that it is missing, each for itself, given that not all
@@ -106,8 +106,8 @@ class SubsetLaw:
     subsets: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in LAWS:
-            raise InputError(f"unknown subset law {self.name!r}: choose from {', '.join(LAWS)}")
+        if self.name not in DISTRIBUTIONS:
+            raise InputError(f"unknown subset law {self.name!r}: choose from {', '.join(DISTRIBUTIONS)}")
         if self.per not in ("sample", "batch"):
             raise InputError(f"a subset law is per 'sample' or per 'batch', not per {self.per!r}")
         if not 0 <= self.p < 1:
@@ -129,7 +129,7 @@ class SubsetLaw:
             )
 
 
-def subset_probabilities(law: SubsetLaw, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
+def subset_probabilities(law: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The subsets that a law draws for a complete case, and their probabilities.
 
     Args:
@@ -202,7 +202,7 @@ class SubsetSampler:
         InputError: a law that names modalities without their names, or with others; see :func:`subset_probabilities`.
     """
 
-    def __init__(self, law: SubsetLaw, seed: int = 0, modalities: Sequence[str] = ()) -> None:
+    def __init__(self, law: ModalityDropoutConfig, seed: int = 0, modalities: Sequence[str] = ()) -> None:
         self.law = law
         self.generator = torch.Generator().manual_seed(seed)
         if law.name == "deployment":
@@ -261,5 +261,5 @@ class SubsetSampler:
         self.generator.set_state(state["generator"].cpu())
 
 
-FULL = SubsetSampler(SubsetLaw("full"))
+FULL = SubsetSampler(ModalityDropoutConfig("full"))
 """Drops nothing; it has no state worth keeping."""

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from tiny_nnunet import Home
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), *sorted(str(folder) for folder in HERE.iterdir() if folder.is_dir())]
+sys.path[:0] = [
+    str(HERE),
+    *sorted(str(folder) for folder in HERE.rglob("*") if folder.is_dir() and folder.name != "__pycache__"),
+]
 """Helper modules lie beside the tests that use them; in import mode "importlib" pytest does not add their folders."""
 
 os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported
@@ -37,6 +40,17 @@ def brats2018_data() -> Path:
     folder = Path(home) / "MICCAI_BraTS_2018_Data_Training"
     if not folder.is_dir():
         pytest.skip("no real BraTS 2018 cases here (set MMKD_TEST_DATA to the folder that has them)")
+    return folder
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ``nnUNet_raw``; the other folders are unset."""
+    folder = tmp_path / "nnUNet_raw"
+    folder.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(folder))
+    for variable in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(variable, raising=False)
     return folder
 
 

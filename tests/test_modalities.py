@@ -7,8 +7,8 @@ import torch
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import (
-    LAWS,
-    SubsetLaw,
+    DISTRIBUTIONS,
+    ModalityDropoutConfig,
     SubsetSampler,
     all_subsets,
     canonical,
@@ -70,7 +70,7 @@ def test_all_subsets_are_all_and_not_empty(m: int) -> None:
     assert subsets[-1].all()
 
 
-def _shares(law: SubsetLaw, n: int = 30_000) -> dict[tuple[bool, ...], float]:
+def _shares(law: ModalityDropoutConfig, n: int = 30_000) -> dict[tuple[bool, ...], float]:
     sampler = SubsetSampler(law, seed=1)
     counts: dict[tuple[bool, ...], float] = {}
     if law.per == "sample":
@@ -83,7 +83,7 @@ def _shares(law: SubsetLaw, n: int = 30_000) -> dict[tuple[bool, ...], float]:
 
 
 def test_uniform_law() -> None:
-    shares = _shares(SubsetLaw("uniform"))
+    shares = _shares(ModalityDropoutConfig("uniform"))
     assert len(shares) == 15
     assert all(abs(share - 1 / 15) < 0.006 for share in shares.values())
 
@@ -91,28 +91,28 @@ def test_uniform_law() -> None:
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_count_uniform_law(per: str) -> None:
     expected = {1: 1 / 16, 2: 1 / 24, 3: 1 / 16, 4: 1 / 4}
-    shares = _shares(SubsetLaw("count_uniform", per=per), 20_000)
+    shares = _shares(ModalityDropoutConfig("count_uniform", per=per), 20_000)
     assert all(abs(share - expected[sum(row)]) < 0.012 for row, share in shares.items())
 
 
 def test_count_uniform_incomplete_never_draws_all() -> None:
-    shares = _shares(SubsetLaw("count_uniform_incomplete"))
+    shares = _shares(ModalityDropoutConfig("count_uniform_incomplete"))
     assert (True,) * 4 not in shares
     assert abs(sum(share for row, share in shares.items() if sum(row) == 3) - 1 / 3) < 0.012
 
 
 def test_bernoulli_law_is_conditional_on_not_empty() -> None:
-    shares = _shares(SubsetLaw("bernoulli", p=0.8))
+    shares = _shares(ModalityDropoutConfig("bernoulli", p=0.8))
     single = 0.2 * 0.8**3 / (1 - 0.8**4)
     assert abs(shares[(True, False, False, False)] - single) < 0.01
 
 
-@pytest.mark.parametrize("law", list(LAWS))
+@pytest.mark.parametrize("law", list(DISTRIBUTIONS))
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_every_law_stays_within_what_a_case_has_and_never_empties_it(law: str, per: str) -> None:
     generator = torch.Generator().manual_seed(0)
     given = {"missing": {"t1": 0.9, "flair": 1.0}} if law == "deployment" else {}
-    sampler = SubsetSampler(SubsetLaw(law, per=per, **given), modalities=BRATS)
+    sampler = SubsetSampler(ModalityDropoutConfig(law, per=per, **given), modalities=BRATS)
     for _ in range(300):
         present = torch.rand(3, 4, generator=generator) < 0.4
         present[torch.arange(3), torch.randint(0, 4, (3,), generator=generator)] = True
@@ -122,7 +122,7 @@ def test_every_law_stays_within_what_a_case_has_and_never_empties_it(law: str, p
 
 
 def test_one_subset_for_the_whole_batch() -> None:
-    sampler = SubsetSampler(SubsetLaw("uniform", per="batch"))
+    sampler = SubsetSampler(ModalityDropoutConfig("uniform", per="batch"))
     for _ in range(50):
         drawn = sampler(torch.ones(4, 3, dtype=torch.bool))
         assert (drawn == drawn[0]).all()
@@ -130,9 +130,9 @@ def test_one_subset_for_the_whole_batch() -> None:
 
 def test_sampler_state_restores_the_sequence() -> None:
     present = torch.ones(2, 4, dtype=torch.bool)
-    first = SubsetSampler(SubsetLaw("uniform"), seed=3)
+    first = SubsetSampler(ModalityDropoutConfig("uniform"), seed=3)
     first(present)
-    second = SubsetSampler(SubsetLaw("uniform"), seed=99)
+    second = SubsetSampler(ModalityDropoutConfig("uniform"), seed=99)
     second.load_state_dict(first.state_dict())
     assert all(torch.equal(first(present), second(present)) for _ in range(20))
 
@@ -140,43 +140,45 @@ def test_sampler_state_restores_the_sequence() -> None:
 # -- deployment ------------------------------------------------------------------------------------------------------
 
 
-def table(law: SubsetLaw, modalities: tuple[str, ...] = BRATS) -> dict[tuple[str, ...], float]:
+def table(law: ModalityDropoutConfig, modalities: tuple[str, ...] = BRATS) -> dict[tuple[str, ...], float]:
     masks, chances = subset_probabilities(law, modalities)
     return {names_of(mask, modalities): float(chance) for mask, chance in zip(masks, chances, strict=True)}
 
 
 def test_probabilities_of_every_law_by_hand() -> None:
-    assert table(SubsetLaw("full")) == {BRATS: 1.0}
-    assert list(table(SubsetLaw("uniform")).values()) == pytest.approx([1 / 15] * 15)
-    counted = table(SubsetLaw("count_uniform"))
+    assert table(ModalityDropoutConfig("full")) == {BRATS: 1.0}
+    assert list(table(ModalityDropoutConfig("uniform")).values()) == pytest.approx([1 / 15] * 15)
+    counted = table(ModalityDropoutConfig("count_uniform"))
     assert counted[("t2",)] == pytest.approx(1 / 16) and counted[("t1", "t2")] == pytest.approx(1 / 24)
-    incomplete = table(SubsetLaw("count_uniform_incomplete"))
+    incomplete = table(ModalityDropoutConfig("count_uniform_incomplete"))
     assert BRATS not in incomplete and incomplete[("t1", "t1ce", "t2")] == pytest.approx(1 / 12)
-    assert table(SubsetLaw("bernoulli", p=0.8))[("t1",)] == pytest.approx(0.2 * 0.8**3 / (1 - 0.8**4))
+    assert table(ModalityDropoutConfig("bernoulli", p=0.8))[("t1",)] == pytest.approx(0.2 * 0.8**3 / (1 - 0.8**4))
 
 
 def test_independent_missing_probabilities() -> None:
-    found = table(SubsetLaw("deployment", missing={"T1Gd": 0.3, "flair": 0.5}))
+    found = table(ModalityDropoutConfig("deployment", missing={"T1Gd": 0.3, "flair": 0.5}))
     assert found == {
         BRATS: pytest.approx(0.35),
         ("t1", "t1ce", "t2"): pytest.approx(0.35),
         ("t1", "t2", "flair"): pytest.approx(0.15),
         ("t1", "t2"): pytest.approx(0.15),
     }
-    two = table(SubsetLaw("deployment", missing={"a": 0.5, "b": 0.2}), ("a", "b"))  # given that not both are missing
+    two = table(
+        ModalityDropoutConfig("deployment", missing={"a": 0.5, "b": 0.2}), ("a", "b")
+    )  # given that not both are missing
     assert two == {
         ("a",): pytest.approx(0.1 / 0.9), ("b",): pytest.approx(0.4 / 0.9), ("a", "b"): pytest.approx(0.4 / 0.9),
     }  # fmt: skip
 
 
 def test_listed_subsets() -> None:
-    law = SubsetLaw("deployment", subsets={"flair t1": 0.5, "t1,t1gd": 0.25, "t1 t2f": 0.25})
+    law = ModalityDropoutConfig("deployment", subsets={"flair t1": 0.5, "t1,t1gd": 0.25, "t1 t2f": 0.25})
     assert table(law) == {("t1", "flair"): 0.75, ("t1", "t1ce"): 0.25}
 
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_deployment_frequencies(per: str) -> None:
-    law = SubsetLaw("deployment", per=per, missing={"t1ce": 0.3, "t2": 0.1})
+    law = ModalityDropoutConfig("deployment", per=per, missing={"t1ce": 0.3, "t2": 0.1})
     sampler, counts, n = SubsetSampler(law, 1, BRATS), dict.fromkeys(table(law), 0), 4000
     present = torch.ones(n, 4, dtype=torch.bool)
     drawn = sampler(present) if per == "sample" else torch.cat([sampler(present[:1]) for _ in range(n)])
@@ -188,7 +190,7 @@ def test_deployment_frequencies(per: str) -> None:
 
 def test_deployment_given_the_case() -> None:
     """Intersected with the case, given that something is left; with nothing in common the case stays as it is."""
-    law = SubsetLaw("deployment", subsets={"t1": 0.5, "t1 t1ce": 0.1, "t1ce t2": 0.4})
+    law = ModalityDropoutConfig("deployment", subsets={"t1": 0.5, "t1 t1ce": 0.1, "t1ce t2": 0.4})
     sampler = SubsetSampler(law, 2, BRATS)
     present = torch.tensor([False, True, True, False])
     drawn = sampler(present.expand(3000, -1))
@@ -206,9 +208,9 @@ def test_bad_deployment_laws_are_refused() -> None:
         ({"subsets": {"t1": 0.5, "t2": 0.4}}, "sum to 0.9"),
     ):
         with pytest.raises(InputError, match=message):
-            SubsetLaw("deployment", **given)
+            ModalityDropoutConfig("deployment", **given)
     with pytest.raises(InputError, match="takes no probabilities"):
-        SubsetLaw("uniform", missing={"t1": 0.5})
+        ModalityDropoutConfig("uniform", missing={"t1": 0.5})
     for given, message in (
         ({"missing": {"t1k": 0.5}}, "unknown modality 't1k'"),
         ({"missing": {"t1ce": 0.5, "T1Gd": 0.5}}, "names t1ce twice"),
@@ -217,15 +219,15 @@ def test_bad_deployment_laws_are_refused() -> None:
         ({"subsets": {"t1 t1n": 1.0}}, "names t1 twice"),
     ):
         with pytest.raises(InputError, match=message):
-            SubsetSampler(SubsetLaw("deployment", **given), modalities=BRATS)
+            SubsetSampler(ModalityDropoutConfig("deployment", **given), modalities=BRATS)
     with pytest.raises(InputError, match="needs their names"):
-        SubsetSampler(SubsetLaw("deployment", missing={"t1": 0.5}))
+        SubsetSampler(ModalityDropoutConfig("deployment", missing={"t1": 0.5}))
 
 
 def test_bad_laws_are_refused() -> None:
     with pytest.raises(InputError, match="uniform"):
-        SubsetLaw("unifrom")
+        ModalityDropoutConfig("unifrom")
     with pytest.raises(InputError, match="per"):
-        SubsetLaw("uniform", per="epoch")
+        ModalityDropoutConfig("uniform", per="epoch")
     with pytest.raises(InputError, match="without any"):
-        SubsetSampler(SubsetLaw("uniform"))(torch.zeros(1, 4, dtype=torch.bool))
+        SubsetSampler(ModalityDropoutConfig("uniform"))(torch.zeros(1, 4, dtype=torch.bool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
@@ -16,7 +16,7 @@ class nnUNetTrainerLCKD(nnUNetTrainerMultiStream):
     training cases are held out for the elections.
     """
 
-    subset_law = SubsetLaw("count_uniform", per="batch")
+    modality_dropout = ModalityDropoutConfig("count_uniform", per="batch")
     full_modality_warmup = 80 / 115
     config = LCKDConfig()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
@@ -14,8 +14,8 @@ class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
     On complete cases this is nnUNetTrainermmFormer; on incomplete ones that drops nothing, and this goes on dropping.
     """
 
-    subset_law = SubsetLaw("submask", per="sample")
-    incomplete_law = None
+    modality_dropout = ModalityDropoutConfig("submask", per="sample")
+    incomplete_dropout = None
     fusion = MMFormerFusion
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -10,7 +10,7 @@ from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 class nnUNetTrainerModalityDropout(nnUNetTrainerMMKD):
     """nnU-Net as planned, its missing channels zero, per-sample uniform over the 2^M - 1 subsets."""
 
-    subset_law = SubsetLaw("uniform", per="sample")
+    modality_dropout = ModalityDropoutConfig("uniform", per="sample")
 
 
 __getattr__ = suffix_resolver(globals())

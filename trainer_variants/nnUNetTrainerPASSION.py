@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import FusionFactory
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
@@ -24,7 +24,7 @@ class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
 
     shared_streams = False
     fusion: FusionFactory = MMFormerFusion
-    incomplete_law = SubsetLaw("full")
+    incomplete_dropout = ModalityDropoutConfig("full")
     config = PASSIONConfig()
 
     def build_method(self) -> Method:

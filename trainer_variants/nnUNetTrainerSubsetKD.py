@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
@@ -22,10 +22,10 @@ class nnUNetTrainerSubsetKD(nnUNetTrainerMMKD):
     Subsets are uniform per sample, without a warm-up. Where it is known what will be missing, say so::
 
         class nnUNetTrainerMine(nnUNetTrainerSubsetKD):
-            subset_law = SubsetLaw("deployment", missing={"t1ce": 0.3})
+            modality_dropout = ModalityDropoutConfig("deployment", missing={"t1ce": 0.3})
     """
 
-    subset_law = SubsetLaw("uniform", per="sample")
+    modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     config = SubsetKDConfig()
 
     def build_method(self) -> SubsetKD:
@@ -55,7 +55,7 @@ class nnUNetTrainerSubsetKD_MultiStream(nnUNetTrainerMultiStream):
     Missing modalities cost nothing, and there is no channel that could be mistaken for tissue.
     """
 
-    subset_law = SubsetLaw("uniform", per="sample")
+    modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     own_parts = True
     config = SubsetKDConfig()
 

@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
+from nnunetv2_mmkd.benchmark.environment import FixedSize, RareEvent, alone, feed, make_batch, make_trainer, rare_event
 from nnunetv2_mmkd.benchmark.plan import Plan
-from nnunetv2_mmkd.benchmark.workplace import FixedSize, RareEvent, alone, feed, make_batch, make_trainer, rare_event
-from nnunetv2_mmkd.inference.all_subsets import SubsetBank
+from nnunetv2_mmkd.inference.all_subsets import MultiSubsetNetwork
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.multi_stream import STAGES_RECOMPUTED_ON_CUDA
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
@@ -89,7 +89,7 @@ class TrainerCount:
 
 
 def count_stock(plan: Plan) -> StockCount:
-    """Count the stock trainer; call it in :func:`~nnunetv2_mmkd.benchmark.workplace.workplace`."""
+    """Count the stock trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`."""
     trainer, batch = _fake(nnUNetTrainer, plan)
     network = trainer.network
 
@@ -108,10 +108,10 @@ def count_stock(plan: Plan) -> StockCount:
 def count_trainer(
     trainer_class: type[nnUNetTrainerMMKD], plan: Plan, recomputed_stages: int | None = 0
 ) -> TrainerCount:
-    """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.workplace.workplace`.
+    """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`.
 
     Args:
-        trainer_class: from :func:`~nnunetv2_mmkd.benchmark.workplace.find_trainer`.
+        trainer_class: from :func:`~nnunetv2_mmkd.benchmark.environment.find_trainer`.
         plan: what it trains on.
         recomputed_stages: for :attr:`TrainerCount.flops`; None is the trainer's own number on CUDA.
     """
@@ -135,7 +135,7 @@ def count_trainer(
     set_recomputed(trainer, 0)
     present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
     forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
-    bank = SubsetBank(network, all_subsets(plan.n_modalities))
+    bank = MultiSubsetNetwork(network, all_subsets(plan.n_modalities))
     event = rare_event(trainer)
     return TrainerCount(
         flops=flops,
@@ -252,13 +252,13 @@ class _InnerStepDone(Exception):
 
 def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEvent, sample: Tensor) -> int:
     if event.kind == "election":
-        return event.steps * _count_forward(SubsetBank(network, alone(sample.shape[1])), sample)
+        return event.steps * _count_forward(MultiSubsetNetwork(network, alone(sample.shape[1])), sample)
 
     def done(_: Sequence[Tensor]) -> None:
         raise _InnerStepDone
 
     method = copy(trainer.method)
-    method.supply = replace(method.supply, average=done)
+    method.context = replace(method.context, average=done)
     with FlopCounterMode(display=False) as flops:
         try:
             method.start_iteration(network, trainer.loss, event.interval * (trainer.mmkd_iteration // event.interval))

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from nnunetv2_mmkd.benchmark.count import StockCount, TrainerCount, count_stock, count_trainer
-from nnunetv2_mmkd.benchmark.law import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.environment import find_trainer, workplace
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.report import Event, Report, Row, StockCost
 from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
-from nnunetv2_mmkd.benchmark.workplace import find_trainer, workplace
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import SubsetLaw, modality_names
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, modality_names
 
 OWN_LAW = "own"
 LARGEST_CPU_EDGE = 64
@@ -62,7 +62,7 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
     Raises:
         InputError: unknown trainer or law, no such device, a patch that does not fit the network.
     """
-    law = None if settings.law == OWN_LAW else SubsetLaw(settings.law)
+    law = None if settings.law == OWN_LAW else ModalityDropoutConfig(settings.law)
     if settings.cpu_time and settings.device != "cpu":
         raise InputError("computing time of the process says nothing about a GPU; use -device cpu with --cpu_time")
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -78,7 +78,7 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
         for name, found in classes.items():
             progress(f"counting {name}")
             counts[name] = count_trainer(found, plan, settings.recomputed_stages)
-    laws = {name: law or found.subset_law for name, found in classes.items()}
+    laws = {name: law or found.modality_dropout for name, found in classes.items()}
     names = modality_names(plan.dataset_json)
     chances = {name: size_probabilities(laws[name], names) for name in classes}
     times: dict[str, TrainerTimes] = {}
@@ -165,7 +165,7 @@ def _subsets_bound(n_modalities: int, stock: StockCount, multi_stream: bool) -> 
 
 def _row(
     name: str,
-    law: SubsetLaw,
+    law: ModalityDropoutConfig,
     chances: tuple[float, ...],
     stock: StockCount,
     count: TrainerCount,

@@ -17,8 +17,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.benchmark.count import set_recomputed
-from nnunetv2_mmkd.benchmark.plan import Plan
-from nnunetv2_mmkd.benchmark.workplace import (
+from nnunetv2_mmkd.benchmark.environment import (
     FixedSize,
     alone,
     feed,
@@ -27,7 +26,8 @@ from nnunetv2_mmkd.benchmark.workplace import (
     quiet_iteration,
     rare_event,
 )
-from nnunetv2_mmkd.inference.all_subsets import SubsetBank
+from nnunetv2_mmkd.benchmark.plan import Plan
+from nnunetv2_mmkd.inference.all_subsets import MultiSubsetNetwork
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -83,7 +83,7 @@ def time_trainers(
     cpu_time: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, TrainerTimes]:
-    """Time trainers against the stock one; call it in :func:`~nnunetv2_mmkd.benchmark.workplace.workplace`.
+    """Time trainers against the stock one; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`.
 
     Args:
         trainer_classes: name -> class.
@@ -179,7 +179,7 @@ class _Timer:
             return
         stock = self._step(self.stock)
         if event.kind == "election":
-            own = self._forward(SubsetBank(trainer.bare_network, alone(self.sample.shape[1])))
+            own = self._forward(MultiSubsetNetwork(trainer.bare_network, alone(self.sample.shape[1])))
         else:
             method = copy(trainer.method)
             method.config = replace(method.config, meta_steps=1)
@@ -203,7 +203,7 @@ class _Timer:
         """A forward pass of the stock network, then one with all subsets of each trainer's."""
         stock = self._forward(self.stock.network)
         for name, trainer in trainers.items():
-            own = self._forward(SubsetBank(trainer.bare_network, all_subsets(self.sample.shape[1])))
+            own = self._forward(MultiSubsetNetwork(trainer.bare_network, all_subsets(self.sample.shape[1])))
             if keep:
                 into[name].own.append(own)
                 into[name].stock.append(stock)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import write_whole
+from nnunetv2_mmkd.files import atomic_write
 
 
 def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
@@ -25,7 +25,7 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
         raise InputError(f"cannot write the checkpoint {file}: {error.strerror or error}") from error
     content = io.BytesIO()
     torch.save(dict(state), content)
-    write_whole(file, content.getvalue())
+    atomic_write(file, content.getvalue())
 
 
 def read_checkpoint(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:

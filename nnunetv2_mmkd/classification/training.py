@@ -16,17 +16,17 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from nnunetv2_mmkd.classification.checkpoint import read_checkpoint, write_checkpoint
-from nnunetv2_mmkd.classification.subjects import Subjects
-from nnunetv2_mmkd.classification.supply import (
+from nnunetv2_mmkd.classification.context import (
     MetaBatches,
     batch_of,
     batches_of_rows,
     require_held_out,
     single_modality_f1,
 )
+from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Method, Supply
-from nnunetv2_mmkd.modalities import SubsetLaw, SubsetSampler
+from nnunetv2_mmkd.methods.base import Method, TrainingContext
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainSettings:
     lr_factor: float = 0.9
     lr_every: int = 20
     weight_decay: float = 1e-2
-    law: SubsetLaw = field(default_factory=lambda: SubsetLaw("uniform"))
+    law: ModalityDropoutConfig = field(default_factory=lambda: ModalityDropoutConfig("uniform"))
     seed: int = 0
     save_every: int = 10
 
@@ -171,7 +171,7 @@ class _Run:
             self.meta = MetaBatches(held_out, wanted, batch_size=settings.batch_size, device=device, seed=settings.seed)
         steps = -(-len(training) // settings.batch_size)
         method.setup(
-            Supply(
+            TrainingContext(
                 modalities=training.modalities,
                 device=device,
                 next_meta_batch=self.meta,

@@ -43,12 +43,16 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.classification.tabular.reader import read_sheet
     from nnunetv2_mmkd.classification.tabular.run import TabularProtocol, run_sheet
-    from nnunetv2_mmkd.modalities import SubsetLaw
+    from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
     protocol = TabularProtocol(seeds=args.seeds, balance=args.balance, grid=args.grid)
     if args.methods:
         protocol = replace(protocol, methods=tuple(args.methods))
-    training = {"law": args.law and SubsetLaw(args.law), "epochs": args.epochs, "batch_size": args.batch_size}
+    training = {
+        "law": args.law and ModalityDropoutConfig(args.law),
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+    }
     settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
     sheet = read_sheet(args.csv)
     if sheet.left_out:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.classification.avmnist.protocol import Protocol
     from nnunetv2_mmkd.classification.avmnist.report import write_report
     from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all
-    from nnunetv2_mmkd.modalities import SubsetLaw
+    from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
     given = {
         "rates": args.rates and tuple(args.rates),
@@ -53,7 +53,11 @@ def main(argv: Sequence[str]) -> int:
     }
     protocol = Protocol(seeds=args.seeds, published_split=args.published_split)
     protocol = replace(protocol, **{key: value for key, value in given.items() if value is not None})
-    training = {"law": args.law and SubsetLaw(args.law), "epochs": args.epochs, "batch_size": args.batch_size}
+    training = {
+        "law": args.law and ModalityDropoutConfig(args.law),
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+    }
     settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
     protocol = replace(protocol, train=settings)
     data = read_data(args.mnist, args.fsdd, progress=not args.quiet)

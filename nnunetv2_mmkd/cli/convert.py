@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS, get_edition
-from nnunetv2_mmkd.dataset_conversion.recognise import recognise
-from nnunetv2_mmkd.dataset_conversion.spec import LABEL_STYLES, EditionSpec
-from nnunetv2_mmkd.dataset_conversion.splits import write_default_splits, write_splits
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
+from nnunetv2_mmkd.editions.recognise import recognise
+from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
+from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
 
 HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
 
-    from nnunetv2_mmkd.demo.run import DemoConfig, run_demo
+    from nnunetv2_mmkd.workflows.demo.run import DemoConfig, run_demo
 
     config = DemoConfig(
         trainer=args.tr,

@@ -117,9 +117,9 @@ def main(argv: Sequence[str]) -> int:
     set_ext_trainer()
 
     from nnunetv2_mmkd.evaluation.score import ScoreSettings
-    from nnunetv2_mmkd.inference.evaluate import Report, Target, evaluate, name_models
     from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.inference.subset_predictions import WindowSettings
+    from nnunetv2_mmkd.workflows.evaluate.run import Report, Target, evaluate, name_models
+    from nnunetv2_mmkd.workflows.evaluate.subset_predictions import WindowSettings
 
     models = list(args.m)
     if args.d is not None:

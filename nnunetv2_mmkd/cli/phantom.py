@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.dataset_conversion.editions import get_edition
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.editions.catalogue import get_edition
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, write_phantom
 from nnunetv2_mmkd.phantom.editions import Config, fitting_config

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
-    from nnunetv2_mmkd.dataset_conversion.rates import write_rates
+    from nnunetv2_mmkd.protocols.missing_rates import write_rates
 
     written = write_rates(
         args.dataset_id,

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_intermixed_args(argv)
 
-    from nnunetv2_mmkd.dataset_conversion.splits import write_splits
+    from nnunetv2_mmkd.protocols.splits import write_splits
 
     written = write_splits(
         args.dataset_id,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.dataset_conversion.editions import get_edition
+from nnunetv2_mmkd.editions.catalogue import get_edition
 from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.uncertainty import write_uncertainty
 from nnunetv2_mmkd.submission.write import write_submission

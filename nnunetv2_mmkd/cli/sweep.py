@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"-np takes a number from 1 on, not {args.np}")
     set_ext_trainer()
 
-    from nnunetv2_mmkd.sweep.run import Settings, run_sweep
+    from nnunetv2_mmkd.workflows.sweep.run import Settings, run_sweep
 
     settings = Settings(args.engine, args.np, args.dry_run, not args.disable_progress_bar)
     outcome = run_sweep(args.file, args.o, settings)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2.run.run_training import run_training_entry
 
-    from nnunetv2_mmkd.cli.host import check_training, readable_pretrained
+    from nnunetv2_mmkd.training.preflight import check_training, readable_pretrained
 
     pretrained = None
     if not {"-h", "--help"} & set(argv):

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.comparison import CaseComparison, SubsetComparison, compare
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.statistics import CaseComparison, SubsetComparison, compare
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 from nnunetv2_mmkd.evaluation.table_files import read_columns, read_table, write_table
 from nnunetv2_mmkd.names import canonical
@@ -20,7 +20,7 @@ from nnunetv2_mmkd.names import canonical
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """How two methods are compared; see :func:`~nnunetv2_mmkd.evaluation.comparison.compare`.
+    """How two methods are compared; see :func:`~nnunetv2_mmkd.evaluation.statistics.compare`.
 
     Attributes:
         metric: of the tables.
@@ -65,7 +65,7 @@ def compare_tables(
 
     Raises:
         InputError: an unreadable table, the same result twice, an unknown method, metric or region, infinite values,
-            settings that do not go together, or as :func:`~nnunetv2_mmkd.evaluation.comparison.compare`.
+            settings that do not go together, or as :func:`~nnunetv2_mmkd.evaluation.statistics.compare`.
     """
     if settings.unit == "cases" and settings.average_row:
         raise InputError("the average row is a pair of the test over subsets: add --unit subsets, or leave it out")

@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.dataset_conversion.nifti import integer_labels, read_header, read_volume
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.images import integer_labels, read_header, read_volume
 
 TOLERANCE = 1e-3
 """mm (and direction cosines) by which two grids may differ."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.drawn import draw_figures
 from nnunetv2_mmkd.evaluation.metric_names import metric_of
 from nnunetv2_mmkd.evaluation.published import load_published
+from nnunetv2_mmkd.evaluation.report_figures import draw_figures
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names, parse_subset
 from nnunetv2_mmkd.evaluation.summary import summarise

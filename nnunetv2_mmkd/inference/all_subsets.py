@@ -21,7 +21,7 @@ from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
 
-class SubsetBank(nn.Module):
+class MultiSubsetNetwork(nn.Module):
     """A network that predicts with several subsets at once.
 
     A multi-stream network encodes each modality once and fuses and decodes for each subset; an early-fusion network is
@@ -95,7 +95,7 @@ class AllSubsetsPredictor(MaskedPredictor):
             ``[S, K, *spatial]`` on the CPU.
         """
         network, labels = self.network, self.label_manager
-        self.network = SubsetBank(network, subsets)
+        self.network = MultiSubsetNetwork(network, subsets)
         self.label_manager = _Heads(len(subsets) * labels.num_segmentation_heads)
         try:
             logits = self.predict_logits_from_preprocessed_data(data).cpu()
@@ -104,6 +104,6 @@ class AllSubsetsPredictor(MaskedPredictor):
         return logits.reshape(len(subsets), labels.num_segmentation_heads, *logits.shape[1:])
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
-        if isinstance(self.network, SubsetBank):  # the bank knows its masks
+        if isinstance(self.network, MultiSubsetNetwork):  # the bank knows its masks
             return nnUNetPredictor._internal_maybe_mirror_and_predict(self, x)
         return super()._internal_maybe_mirror_and_predict(x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class Auxiliary(Method):
         self._averages = Averages()
         self._iteration = 0
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Make the auxiliary decoder.
 
         Raises:
             ValueError: a warm-up in a training of unknown length.
         """
-        super().setup(supply)
-        if self.config.warmup_share and not supply.iterations:
+        super().setup(context)
+        if self.config.warmup_share and not context.iterations:
             raise ValueError("auxiliary losses: for a warm-up, the length of the training must be known")
-        assert supply.make_network is not None
-        network = supply.make_network()
+        assert context.make_network is not None
+        network = context.make_network()
         self.decoder: Any = network.decoder
         if hasattr(self.decoder, "encoder"):  # nnU-Net's decoder holds an encoder that it does not run
             del self.decoder.encoder
@@ -96,7 +96,7 @@ class Auxiliary(Method):
     @property
     def warmup_until(self) -> int:
         """The first iteration with the task loss of the fused prediction."""
-        return round(self.config.warmup_share * self.supply.iterations)
+        return round(self.config.warmup_share * self.context.iterations)
 
     def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
         """Note whether this is the warm-up."""
@@ -146,7 +146,7 @@ class Auxiliary(Method):
         several = isinstance(found[0], (list, tuple))
         outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
-        own_loss = self.supply.local_loss or task_loss
+        own_loss = self.context.local_loss or task_loss
         return own_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
 
     def _chunks(self, modalities: Sequence[int]) -> list[list[int]]:

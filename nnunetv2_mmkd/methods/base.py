@@ -50,8 +50,8 @@ class HeldOut:
     """Training cases that a method needs for itself.
 
     Attributes:
-        kind: what for: ``"meta"`` (:attr:`Supply.next_meta_batch`) or ``"election"``
-            (:attr:`Supply.single_modality_dice`).
+        kind: what for: ``"meta"`` (:attr:`TrainingContext.next_meta_batch`) or ``"election"``
+            (:attr:`TrainingContext.single_modality_dice`).
         share: at most this share of the training cases, but at least one case.
         most: at most so many cases; None: as many as the share says.
         complete_first: whether complete cases are taken first, then those that miss least; otherwise a seeded draw
@@ -85,7 +85,7 @@ class SingleModalityDice(Protocol):
 
 
 @dataclass(frozen=True)
-class Supply:
+class TrainingContext:
     """What a trainer supplies to a method.
 
     Attributes:
@@ -146,21 +146,21 @@ class Method:
     held_out: HeldOut | None = None
     recomputes: bool | None = False
     config: Any = None
-    supply: Supply
+    context: TrainingContext
 
     @property
     def needs_meta_split(self) -> bool:
-        """Whether the method asks for :attr:`Supply.next_meta_batch`."""
+        """Whether the method asks for :attr:`TrainingContext.next_meta_batch`."""
         return self.held_out is not None and self.held_out.kind == "meta"
 
     @property
     def recomputing(self) -> bool:
         """:attr:`recomputes`, settled for the device."""
-        return self.supply.device.type == "cuda" if self.recomputes is None else self.recomputes
+        return self.context.device.type == "cuda" if self.recomputes is None else self.recomputes
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Called once, before the first step."""
-        self.supply = supply
+        self.context = context
 
     def begin(self) -> None:
         """Called once the training cases are known, after a checkpoint was loaded, before the first step.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.feature import pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import HeldOut, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import HeldOut, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.election import (
     Election,
     Winners,
@@ -122,15 +122,15 @@ class LCKD(StreamDistillation):
         self.elections: list[Election] = []
         self._told = 0
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Appoint the initial teacher and fix the schedule of elections."""
-        super().setup(supply)
-        initial = self._initial_teacher(supply.modalities)
-        self.winners = (initial,) * len(supply.regions)
+        super().setup(context)
+        initial = self._initial_teacher(context.modalities)
+        self.winners = (initial,) * len(context.regions)
         self.teachers = () if initial is None else (initial,)
         self.interval = self.config.election_interval
-        if supply.iterations and self.config.least_elections:
-            self.interval = max(1, min(self.interval, supply.iterations // self.config.least_elections))
+        if context.iterations and self.config.least_elections:
+            self.interval = max(1, min(self.interval, context.iterations // self.config.least_elections))
 
     def _initial_teacher(self, modalities: tuple[str, ...]) -> int | None:
         name = self.config.initial_teacher
@@ -147,8 +147,8 @@ class LCKD(StreamDistillation):
         since = iteration - self.config.first_election
         if since < 0 or since % self.interval:
             return
-        assert self.supply.single_modality_dice is not None
-        table = self.supply.single_modality_dice(
+        assert self.context.single_modality_dice is not None
+        table = self.context.single_modality_dice(
             number=len(self.elections),
             most_cases=self.config.most_cases,
             soft=self.config.fidelity == "code",
@@ -161,13 +161,13 @@ class LCKD(StreamDistillation):
         else:
             self.teachers = most_frequent_teacher(self.winners, dice, self.teachers)  # §3.3
         self.elections.append(Election(iteration, len(table), dice, self.winners, self.teachers))
-        self.supply.log(self._announcement())
+        self.context.log(self._announcement())
 
     def _announcement(self) -> str:
         """The last election, for the log."""
-        election, names = self.elections[-1], self.supply.modalities
+        election, names = self.elections[-1], self.context.modalities
         lines = [f"election {len(self.elections)} before iteration {election.iteration}, {election.cases} cases:"]
-        for task, region in enumerate(self.supply.regions):
+        for task, region in enumerate(self.context.regions):
             scores = election.dice[:, task]
             winner = election.winners[task]
             known = "nobody" if winner is None else names[winner]
@@ -200,22 +200,22 @@ class LCKD(StreamDistillation):
     def curve_names(self) -> tuple[str, ...]:
         """Loss parts; of elections the Dice by region and modality, and the share of the regions each teaches."""
         names = ["loss/task", "loss/distillation", "distillation per pair/mean", "teacher there/share of samples"]
-        names += [f"teaches (share of regions)/{modality}" for modality in self.supply.modalities]
-        for region in self.supply.regions:
-            names += [f"{_panel(region)}/{modality}" for modality in self.supply.modalities]
+        names += [f"teaches (share of regions)/{modality}" for modality in self.context.modalities]
+        for region in self.context.regions:
+            names += [f"{_panel(region)}/{modality}" for modality in self.context.modalities]
         return (*names, "elections/so far")
 
     def curves(self) -> dict[str, float]:
         """Epoch means, the teachers as they are now, and the Dice of the epoch's last election if it had one."""
         values = self._averages.read(self.curve_names())
-        for modality, name in enumerate(self.supply.modalities):
+        for modality, name in enumerate(self.context.modalities):
             share = self.winners.count(modality) / max(1, len(self.winners))
             if self.config.teachers == "most_frequent":
                 share = float(modality in self.teachers)
             values[f"teaches (share of regions)/{name}"] = share
         if len(self.elections) > self._told:
-            for task, region in enumerate(self.supply.regions):
-                for name, score in zip(self.supply.modalities, self.elections[-1].dice[:, task].tolist(), strict=True):
+            for task, region in enumerate(self.context.regions):
+                for name, score in zip(self.context.modalities, self.elections[-1].dice[:, task].tolist(), strict=True):
                     values[f"{_panel(region)}/{name}"] = score
         self._told = len(self.elections)
         values["elections/so far"] = float(len(self.elections))
@@ -256,10 +256,10 @@ class LCKD(StreamDistillation):
         self._told = int(state["told"])
 
     def _names(self, modalities: Winners) -> list[str | None]:
-        return [None if modality is None else self.supply.modalities[modality] for modality in modalities]
+        return [None if modality is None else self.context.modalities[modality] for modality in modalities]
 
     def _positions(self, names: list[str | None]) -> Winners:
-        return tuple(None if name is None else self.supply.modalities.index(name) for name in names)
+        return tuple(None if name is None else self.context.modalities.index(name) for name in names)
 
 
 def _panel(region: str) -> str:

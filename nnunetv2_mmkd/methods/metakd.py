@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import HeldOut, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import HeldOut, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
@@ -120,18 +120,18 @@ class MetaKD(StreamDistillation):
         self.importance: ImportanceWeights | None = None
         self.meta_updates = 0
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Create the importance weights."""
-        super().setup(supply)
+        super().setup(context)
         if self.config.ratios == "learned":
             code = self.config.fidelity == "code"
             self.importance = ImportanceWeights(
-                len(supply.modalities),
+                len(context.modalities),
                 init=self.config.init,
                 kind=self.config.normalisation,
                 lr=self.config.meta_lr,
                 weight_decay=5e-4 if code else self.config.meta_weight_decay,
-                device=supply.device,
+                device=context.device,
                 seed=self.config.seed,
                 optimizer=self.config.meta_optimizer,
             )
@@ -160,14 +160,14 @@ class MetaKD(StreamDistillation):
     def _watch_filling(self, modalities: tuple[int, ...], features: Tensor) -> None:
         for name, values in fill_agreement(features.detach())._asdict().items():
             for modality, value in zip(modalities, values, strict=True):
-                self._averages.add(f"fill {name}/{self.supply.modalities[modality]}", value)
+                self._averages.add(f"fill {name}/{self.context.modalities[modality]}", value)
 
     # -- the outer problem of Eq. (4) --------------------------------------------------------------------------------
 
     def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
         """Meta-validation and meta-updating of Algorithm 1, when it is due."""
         interval = self.config.meta_interval
-        if self.config.fidelity == "code" and iteration >= self.supply.warmup_iterations > 0:
+        if self.config.fidelity == "code" and iteration >= self.context.warmup_iterations > 0:
             interval = 500
         if self.importance is None or iteration % interval:
             return
@@ -178,13 +178,13 @@ class MetaKD(StreamDistillation):
         network.train(was_training)
 
     def _meta_step(self, network: Any, task_loss: TaskLoss) -> None:
-        assert self.importance is not None and self.supply.next_meta_batch is not None
-        batch = self.supply.next_meta_batch()
-        scale = HALF_PRECISION_SCALE if self.supply.device.type == "cuda" else 1.0
+        assert self.importance is not None and self.context.next_meta_batch is not None
+        batch = self.context.next_meta_batch()
+        scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
         code = self.config.fidelity == "code"
         own = code or self.config.meta_statistics == "own"
         reference = InstanceStatistics(nn.Identity() if own else network)
-        with self.supply.autocast():
+        with self.context.autocast():
             with torch.no_grad():
                 streams = network.encode(batch.images, batch.available)
                 if reference.norms:
@@ -196,7 +196,7 @@ class MetaKD(StreamDistillation):
                 loss = task_loss(network.decode(network.fuse(streams, weights, scales)), batch.target)  # Eq. (4), outer
         (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
         gradient = gradient / scale
-        self.supply.average([gradient])
+        self.context.average([gradient])
         self._averages.add("meta loss/held-out cases", loss)
         if torch.isfinite(gradient).all():
             self.importance.apply(gradient)
@@ -208,10 +208,10 @@ class MetaKD(StreamDistillation):
         """Loss parts, importance weights, largest ratio, and the agreement of filled with real features (Fig. 5)."""
         names = ["loss/task", "loss/distillation", "distillation per pair/mean"]
         for group in ("fill l1", "fill relative_l1", "fill cosine"):
-            names += [f"{group}/{modality}" for modality in self.supply.modalities]
+            names += [f"{group}/{modality}" for modality in self.context.modalities]
         if self.importance is not None:
-            names += [f"importance/{modality}" for modality in self.supply.modalities]
-            names += [f"importance logit/{modality}" for modality in self.supply.modalities]
+            names += [f"importance/{modality}" for modality in self.context.modalities]
+            names += [f"importance logit/{modality}" for modality in self.context.modalities]
             names += ["largest ratio/of two weights", "meta loss/held-out cases", "meta updates/so far"]
         return tuple(names)
 
@@ -221,7 +221,7 @@ class MetaKD(StreamDistillation):
         if self.importance is not None:
             normalised = self.importance.normalised().tolist()
             for modality, weight, logit in zip(
-                self.supply.modalities, normalised, self.importance.w.tolist(), strict=True
+                self.context.modalities, normalised, self.importance.w.tolist(), strict=True
             ):
                 values[f"importance/{modality}"] = weight
                 values[f"importance logit/{modality}"] = logit

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_mmkd.losses.attention import extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
 
 TERMS = ("attention", "tokens", "logit_mse", "kl", "style", "adversarial", "content")
@@ -196,20 +196,20 @@ class MSTKDNet(Method):
         self._features: tuple[Tensor, Tensor] | None = None
         self._frozen = False
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Make teacher and discriminator.
 
         Raises:
             ValueError: a frozen teacher in a training of unknown length.
         """
-        super().setup(supply)
-        assert supply.make_network is not None
-        if self.config.teacher == "frozen" and not supply.iterations:
+        super().setup(context)
+        assert context.make_network is not None
+        if self.config.teacher == "frozen" and not context.iterations:
             raise ValueError("MST-KDNet: to freeze the teacher, the length of the training must be known")
-        self.teacher: Any = supply.make_network()
+        self.teacher: Any = context.make_network()
         self.discriminator = FeatureDiscriminator(self.teacher.fused_channels, self.teacher.dimensions)
-        self.discriminator.to(supply.device)
-        supply.broadcast([self.discriminator])
+        self.discriminator.to(context.device)
+        context.broadcast([self.discriminator])
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), self.config.discriminator_rate, self.config.discriminator_betas
         )
@@ -222,7 +222,7 @@ class MSTKDNet(Method):
     @property
     def teacher_only_until(self) -> int:
         """The iteration at which a frozen teacher is frozen; 0 if it is co-trained."""
-        return round(self.config.teacher_share * self.supply.iterations) if self.config.teacher == "frozen" else 0
+        return round(self.config.teacher_share * self.context.iterations) if self.config.teacher == "frozen" else 0
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ class MSTKDNet(Method):
                 divergence = released_kl(wanted.logits, found.logits, tau=config.tau, valid=valid)
             else:
                 divergence = standardised_kl(
-                    wanted.logits, found.logits, exclusive=self.supply.exclusive, tau=config.tau, valid=valid
+                    wanted.logits, found.logits, exclusive=self.context.exclusive, tau=config.tau, valid=valid
                 )
             values["kl"] = divergence
         if "style" in terms:  # Eqs. (10) and (11)
@@ -307,20 +307,20 @@ class MSTKDNet(Method):
         weight = float(getattr(self.config.used_weights, term))
         if term == "kl":
             return weight * self.config.tau**2  # Eq. (8)
-        if term == "logit_mse" and self.config.as_released and self.supply.iterations:
-            rising = min(1.0, self._iteration / (RAMP_SHARE * self.supply.iterations))
+        if term == "logit_mse" and self.config.as_released and self.context.iterations:
+            rising = min(1.0, self._iteration / (RAMP_SHARE * self.context.iterations))
             return weight * math.exp(-5 * (1 - rising) ** 2)
         return weight
 
     def _probabilities(self, logits: Tensor) -> Tensor:
-        return logits.float().softmax(1) if self.supply.exclusive else logits.float().sigmoid()
+        return logits.float().softmax(1) if self.context.exclusive else logits.float().sigmoid()
 
     @contextmanager
     def _still_discriminator(self) -> Iterator[None]:
         """The discriminator passes gradients on and collects none."""
         self.discriminator.requires_grad_(False)
         try:
-            with torch.autocast(self.supply.device.type, enabled=False):
+            with torch.autocast(self.context.device.type, enabled=False):
                 yield
         finally:
             self.discriminator.requires_grad_(True)
@@ -334,7 +334,7 @@ class MSTKDNet(Method):
         loss = discriminator_loss(complete, incomplete)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.supply.average([p.grad for p in self.discriminator.parameters() if p.grad is not None])
+        self.context.average([p.grad for p in self.discriminator.parameters() if p.grad is not None])
         self.discriminator_optimizer.step()
         right = torch.cat([(complete < 0).flatten(), (incomplete > 0).flatten()]).float().mean()
         self._averages.add("discriminator/loss", loss)

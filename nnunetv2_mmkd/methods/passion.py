@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
 from nnunetv2_mmkd.methods.auxiliary import rows_of
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
     initial_weights,
@@ -118,12 +118,12 @@ class PASSION(Method):
         self.beta: Tensor | None = None
         self.preference: Tensor | None = None
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Fix the rate of beta."""
-        super().setup(supply)
-        scale = min(1.0, GAMMA_EPOCHS / supply.epochs) if supply.epochs else 1.0
+        super().setup(context)
+        scale = min(1.0, GAMMA_EPOCHS / context.epochs) if context.epochs else 1.0
         self.rate = self.config.gamma * scale
-        self._sums = torch.zeros(2, len(supply.modalities))
+        self._sums = torch.zeros(2, len(context.modalities))
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
@@ -134,8 +134,8 @@ class PASSION(Method):
             InputError: no training case has a modality.
         """
         if self.beta is None:
-            assert self.supply.missing_rates is not None
-            self.start = initial_weights(self.supply.missing_rates(), self.supply.modalities)
+            assert self.context.missing_rates is not None
+            self.start = initial_weights(self.context.missing_rates(), self.context.modalities)
             self.beta = self.start.clone()
 
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
@@ -170,7 +170,7 @@ class PASSION(Method):
             parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
         for name, value in parts.items():
             self._averages.add(f"loss/{name}", value)
-        for number, name in enumerate(self.supply.modalities):
+        for number, name in enumerate(self.context.modalities):
             samples = _with_company(batch.available, number)
             if samples:
                 self._averages.add(f"distance to the teacher/{name}", distance[samples, number].mean())
@@ -183,9 +183,9 @@ class PASSION(Method):
         self, network: Any, streams: Any, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
-        assert self.supply.atoms is not None
+        assert self.context.atoms is not None
         teacher = [each.detach() for each in teacher]
-        atoms, n_atoms = self.supply.atoms(batch.target)
+        atoms, n_atoms = self.context.atoms(batch.target)
         size, modalities = batch.available.shape
         device = teacher[-1].device
         rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
@@ -233,7 +233,7 @@ class PASSION(Method):
                 pixel = pixel + softened_kl(
                     _of(wanted, samples),
                     found,
-                    exclusive=self.supply.exclusive,
+                    exclusive=self.context.exclusive,
                     tau=config.tau,
                     valid=_resized(valid, found.shape[2:]),
                     of_student=not config.as_released,
@@ -243,7 +243,7 @@ class PASSION(Method):
         )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
         if config.regularisation or config.as_released:  # Eq. (2), by samples, of which ranks have not the same number
-            own_loss = self.supply.local_loss or task_loss
+            own_loss = self.context.local_loss or task_loss
             regular = torch.stack(
                 [
                     _task(own_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))
@@ -256,8 +256,8 @@ class PASSION(Method):
 
     def end_epoch(self, network: Any, epoch: int) -> None:
         """Move beta by the preference of the epoch, Eqs. (12) and (13)."""
-        sums = self._sums.to(self.supply.device)
-        self.supply.average([sums])
+        sums = self._sums.to(self.context.device)
+        self.context.average([sums])
         self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
         self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
@@ -274,13 +274,13 @@ class PASSION(Method):
         names += ["loss/proto"] if config.proto else []
         names += ["loss/regularisation"] if config.regularisation or config.as_released else []
         for panel in ("distance to the teacher", "relative preference", "gradient weight over its start"):
-            names += [f"{panel}/{name}" for name in self.supply.modalities]
+            names += [f"{panel}/{name}" for name in self.context.modalities]
         return tuple(names)
 
     def curves(self) -> dict[str, float]:
         """Means over the epoch; preference and weights as they are now."""
         values = self._averages.read(self.curve_names())
-        for number, name in enumerate(self.supply.modalities):
+        for number, name in enumerate(self.context.modalities):
             if self.preference is not None:
                 values[f"relative preference/{name}"] = float(self.preference[number])
             if self.beta is not None and self.start is not None:

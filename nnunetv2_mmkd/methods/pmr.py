@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.losses.rebalance import Standing, class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 
 EARLY = "PMR: for an early part of the training, its length must be known (or give mu or early_share no weight)"
 
@@ -88,27 +88,27 @@ class PMR(Auxiliary):
         self.ratio: Tensor | None = None
         self._features: tuple[Tensor, Tensor] | None = None
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """As the baseline's.
 
         Raises:
             ValueError: an early part of a training of unknown length.
         """
-        super().setup(supply)
-        if self.config.mu and self.config.early_share and not supply.iterations:
+        super().setup(context)
+        if self.config.mu and self.config.early_share and not context.iterations:
             raise ValueError(EARLY)
-        self._standings = torch.zeros(4, len(supply.modalities))
+        self._standings = torch.zeros(4, len(context.modalities))
 
     @property
     def early_until(self) -> int:
         """The first iteration without the entropy term."""
-        return math.ceil(self.config.early_share * self.supply.iterations) if self.config.mu else 0
+        return math.ceil(self.config.early_share * self.context.iterations) if self.config.mu else 0
 
     def further_parts(self, streams: Any, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
-        assert self.supply.atoms is not None
+        assert self.context.atoms is not None
         own = _by_modality(streams, self._scale(len(streams.scales)))
-        atoms, n_atoms = self.supply.atoms(batch.target)
+        atoms, n_atoms = self.context.atoms(batch.target)
         share = shares(atoms, n_atoms, next(iter(own.values()))[1].shape[2:])
         self._collect(own, share)
         centres, known = self._prototypes()
@@ -122,7 +122,7 @@ class PMR(Auxiliary):
         stands = Standing(*(torch.stack(row).reshape(size, modalities) for row in rows))
         available = streams.available.to(share.device)
         step = torch.stack([*rivalry(stands.similarity, available), stands.similarity.sum(0), available.float().sum(0)])
-        self.supply.average([step])
+        self.context.average([step])
         self._standings = self._standings.to(step.device) + step
         behind, ahead = paces(step[0], step[1])  # Eqs. (8), (11)
         parts = {}
@@ -144,12 +144,12 @@ class PMR(Auxiliary):
     def _collect(self, own: dict[int, tuple[list[int], Tensor]], share: Tensor) -> None:
         """Add what the ranks see in this step to the epoch's sums, Eq. (6)."""
         features = next(iter(own.values()))[1]
-        shape = (len(self.supply.modalities), share.shape[1])
+        shape = (len(self.context.modalities), share.shape[1])
         sums = torch.zeros(*shape, features.shape[1], device=features.device)
         numbers = torch.zeros(shape, device=features.device)
         for m, (samples, features) in own.items():
             sums[m], numbers[m] = class_sums(features, share[samples])
-        self.supply.average([sums, numbers])
+        self.context.average([sums, numbers])
         if self._features is not None:
             sums, numbers = sums + self._features[0], numbers + self._features[1]
         self._features = (sums, numbers)
@@ -185,13 +185,13 @@ class PMR(Auxiliary):
         names = ["loss/prototypes"] if self.config.alpha else []
         names += ["loss/entropy"] if self.early_until else []
         for panel in ("similarity to own prototypes", "imbalance ratio"):
-            names += [f"{panel}/{name}" for name in self.supply.modalities]
+            names += [f"{panel}/{name}" for name in self.context.modalities]
         return (*super().curve_names(), *names)
 
     def curves(self) -> dict[str, float]:
         """Means over the epoch and, of similarities and ratios, over all ranks."""
         values = super().curves()
-        for number, name in enumerate(self.supply.modalities):
+        for number, name in enumerate(self.context.modalities):
             if self.similarity is not None and self.ratio is not None:
                 values[f"similarity to own prototypes/{name}"] = float(self.similarity[number])
                 values[f"imbalance ratio/{name}"] = float(self.ratio[number])
@@ -215,7 +215,7 @@ class PMR(Auxiliary):
         self.centres, self.known = state["centres"], state["known"]
         self.similarity, self.ratio = state["similarity"], state["ratio"]
         features = state["features"]
-        self._features = None if features is None else tuple(each.to(self.supply.device) for each in features)  # type: ignore[assignment]
+        self._features = None if features is None else tuple(each.to(self.context.device) for each in features)  # type: ignore[assignment]
         self._standings = state["standings"]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, Supply, TaskLoss
+from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.preference import initial_weights
 from nnunetv2_mmkd.networks.availability import check_way
 
@@ -122,19 +122,19 @@ class SubsetKD(Method):
         self._iteration: int | None = None
         self._factors: Tensor | None = None
 
-    def setup(self, supply: Supply) -> None:
+    def setup(self, context: TrainingContext) -> None:
         """Make the moving average's network.
 
         Raises:
-            ValueError: the supply has no atoms of the truth, which the configuration needs.
+            ValueError: the context has no atoms of the truth, which the configuration needs.
         """
-        super().setup(supply)
-        if self.config.distils and supply.atoms is None:
-            raise ValueError("SubsetKD: distillation needs the supply's atoms; without them choose teacher='none'")
+        super().setup(context)
+        if self.config.distils and context.atoms is None:
+            raise ValueError("SubsetKD: distillation needs the context's atoms; without them choose teacher='none'")
         if self.config.averages:
-            assert supply.make_network is not None
+            assert context.make_network is not None
             with torch.random.fork_rng(devices=[]):  # its weights will be the network's: draw nothing for them
-                self.ema = supply.make_network().requires_grad_(False)
+                self.ema = context.make_network().requires_grad_(False)
 
     def begin(self) -> None:
         """Take the missing rates of the training cases.
@@ -142,8 +142,8 @@ class SubsetKD(Method):
         Raises:
             InputError: no training case has a modality.
         """
-        if self.config.rebalance and self.supply.missing_rates is not None:
-            self._factors = initial_weights(self.supply.missing_rates(), self.supply.modalities)
+        if self.config.rebalance and self.context.missing_rates is not None:
+            self._factors = initial_weights(self.context.missing_rates(), self.context.modalities)
 
     # -- the moving average ------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class SubsetKD(Method):
     def end_iteration(self, network: Any, iteration: int) -> None:
         """Move the average towards the network."""
         if self.ema is not None:
-            self._average(network, decay_of(self.updates, self.config.window * (self.supply.iterations or USUAL)))
+            self._average(network, decay_of(self.updates, self.config.window * (self.context.iterations or USUAL)))
             self.updates += 1
 
     @torch.no_grad()
@@ -181,7 +181,7 @@ class SubsetKD(Method):
     @property
     def warmup_until(self) -> int:
         """The iteration from which on distillation has its full weight; 0 without."""
-        return math.ceil(self.config.ramp[1] * self.supply.iterations) if self.config.distils else 0
+        return math.ceil(self.config.ramp[1] * self.context.iterations) if self.config.distils else 0
 
     @property
     def weight(self) -> float:
@@ -189,9 +189,9 @@ class SubsetKD(Method):
         config = self.config
         if not config.distils:
             return 0.0
-        if self._iteration is None or not self.supply.iterations:
+        if self._iteration is None or not self.context.iterations:
             return config.weight
-        first, last = (share * self.supply.iterations for share in config.ramp)
+        first, last = (share * self.context.iterations for share in config.ramp)
         if self._iteration >= last:
             return config.weight
         return config.weight * max(0.0, (self._iteration - first) / max(1.0, last - first))
@@ -236,9 +236,9 @@ class SubsetKD(Method):
         for omega, (wanted, found, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
             if omega == 0:
                 continue
-            assert self.supply.atoms is not None
-            atoms, n_atoms = self.supply.atoms(target)
-            exclusive = self.supply.exclusive
+            assert self.context.atoms is not None
+            atoms, n_atoms = self.context.atoms(target)
+            exclusive = self.context.exclusive
             common: dict[str, Any] = {
                 "exclusive": exclusive,
                 "only_right": config.confidence != "none",

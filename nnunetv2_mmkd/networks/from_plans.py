@@ -14,13 +14,13 @@ from torch import nn
 from nnunetv2_mmkd.networks.availability import check_way, tell_norms
 from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, places_of
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
-FusionFactory = Callable[[Sequence[FusionPlace]], Fusion | PerScaleFusion]
+FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion | PerScaleFusion]
 """``places -> fusion`` of all scales, largest first."""
 
 

@@ -51,7 +51,7 @@ BRATS_VALUES: Mapping[Label, int] = {Label.CORE: 1, Label.EDEMA: 2, Label.ENHANC
 """Tissue -> label of BraTS 2018 (1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour); others 0."""
 
 VALUES: Mapping[Label, int] = {Label.EDEMA: 1, Label.CORE: 2, Label.ENHANCING: 3, Label.CAVITY: 4}
-"""Tissue -> nnU-Net's label in every edition of BraTS (:mod:`nnunetv2_mmkd.dataset_conversion.editions_brats`)."""
+"""Tissue -> nnU-Net's label in every edition of BraTS (:mod:`nnunetv2_mmkd.editions.brats`)."""
 
 T1W = SpinEcho(tr=600, te=12)
 T2W = SpinEcho(tr=4500, te=100)

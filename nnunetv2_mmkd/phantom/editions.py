@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.dataset_conversion.spec import Archive, EditionSpec
+from nnunetv2_mmkd.editions.spec import Archive, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import brain_tissues, heart_tissues
 from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_case

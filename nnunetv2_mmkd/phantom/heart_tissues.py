@@ -69,7 +69,7 @@ VALUES: Mapping[Label, int] = {
     Label.EDEMA: 4,
     Label.SCAR: 5,
 }
-"""Tissue -> nnU-Net's label of MyoPS (:mod:`nnunetv2_mmkd.dataset_conversion.editions_myops`)."""
+"""Tissue -> nnU-Net's label of MyoPS (:mod:`nnunetv2_mmkd.editions.myops`)."""
 
 _NULLED = float(enhanced_t1(TISSUES[Label.MYOCARDIUM].t1, CONCENTRATION[Label.MYOCARDIUM]))
 

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nnunetv2_mmkd.dataset_conversion.editions_brats import BRATS2018
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.editions.brats import BRATS2018
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY, write_json, write_whole
+from nnunetv2_mmkd.files import TEMPORARY, atomic_write, write_json
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom.editions import Config, archive_of, fitting_config, institution, make_edition_case
 
@@ -108,7 +108,7 @@ def write_phantom(
                 for _ in bar(pool.map(work, jobs)):
                     pass
         if edition.sites_file:
-            write_whole(jobs[0].files_folder.parent / edition.sites_file, _sites(edition, n))
+            atomic_write(jobs[0].files_folder.parent / edition.sites_file, _sites(edition, n))
     except OSError as error:
         raise InputError(
             f"cannot write the phantom to {out}: {error.strerror or error}; choose a folder that can be written to"
@@ -207,7 +207,7 @@ def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             content = _nifti(volumes[name], case.affine)
-            write_whole(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)
+            atomic_write(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _nifti(volume: NDArray, affine: NDArray[np.float64]) -> bytes:

@@ -13,9 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_mmkd.dataset_conversion import nifti
-from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd import images as nifti
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
 Check = Callable[[EditionSpec, nifti.Volume, CaseFiles], str | None]

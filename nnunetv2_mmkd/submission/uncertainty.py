@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunetv2_mmkd.dataset_conversion import nifti
-from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd import images as nifti
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.submission.check import grid_problem, header_problem, reference_header, refuse
 from nnunetv2_mmkd.submission.write import archive_name, write_files

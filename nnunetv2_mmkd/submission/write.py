@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunetv2_mmkd.dataset_conversion import nifti
-from nnunetv2_mmkd.dataset_conversion.discover import CaseFiles, discover, nifti_stem
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd import images as nifti
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover, nifti_stem
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY, write_whole
+from nnunetv2_mmkd.files import TEMPORARY, atomic_write
 from nnunetv2_mmkd.submission.check import Check, check_archive, grid_problem, label_problem, reference_header, refuse
 
 logger = logging.getLogger(__name__)
@@ -111,10 +111,10 @@ def write_files(
     if others:
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
     for name, content in contents.items():
-        write_whole(out / name, content)
+        atomic_write(out / name, content)
     temporary = archive.with_name(f".{archive.name}.{TEMPORARY}")
     try:
-        write_whole(temporary, _tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
+        atomic_write(temporary, _tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
         check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
         temporary.replace(archive)
     except OSError as error:

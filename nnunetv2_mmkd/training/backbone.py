@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
 
@@ -14,11 +14,11 @@ class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
     dropped (:class:`nnUNetTrainerModDrop` does).
 
     The optimiser is nnU-Net's SGD, as for all methods, so that they differ in nothing else; in short trainings on small
-    data it was well ahead of the papers' AdamW, which is ``optimizer_law = OptimizerLaw()``.
+    data it was well ahead of the papers' AdamW, which is ``adamw = AdamWConfig()``.
     """
 
-    subset_law = SubsetLaw("uniform", per="sample")
-    incomplete_law: SubsetLaw | None = SubsetLaw("full")
+    modality_dropout = ModalityDropoutConfig("uniform", per="sample")
+    incomplete_dropout: ModalityDropoutConfig | None = ModalityDropoutConfig("full")
     shared_streams = False
     config = AuxiliaryConfig()
 

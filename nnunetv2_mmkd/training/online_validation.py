@@ -13,7 +13,7 @@ import torch.distributed as dist
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from torch import Tensor
 
-from nnunetv2_mmkd.modalities import FULL, SubsetLaw, SubsetSampler
+from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.training.curves import draw_curves
 from nnunetv2_mmkd.training.deployment import DeploymentMixin
 
@@ -29,13 +29,13 @@ class OnlineValidationMixin(DeploymentMixin):
     """
 
     modalities: tuple[str, ...]
-    subset_law: SubsetLaw
-    target_law: SubsetLaw | None = None
+    modality_dropout: ModalityDropoutConfig
+    target_dropout: ModalityDropoutConfig | None = None
 
     def on_validation_epoch_start(self) -> None:
         """Start the sequence of subsets anew."""
         super().on_validation_epoch_start()
-        law = self.target_law or self.subset_law
+        law = self.target_dropout or self.modality_dropout
         self._validation_sampler = SubsetSampler(law, VALIDATION_SEED + self.local_rank, self.modalities)
         self._full_outputs: list[dict] = []
 

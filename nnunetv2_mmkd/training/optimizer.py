@@ -10,7 +10,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class OptimizerLaw:
+class AdamWConfig:
     """AdamW. nnU-Net's schedule, rate · (1 - epoch / epochs)^0.9, stays.
 
     The defaults are those of mmFormer, RFNet, M2FTrans and PASSION (§4.2 of PASSION and the released codes).

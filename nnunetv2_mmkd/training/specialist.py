@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import SubsetLaw, canonical, modality_names
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, canonical, modality_names
 from nnunetv2_mmkd.networks.specialist import specialist
 from nnunetv2_mmkd.training.missing_rates import missing_of, read_table, table_path
 from nnunetv2_mmkd.training.presence import undeclared_missing
@@ -101,7 +101,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         subset: the modalities, canonical, in channel order.
     """
 
-    subset_law = SubsetLaw("full")
+    modality_dropout = ModalityDropoutConfig("full")
     suffix_names: tuple[str, ...] = ()
 
     def __init__(

@@ -24,19 +24,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_mmkd.evaluation.card import KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
-from nnunetv2_mmkd.methods.base import Batch, Method, Supply
+from nnunetv2_mmkd.methods.base import Batch, Method, TrainingContext
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import FULL, SubsetLaw, SubsetSampler, modality_names
+from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler, modality_names
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.training import gradients
-from nnunetv2_mmkd.training.atoms import atoms
 from nnunetv2_mmkd.training.cases import CasesMixin
 from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
 from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
 from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
-from nnunetv2_mmkd.training.optimizer import OptimizerLaw
+from nnunetv2_mmkd.training.optimizer import AdamWConfig
 from nnunetv2_mmkd.training.seeding import SeedMixin
+from nnunetv2_mmkd.training.target_classes import atoms
 
 CLIP = 12.0
 """Norm to which nnU-Net clips gradients."""
@@ -51,18 +51,19 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
     ``mmkd`` in the checkpoint. A user's own variant::
 
         class nnUNetTrainerMine(nnUNetTrainerMMKD):
-            subset_law = SubsetLaw("bernoulli", p=0.3)
+            modality_dropout = ModalityDropoutConfig("bernoulli", p=0.3)
 
     Attributes:
-        subset_law: law of the subsets in training.
-        incomplete_law: law where training cases lack modalities (by ``missing_modalities`` or a missing-rate table), if
-            it is another: imperfect data training in the sense of PASSION is ``SubsetLaw("full")``, nothing more is
-            dropped.
-        target_law: law of the online validation, where it is another (None: the training law for complete cases).
+        modality_dropout: distribution of the subsets in training.
+        incomplete_dropout: the distribution where training cases lack modalities (by ``missing_modalities`` or a
+            missing-rate table), if it is another: imperfect data training in the sense of PASSION is
+            ``ModalityDropoutConfig("full")``, nothing more is dropped.
+        target_dropout: distribution of the online validation, if it is another (None: the training's for complete
+            cases).
         full_modality_warmup: share of the iterations trained without dropping, in long runs.
         warmup_from_iterations: shorter runs have no warm-up.
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
-        optimizer_law: another optimiser than nnU-Net's SGD (:class:`~nnunetv2_mmkd.training.optimizer.OptimizerLaw`);
+        adamw: another optimiser than nnU-Net's SGD (:class:`~nnunetv2_mmkd.training.optimizer.AdamWConfig`);
             None keeps nnU-Net's. nnU-Net's schedule holds for both.
         seed: of the subset sampler.
         suffix_epochs: set by the ending ``_<N>epochs`` of the class's name, else None.
@@ -71,13 +72,13 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         suffix_seed: set by ``_seed<N>``: seeds the whole training (:mod:`~nnunetv2_mmkd.training.seeding`).
     """
 
-    subset_law: SubsetLaw = SubsetLaw("uniform", per="sample")
-    incomplete_law: SubsetLaw | None = None
-    target_law: SubsetLaw | None = None
+    modality_dropout: ModalityDropoutConfig = ModalityDropoutConfig("uniform", per="sample")
+    incomplete_dropout: ModalityDropoutConfig | None = None
+    target_dropout: ModalityDropoutConfig | None = None
     full_modality_warmup: float = 0.0
     warmup_from_iterations: int = 10_000
     compiles_whole_network: bool = True
-    optimizer_law: OptimizerLaw | None = None
+    adamw: AdamWConfig | None = None
     seed: int = 12345
     dataset_json: dict[str, Any]
     is_ddp: bool
@@ -105,11 +106,11 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
                 f"WARNING: the environment variable {MISSING_VARIABLE} is for prediction; it is ignored in training"
             )
         incomplete = self.suffix_table is not None or any(dataset_json.get("missing_modalities", {}).values())
-        if incomplete and self.incomplete_law is not None:
-            self.target_law = self.target_law or self.subset_law
-            self.subset_law = self.incomplete_law
+        if incomplete and self.incomplete_dropout is not None:
+            self.target_dropout = self.target_dropout or self.modality_dropout
+            self.modality_dropout = self.incomplete_dropout
         self.method = self.build_method()
-        self.sampler = SubsetSampler(self.subset_law, self.seed + self.local_rank, self.modalities)
+        self.sampler = SubsetSampler(self.modality_dropout, self.seed + self.local_rank, self.modalities)
         self.mmkd_iteration = 0
 
     # -- what variants choose ----------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             )
         held_out = self.method.held_out
         self.method.setup(
-            Supply(
+            TrainingContext(
                 modalities=self.modalities,
                 device=self.device,
                 next_meta_batch=self.next_meta_batch if held_out and held_out.kind == "meta" else None,
@@ -222,8 +223,8 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         gradients.broadcast(self.method.trainable())
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """nnU-Net's optimiser and schedule, or :attr:`optimizer_law` with nnU-Net's schedule."""
-        law = self.optimizer_law
+        """nnU-Net's optimiser and schedule, or :attr:`adamw` with nnU-Net's schedule."""
+        law = self.adamw
         if law is None:
             optimisers: tuple[Any, Any] = super().configure_optimizers()
             return optimisers
@@ -288,8 +289,8 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             "method": type(self.method).__name__,
             "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
             "modalities": list(self.modalities),
-            "subset_law": asdict(self.subset_law),
-            "optimizer_law": None if self.optimizer_law is None else asdict(self.optimizer_law),
+            "modality_dropout": asdict(self.modality_dropout),
+            "adamw": None if self.adamw is None else asdict(self.adamw),
             "warmup_iterations": self.warmup_iterations,
             "seed": self.suffix_seed,
             "training_cases": len(self.training_cases),

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_mmkd.benchmark.law import arithmetic_bound, expected, size_probabilities
-from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
-from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
-from nnunetv2_mmkd.benchmark.workplace import (
+from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
     feed,
     find_trainer,
@@ -21,9 +19,11 @@ from nnunetv2_mmkd.benchmark.workplace import (
     make_trainer,
     workplace,
 )
+from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
+from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import SubsetLaw, all_subsets
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
 
 FOUR = ("t1", "t1ce", "t2", "flair")
 
@@ -44,13 +44,15 @@ def tiny_plan(topology: str = "plain") -> Plan:
 
 def test_probabilities_of_sizes() -> None:
     subsets = all_subsets(4).sum(1).tolist()
-    uniform = size_probabilities(SubsetLaw("uniform"), FOUR)
+    uniform = size_probabilities(ModalityDropoutConfig("uniform"), FOUR)
     assert uniform == pytest.approx([subsets.count(size) / 15 for size in range(1, 5)])
-    assert size_probabilities(SubsetLaw("bernoulli", p=0.5), FOUR) == pytest.approx(uniform)
-    assert size_probabilities(SubsetLaw("bernoulli", p=0.0), FOUR[:3]) == pytest.approx((0, 0, 1))
-    assert size_probabilities(SubsetLaw("full"), FOUR[:3]) == pytest.approx((0, 0, 1))
-    assert size_probabilities(SubsetLaw("count_uniform"), FOUR) == pytest.approx((0.25,) * 4)
-    assert size_probabilities(SubsetLaw("count_uniform_incomplete"), FOUR[:3]) == pytest.approx((0.5, 0.5, 0))
+    assert size_probabilities(ModalityDropoutConfig("bernoulli", p=0.5), FOUR) == pytest.approx(uniform)
+    assert size_probabilities(ModalityDropoutConfig("bernoulli", p=0.0), FOUR[:3]) == pytest.approx((0, 0, 1))
+    assert size_probabilities(ModalityDropoutConfig("full"), FOUR[:3]) == pytest.approx((0, 0, 1))
+    assert size_probabilities(ModalityDropoutConfig("count_uniform"), FOUR) == pytest.approx((0.25,) * 4)
+    assert size_probabilities(ModalityDropoutConfig("count_uniform_incomplete"), FOUR[:3]) == pytest.approx(
+        (0.5, 0.5, 0)
+    )
     assert expected((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
 
 

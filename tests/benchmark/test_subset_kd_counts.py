@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from test_benchmark import tiny_plan
 
-from nnunetv2_mmkd.benchmark.law import size_probabilities
+from nnunetv2_mmkd.benchmark.dropout_expectation import size_probabilities
 from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 
 @pytest.mark.parametrize("topology", ["plain", "resenc"])
@@ -18,5 +18,5 @@ def test_a_third_of_a_stock_step_for_the_teacher(topology: str) -> None:
 
 
 def test_sizes_under_a_deployment_law() -> None:
-    law = SubsetLaw("deployment", missing={"t1ce": 0.3, "flair": 0.5})
+    law = ModalityDropoutConfig("deployment", missing={"t1ce": 0.3, "flair": 0.5})
     assert size_probabilities(law, ("t1", "t1ce", "t2", "flair")) == pytest.approx((0, 0.15, 0.5, 0.35))

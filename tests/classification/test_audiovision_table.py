@@ -28,13 +28,13 @@ from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.metakd import MetaKD
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 QUICK = Protocol(
     rates=(0.2,),
     seeds=2,
     arms=(LOWER, DROPOUT, "LCKD", METAKD, NO_KD, UPPER),
-    train=TrainSettings(epochs=1, law=SubsetLaw("count_uniform")),
+    train=TrainSettings(epochs=1, law=ModalityDropoutConfig("count_uniform")),
 )
 
 

@@ -17,11 +17,11 @@ from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = TrainSettings(epochs=4, batch_size=16, law=SubsetLaw("count_uniform"), save_every=2)
+SETTINGS = TrainSettings(epochs=4, batch_size=16, law=ModalityDropoutConfig("count_uniform"), save_every=2)
 METHODS: dict[str, Callable[[], Method]] = {
     "dropout": ModalityDropout,
     "metakd": lambda: MetaKD(MetaKDConfig(meta_interval=3, meta_steps=2)),

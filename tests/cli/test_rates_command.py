@@ -10,7 +10,7 @@ from listed import write_lines, write_names
 
 from nnunetv2_mmkd.cli import rates as verb
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.masks import PASSION_ORDER
+from nnunetv2_mmkd.protocols.missing_masks import PASSION_ORDER
 
 CASES = [f"case_{number}" for number in range(5)]
 

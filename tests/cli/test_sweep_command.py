@@ -9,8 +9,8 @@ import pytest
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.sweep import run
-from nnunetv2_mmkd.sweep.run import Outcome, Settings
+from nnunetv2_mmkd.workflows.sweep import run
+from nnunetv2_mmkd.workflows.sweep.run import Outcome, Settings
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from brats_like import AFFINE, SHAPE, save
 
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.editions.spec import EditionSpec
 
 
 def truth(spec: EditionSpec, shape: tuple[int, ...] = SHAPE) -> np.ndarray:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from brats_like import AFFINE, SHAPE, SUFFIXES, labels, save, write_case
 
+import nnunetv2_mmkd.dataset_conversion as dataset_conversion
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion import editions
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import BRATS2018
+from nnunetv2_mmkd.editions.discover import discover
 
 CASE = "Brats18_TCIA01_001_1"
 
@@ -184,13 +184,13 @@ def test_real_cases_keep_every_voxel(brats2018_data: Path, raw: Path, tmp_path: 
 
 
 def test_workers_need_neither_torch_nor_nnunet() -> None:
-    code = "import sys, nnunetv2_mmkd.dataset_conversion.convert; assert not {'torch', 'nnunetv2'} & set(sys.modules)"
+    code = "import sys, nnunetv2_mmkd.conversion.convert; assert not {'torch', 'nnunetv2'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_script_of_the_edition(tmp_path: Path, raw: Path) -> None:
     write_case(tmp_path / "src")
-    script = Path(editions.__file__).with_name("Dataset501_BraTS2018.py")
+    script = Path(str(dataset_conversion.__file__)).with_name("Dataset501_BraTS2018.py")
     command = [sys.executable, str(script), "-i", str(tmp_path / "src"), "-d", "501", "-np", "1"]
     assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
     assert (raw / "Dataset501_BraTS2018" / "dataset.json").is_file()

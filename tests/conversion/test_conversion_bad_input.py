@@ -13,9 +13,9 @@ import pytest
 from brats_like import AFFINE, SHAPE, labels, save, write_case
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018, get_edition
-from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import BRATS2018, get_edition
+from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
 CASE = "Brats18_TCIA01_001_1"

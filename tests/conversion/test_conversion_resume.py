@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from brats_like import SHAPE, save, write_case
 
-from nnunetv2_mmkd.dataset_conversion import convert as module
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.editions import BRATS2018
-from nnunetv2_mmkd.dataset_conversion.nifti import read_volume
+from nnunetv2_mmkd.conversion import convert as module
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import BRATS2018
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.images import read_volume
 
 CASES = [f"Brats18_TCIA01_{number:03d}_1" for number in range(3)]
 

@@ -13,9 +13,9 @@ import pytest
 from brats_like import AFFINE, SHAPE, save
 from edition_fixtures import truth, write
 
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
+from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.errors import InputError
 
 MET, PED = EDITIONS["brats2024-met"], EDITIONS["brats2024-ped"]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from edition_fixtures import truth, write
 
-from nnunetv2_mmkd.dataset_conversion.convert import convert
-from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
+from nnunetv2_mmkd.conversion.convert import convert
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
+from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.regions import MYOPS_LABELS
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_tables
-from nnunetv2_mmkd.evaluation.comparison import CaseComparison, compare
+from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
 from nnunetv2_mmkd.evaluation.table_files import write_table
 
 SUBSETS = ("t1", "t2", "t1+t2")

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.comparison import CaseComparison, compare
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
+from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
 
 
 def table(values: np.ndarray, method: str = "a", subsets: tuple[str, ...] = ("t1",)) -> pd.DataFrame:

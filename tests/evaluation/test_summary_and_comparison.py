@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.comparison import CaseComparison, MissingPair, SubsetComparison, compare, subset_t_test
 from nnunetv2_mmkd.evaluation.published import load_published
+from nnunetv2_mmkd.evaluation.statistics import CaseComparison, MissingPair, SubsetComparison, compare, subset_t_test
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 from nnunetv2_mmkd.evaluation.summary import (
     average_over_subsets,

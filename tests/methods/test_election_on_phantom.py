@@ -18,10 +18,10 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from test_importance_on_phantom import NAMES, SIZE, plan
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.election import Election
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
-from nnunetv2_mmkd.modalities import SubsetLaw, SubsetSampler
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.phantom import PhantomConfig, make_case
 from nnunetv2_mmkd.training.election import dice_by_task
@@ -56,7 +56,10 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
     images = images[:, [NAMES.index(name) for name in shown]]
     targets = torch.stack([torch.isin(labels, torch.tensor(each)) for each in REGIONS.values()], 1)
     network = multi_stream(plan(), NAMES, heads=len(REGIONS), deep_supervision=False)
-    sampler, generator = SubsetSampler(SubsetLaw("count_uniform"), seed), torch.Generator().manual_seed(seed)
+    sampler, generator = (
+        SubsetSampler(ModalityDropoutConfig("count_uniform"), seed),
+        torch.Generator().manual_seed(seed),
+    )
 
     @torch.no_grad()
     def single_modality_dice(*, soft: bool, **_: Any) -> Tensor:
@@ -75,7 +78,9 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
         return torch.stack(table)
 
     method = LCKD(LCKDConfig(election_interval=INTERVAL, initial_teacher="none"))
-    method.setup(Supply(NAMES, torch.device("cpu"), regions=tuple(REGIONS), single_modality_dice=single_modality_dice))
+    method.setup(
+        TrainingContext(NAMES, torch.device("cpu"), regions=tuple(REGIONS), single_modality_dice=single_modality_dice)
+    )
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
     )

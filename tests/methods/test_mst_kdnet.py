@@ -12,7 +12,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.style import discriminator_loss
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import RELEASED, TERMS, MSTKDNet, MSTKDNetConfig, TermWeights
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
@@ -33,17 +33,17 @@ def task_loss(outputs: list[Tensor], target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(outputs[0], target)
 
 
-def prepared(config: MSTKDNetConfig, iterations: int = 100, **supply: Any) -> tuple[MSTKDNet, TransformerUNet]:
+def prepared(config: MSTKDNetConfig, iterations: int = 100, **context: Any) -> tuple[MSTKDNet, TransformerUNet]:
     torch.manual_seed(0)
     network = tiny_network()
     method = MSTKDNet(config)
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             iterations=iterations,
             make_network=tiny_network,
-            **{"exclusive": True, **supply},
+            **{"exclusive": True, **context},
         )
     )
     method.start_iteration(network, task_loss, 0)

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from nnunetv2_mmkd.losses.logit import bernoulli_kl
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
-from nnunetv2_mmkd.modalities import SubsetLaw, SubsetSampler, all_subsets
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.phantom import PhantomConfig, make_case
 
@@ -101,11 +101,13 @@ def student(seed: int, config: MSTKDNetConfig) -> Student:
     torch.manual_seed(seed)
     training, held_out = slices()
     network, method = tiny_network(), MSTKDNet(config)
-    method.setup(Supply(NAMES, torch.device("cpu"), iterations=ITERATIONS, make_network=tiny_network, exclusive=False))
+    method.setup(
+        TrainingContext(NAMES, torch.device("cpu"), iterations=ITERATIONS, make_network=tiny_network, exclusive=False)
+    )
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
     )
-    sampler, generator = SubsetSampler(SubsetLaw("uniform"), seed), torch.Generator().manual_seed(seed)
+    sampler, generator = SubsetSampler(ModalityDropoutConfig("uniform"), seed), torch.Generator().manual_seed(seed)
     pair = (network, method.teacher)
     optimizer = torch.optim.Adam([{"params": list(each.parameters())} for each in pair], 3e-3)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, ITERATIONS, 0.9)

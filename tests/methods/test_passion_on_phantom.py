@@ -27,7 +27,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
@@ -119,7 +119,7 @@ def outcome(seed: int, rates: tuple[float, ...], config: PASSIONConfig) -> Outco
     torch.manual_seed(seed)
     data, masks, network, method = slices(), present(rates, seed), network_of_equals(), PASSION(config)
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             missing_rates=lambda: rates,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.losses.rebalance import class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.pmr import PMR, PMRConfig
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
@@ -35,7 +35,7 @@ def made(
     method = PMR() if method is None else method
     more = {} if average is None else {"average": average}
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES[:M], torch.device("cpu"), iterations=iterations, make_network=lambda: network(fusion), atoms=classes,
             **more,
         )
@@ -166,7 +166,7 @@ def test_ignored_voxels_do_not_count(one_thread: None) -> None:
     batch, found = a_batch(), []
     for value in (0.0, 50.0):
         net, method = made()
-        method.supply = Supply(
+        method.context = TrainingContext(
             NAMES[:M], torch.device("cpu"), iterations=300,
             atoms=lambda target: (torch.where(torch.arange(16) < 4, -1, target[0]), 2),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
-from nnunetv2_mmkd.methods.base import Batch, Supply
+from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig, decay_of, sample_weights, scale_weights
 from nnunetv2_mmkd.networks.availability import tell_norms
 from nnunetv2_mmkd.networks.masking import mask_inputs
@@ -49,7 +49,7 @@ def prepared(
     network = tiny_network()
     method = SubsetKD(config)
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             iterations=iterations,

@@ -9,7 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, places_of
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -32,7 +32,7 @@ def planned(dimension: int = 2, heads: int = 2, features: Sequence[int] = (4, 6,
 
 def places(
     dimension: int = 2, size: int = 16, modalities: int = 3, heads: int = 2, exclusive: bool = True, **how: Any
-) -> tuple[FusionPlace, ...]:
+) -> tuple[ScaleSpec, ...]:
     """The scales of a planned network."""
     return places_of(planned(dimension, heads, **how).encoder, [size] * dimension, modalities, heads, exclusive)
 
@@ -59,7 +59,7 @@ def everything(net: MultiStreamUNet, x: Tensor, available: Tensor) -> list[Tenso
     return [*skips, *maps, *(outputs if isinstance(outputs, list) else [outputs])]
 
 
-def random_streams(scales: Sequence[FusionPlace], available: Tensor) -> Streams:
+def random_streams(scales: Sequence[ScaleSpec], available: Tensor) -> Streams:
     """Noise in the place of features."""
     from nnunetv2_mmkd.networks.streams import pairs_of
 

@@ -15,8 +15,8 @@ from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransConfig, M2FTransFusio
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
-from nnunetv2_mmkd.networks.fusion.place import own_features
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetConfig, RFNetFusion
+from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
 
 FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion]
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.__name__)

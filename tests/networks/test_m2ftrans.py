@@ -12,7 +12,7 @@ from nnunetv2_mmkd.networks.fusion.m2ftrans import (
     M2FTransConfig,
     M2FTransFusion,
 )
-from nnunetv2_mmkd.networks.fusion.place import Own, own_features
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, own_features
 from nnunetv2_mmkd.networks.transformers import as_sequence
 
 

@@ -6,7 +6,7 @@ import torch
 from fusion_networks import places, random_streams
 
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
-from nnunetv2_mmkd.networks.fusion.place import own_features
+from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
 from nnunetv2_mmkd.networks.transformers import TransformerBlock
 
 

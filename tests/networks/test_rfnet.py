@@ -7,7 +7,6 @@ import torch
 from fusion_networks import places, random_streams
 from torch.nn.functional import leaky_relu
 
-from nnunetv2_mmkd.networks.fusion.place import Own, own_features
 from nnunetv2_mmkd.networks.fusion.rfnet import (
     RegionAwareFusion,
     RegionMaps,
@@ -15,6 +14,7 @@ from nnunetv2_mmkd.networks.fusion.rfnet import (
     RFNetFusion,
     region_probabilities,
 )
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, own_features
 from nnunetv2_mmkd.networks.resize import linear_resize
 
 

@@ -7,7 +7,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from nnunetv2_mmkd.networks.fusion.place import places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import places_of
 from nnunetv2_mmkd.networks.transformers import TokenEmbedding, TokenProjection, TransformerBlock, as_maps, as_sequence
 
 

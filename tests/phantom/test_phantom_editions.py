@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
-from nnunetv2_mmkd.dataset_conversion.recognise import recognise
-from nnunetv2_mmkd.dataset_conversion.spec import Channel, EditionSpec
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
+from nnunetv2_mmkd.editions.discover import discover
+from nnunetv2_mmkd.editions.recognise import recognise
+from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, make_case, write_phantom
 from nnunetv2_mmkd.phantom.editions import Config, fitting_config

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import HeartConfig, PhantomCase, make_heart_case
 from nnunetv2_mmkd.phantom.heart_tissues import BSSFP, CONCENTRATION, LGE, T2W, TISSUES, VALUES, Label

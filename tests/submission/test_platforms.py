@@ -15,10 +15,10 @@ from brats_like import AFFINE, SHAPE, save
 from edition_fixtures import truth, write
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.case import read_label
-from nnunetv2_mmkd.dataset_conversion.discover import discover
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
-from nnunetv2_mmkd.dataset_conversion.spec import EditionSpec
+from nnunetv2_mmkd.conversion.case import read_label
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
+from nnunetv2_mmkd.editions.discover import discover
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.write import write_submission

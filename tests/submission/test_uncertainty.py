@@ -12,7 +12,7 @@ from brats_like import SHAPE, save
 from edition_fixtures import write
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.dataset_conversion.editions import EDITIONS
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.submission.uncertainty import region_probabilities, uncertainty, write_uncertainty
 

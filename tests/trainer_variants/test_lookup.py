@@ -32,13 +32,13 @@ WRONG = (
 )
 
 OWN_FILE = """
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 
 class nnUNetTrainerMine(nnUNetTrainerMMKD):
-    subset_law = SubsetLaw("bernoulli", p=0.3)
+    modality_dropout = ModalityDropoutConfig("bernoulli", p=0.3)
 
 
 __getattr__ = suffix_resolver(globals())
@@ -115,6 +115,6 @@ def test_own_trainer_of_ten_lines(home: Home, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "mine" / "nnUNetTrainerMine.py").write_text(OWN_FILE)
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(FOLDER), str(tmp_path / "mine")]))
     trainer = start(home.trainer(recursive_find_trainer_class_by_name("nnUNetTrainerMine_5epochs")))
-    assert trainer.num_epochs == 5 and trainer.subset_law.p == 0.3
+    assert trainer.num_epochs == 5 and trainer.modality_dropout.p == 0.3
     losses = steps(trainer, [next(trainer.dataloader_train) for _ in range(2)])
     assert torch.isfinite(torch.tensor(losses)).all()

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from gloo_workers import NAMES, SUBSETS, a_batch, tiny_network
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.methods.base import Supply
+from nnunetv2_mmkd.methods.base import TrainingContext
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.election import dice_by_task, from_all_ranks
@@ -41,7 +41,7 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
 
     method = LCKD(LCKDConfig(alpha=1.0, election_interval=1))
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             average=gradients.average,

@@ -15,7 +15,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
-from nnunetv2_mmkd.methods.base import Supply
+from nnunetv2_mmkd.methods.base import TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
@@ -34,7 +34,7 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(rank if different else 0)
     method = PASSION(PASSIONConfig(gamma=1.0))
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             average=gradients.average,
@@ -74,7 +74,7 @@ def train_regularised(rank: int, world: int, fidelity: str, recomputes: bool) ->
     method = PASSION(PASSIONConfig(regularisation=True, fidelity=fidelity))
     method.recomputes = recomputes
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             average=gradients.average,
@@ -103,7 +103,7 @@ def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
     network = fusion_network(MMFormerFusion)
     method, loss = PMR(), DeepSupervisionWrapper(batch_dice_loss(world > 1), (0.7, 0.3))
     method.setup(
-        Supply(
+        TrainingContext(
             NAMES,
             torch.device("cpu"),
             average=gradients.average,

@@ -224,9 +224,9 @@ def test_the_network_is_as_before_when_an_election_fails(home: Home) -> None:
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher], ids=lambda c: c.__name__)
 def test_a_real_step_distils_from_who_was_elected(home: Home, trainer_class: type) -> None:
     trainer = start(home.trainer(trainer_class))
-    trainer.method.supply = copy.copy(trainer.method.supply)
+    trainer.method.context = copy.copy(trainer.method.context)
     table = torch.tensor([[[0.1, 0.2], [0.8, 0.1], [0.3, 0.9]]])
-    object.__setattr__(trainer.method.supply, "single_modality_dice", lambda **_: table)
+    object.__setattr__(trainer.method.context, "single_modality_dice", lambda **_: table)
     trainer.mmkd_iteration = trainer.method.interval  # an election is due
     trainer.full_modality_warmup, trainer.warmup_from_iterations = 1.0, 1  # all modalities are there
     batch = next(trainer.dataloader_train)

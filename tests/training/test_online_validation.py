@@ -14,22 +14,22 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from PIL import Image
 from tiny_nnunet import Home, same_start, start, steps
 
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.training.online_validation import mean_dice
 
-LAW = SubsetLaw("count_uniform_incomplete", per="batch")  # never all, so every batch is validated twice
+LAW = ModalityDropoutConfig("count_uniform_incomplete", per="batch")  # never all, so every batch is validated twice
 
 
 class Control(nnUNetTrainerModalityDropout):
-    subset_law = LAW
+    modality_dropout = LAW
 
 
 class Warming(nnUNetTrainerMetaKD):
     """Never leaves its warm-up in these tests; validation must be under the target law all the same."""
 
-    subset_law = LAW
+    modality_dropout = LAW
     full_modality_warmup = 1.0
     warmup_from_iterations = 1
 
@@ -127,7 +127,7 @@ def test_a_short_training_writes_curves_and_configuration(home: Home) -> None:
     config = json.loads((folder / "mmkd_config.json").read_text())
     assert config["trainer"] == "nnUNetTrainerMetaKD_2epochs_2iters" and config["method"] == "MetaKD"
     assert config["config"]["alpha"] == 0.1 and config["training_cases"] == 3 and config["warmup_iterations"] == 0
-    assert config["modalities"] == ["t1", "t1ce", "t2"] and config["subset_law"]["name"] == "count_uniform"
+    assert config["modalities"] == ["t1", "t1ce", "t2"] and config["modality_dropout"]["name"] == "count_uniform"
     assert config["realised_missing_rates"] == {"t1": 0.0, "t1ce": 0.0, "t2": 0.25}
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)
     assert saved["logging"].keys() == trainer._log.keys() and saved["mmkd"]["iteration"] == 4

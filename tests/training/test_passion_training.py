@@ -31,13 +31,13 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 )
 def test_laws_of_imperfect_data_training(home: Home, trainer_class: Any, complete: str, incomplete: str) -> None:
     perfect = home.trainer(trainer_class, home.dataset(4, "regions"))
-    assert (perfect.subset_law.name, perfect.sampler.law.name) == (complete, complete)
+    assert (perfect.modality_dropout.name, perfect.sampler.law.name) == (complete, complete)
     with_table = home.trainer(type("WithTable", (trainer_class,), {"suffix_table": "imb"}), home.dataset(4, "regions"))
     lacking = home.trainer(trainer_class, home.dataset(3, "classes"))  # case_1 has no T2
     for trainer in (with_table, lacking):
-        assert (trainer.subset_law.name, trainer.sampler.law.name) == (incomplete, incomplete)
-        assert (trainer.target_law or trainer.subset_law).name == complete
-    assert trainer_class.subset_law.name == complete  # the class is as it was
+        assert (trainer.modality_dropout.name, trainer.sampler.law.name) == (incomplete, incomplete)
+        assert (trainer.target_dropout or trainer.modality_dropout).name == complete
+    assert trainer_class.modality_dropout.name == complete  # the class is as it was
 
 
 class Imbalanced(nnUNetTrainerPASSION_SharedStreams):
@@ -61,24 +61,24 @@ def test_imperfect_data_drop_nothing_more(home: Home) -> None:
         start(trainer)
     finally:
         file.unlink()
-    assert trainer.subset_law.name == "full" and trainer.target_law.name == "uniform"
+    assert trainer.modality_dropout.name == "full" and trainer.target_dropout.name == "uniform"
     rates = tuple(trainer.realised_missing_rates[name] for name in trainer.modalities)
     for _ in range(3):
         batch = next(trainer.dataloader_train)
         prepared = trainer.prepare(batch, trainer.training_present)
         assert torch.equal(prepared.available, prepared.present) and not prepared.available.all()
     losses = steps(trainer, [next(trainer.dataloader_train)])
-    assert losses[0] == losses[0] and trainer.method.supply.missing_rates() == rates
+    assert losses[0] == losses[0] and trainer.method.context.missing_rates() == rates
     assert torch.allclose(trainer.method.start, 1 / (1 - torch.tensor(rates)))
 
 
 def test_perfect_data_are_dropped_uniformly(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerPASSION_SharedStreams, home.dataset(4, "regions")))
-    assert trainer.subset_law.name == "uniform" and trainer.target_law is None
+    assert trainer.modality_dropout.name == "uniform" and trainer.target_dropout is None
     steps(trainer, [next(trainer.dataloader_train)])
     assert trainer.method.start.tolist() == [1, 1, 1, 1]
     incomplete = home.trainer(nnUNetTrainerPASSION_SharedStreams, home.dataset(3, "classes"))
-    assert incomplete.subset_law.name == "full"  # case_1 has no T2
+    assert incomplete.modality_dropout.name == "full"  # case_1 has no T2
 
 
 @pytest.mark.parametrize("name", ["", "_RFNet", "_M2FTrans"])
@@ -128,7 +128,7 @@ def test_the_watched_baseline_is_the_network_alone(home: Home) -> None:
     )
     same_start(watched, plain)
     plain.full_modality_warmup = 0.0
-    plain.sampler = watched.sampler.__class__(watched.subset_law, plain.seed)
+    plain.sampler = watched.sampler.__class__(watched.modality_dropout, plain.seed)
     batches = [next(plain.dataloader_train) for _ in range(3)]
     assert steps(watched, batches) == steps(plain, batches)
     assert differences(watched.network.state_dict(), plain.network.state_dict()) == []

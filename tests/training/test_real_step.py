@@ -16,7 +16,7 @@ from tiny_nnunet import inline_pools, set_variables, start
 from torch import Tensor
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
@@ -71,7 +71,9 @@ def test_every_term_is_there_and_not_zero(
     real_home: Any, trainer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     set_variables(monkeypatch, real_home, tmp_path / "results")
-    monkeypatch.setattr(trainer_class, "subset_law", SubsetLaw("count_uniform_incomplete", per="batch"))
+    monkeypatch.setattr(
+        trainer_class, "modality_dropout", ModalityDropoutConfig("count_uniform_incomplete", per="batch")
+    )
     folder = real_home.preprocessed / DATASET
     plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]

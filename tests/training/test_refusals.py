@@ -12,7 +12,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import RESIDUAL, Home, differences, log_of, same_start, start, steps
 
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
@@ -58,7 +58,7 @@ def test_ct_normalisation_is_warned_about(home: Home) -> None:
 
 def test_the_environment_variable_is_ignored_in_training(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     class NothingDropped(nnUNetTrainerModalityDropout):
-        subset_law = SubsetLaw("full")
+        modality_dropout = ModalityDropoutConfig("full")
 
     plain = start(home.trainer(NothingDropped))
     monkeypatch.setenv("nnUNet_missing_modalities", "t1ce")

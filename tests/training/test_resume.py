@@ -29,7 +29,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
-from nnunetv2_mmkd.training.optimizer import OptimizerLaw
+from nnunetv2_mmkd.training.optimizer import AdamWConfig
 
 EPOCHS, STOP_AFTER = 3, 2
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
@@ -95,7 +95,7 @@ class RFNetRun(SameBatches, nnUNetTrainerRFNet):
 
 
 class M2FTransRun(SameBatches, nnUNetTrainerM2FTrans):
-    optimizer_law = OptimizerLaw()
+    adamw = AdamWConfig()
 
 
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):

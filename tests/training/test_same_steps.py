@@ -11,7 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import RESIDUAL, Home, differences, same_start, start, steps
 
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD, nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
@@ -21,20 +21,20 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPAS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
-FULL_LAW = SubsetLaw("full")
+FULL_LAW = ModalityDropoutConfig("full")
 
 
 class NothingDropped(nnUNetTrainerModalityDropout):
-    subset_law = FULL_LAW
+    modality_dropout = FULL_LAW
 
 
 class MetaKDWithoutAlpha(nnUNetTrainerMetaKD):
-    subset_law = FULL_LAW
+    modality_dropout = FULL_LAW
     config = MetaKDConfig(alpha=0.0, meta_interval=2, meta_steps=2)
 
 
 class StreamsNothingDropped(nnUNetTrainerSharedStreams):
-    subset_law = FULL_LAW
+    modality_dropout = FULL_LAW
 
 
 class SeparateStreams(nnUNetTrainerMultiStream):
@@ -85,7 +85,7 @@ def test_metakd_without_alpha_is_shared_streams(home: Home) -> None:
 
 def test_alpha_changes_the_step(home: Home) -> None:
     class WithAlpha(nnUNetTrainerMetaKD):
-        subset_law = FULL_LAW
+        modality_dropout = FULL_LAW
 
     metakd, streams = start(home.trainer(WithAlpha)), start(home.trainer(StreamsNothingDropped))
     same_start(metakd, streams)

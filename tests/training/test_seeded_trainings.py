@@ -45,7 +45,7 @@ def test_the_ending(text: str, found: dict[str, Any] | None) -> None:
 
 
 def test_no_table_has_the_name_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnunetv2_mmkd.dataset_conversion.rates import write_rates
+    from nnunetv2_mmkd.protocols.missing_rates import write_rates
 
     for name in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))

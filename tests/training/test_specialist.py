@@ -249,7 +249,7 @@ def test_stock_predictor_on_fewer_channels_gives_the_same_bits(
 
 
 def test_pretrained_weights_of_a_stock_model_fit(home: Home, tmp_path: Path) -> None:
-    from nnunetv2_mmkd.cli.host import check_pretrained
+    from nnunetv2_mmkd.training.preflight import check_pretrained
 
     stock = start(home.trainer(nnUNetTrainer, home.dataset(2, "classes")))
     file = tmp_path / "stock.pth"

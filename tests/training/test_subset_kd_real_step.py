@@ -53,7 +53,7 @@ def test_both_terms_are_there_and_not_zero(
         assert torch.isfinite(value) and abs(float(value)) > 1e-6, name
     assert differences(before, trainer.network.state_dict()) != []
     assert differences(trainer.method.ema.state_dict(), trainer.network.state_dict()) != []
-    atoms, n_atoms = trainer.method.supply.atoms(batch["target"])
+    atoms, n_atoms = trainer.method.context.atoms(batch["target"])
     weights = voxel_weights(atoms, n_atoms, balanced=True)
     for row, weight in zip(atoms, weights, strict=True):  # nested regions: four atoms, each heard alike
         shares = [float(weight[row == each].sum()) for each in row.unique()]

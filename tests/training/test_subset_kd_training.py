@@ -13,7 +13,7 @@ from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start, steps
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
@@ -148,7 +148,7 @@ def test_incomplete_training_cases_train_and_weigh_by_their_rates(home: Home) ->
 
 def test_a_deployment_law_by_name(home: Home) -> None:
     class Deployment(AtOnce):
-        subset_law = SubsetLaw("deployment", missing={"T1Gd": 1.0})
+        modality_dropout = ModalityDropoutConfig("deployment", missing={"T1Gd": 1.0})
 
     trainer = start(home.trainer(Deployment))
     seen = []
@@ -162,7 +162,7 @@ def test_a_deployment_law_by_name(home: Home) -> None:
     assert len(seen) == 3 and all(not mask[1] for mask in (*seen[0], *seen[2])) and all(mask[1] for mask in seen[1])
 
     class Misspelt(AtOnce):
-        subset_law = SubsetLaw("deployment", missing={"t1cee": 0.3})
+        modality_dropout = ModalityDropoutConfig("deployment", missing={"t1cee": 0.3})
 
     with pytest.raises(InputError, match=r"'t1cee'.*t1, t1ce, t2"):
         home.trainer(Misspelt)

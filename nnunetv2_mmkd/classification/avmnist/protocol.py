@@ -12,7 +12,7 @@ from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import SubsetLaw
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 LOWER, UPPER = "lower bound", "upper bound"
 DROPOUT, METAKD, EQUAL, NO_KD = "modality dropout", "MetaKD", "MetaKD, ratios 1", "MetaKD, alpha 0"
@@ -85,7 +85,7 @@ class Protocol:
     p: int = 1
     meta_weight_decay: float = 1e-2
     published_split: bool = False
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(law=SubsetLaw("count_uniform")))
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(law=ModalityDropoutConfig("count_uniform")))
 
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]

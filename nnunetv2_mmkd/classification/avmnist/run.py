@@ -27,7 +27,7 @@ from nnunetv2_mmkd.classification.network import MultiModalClassifier
 from nnunetv2_mmkd.classification.prediction import predict
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.training import Curves, train
-from nnunetv2_mmkd.files import write_whole
+from nnunetv2_mmkd.files import atomic_write
 from nnunetv2_mmkd.modalities import mask_of
 
 RUNS = "runs"
@@ -211,7 +211,7 @@ def keep_outcome(outcome: Outcome, job: Job, protocol: Protocol, output: Path) -
     }
     file = output / RUNS / f"{job.name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(state).encode())
+    atomic_write(file, json.dumps(state).encode())
 
 
 def read_outcome(job: Job, protocol: Protocol, output: Path) -> Outcome | None:

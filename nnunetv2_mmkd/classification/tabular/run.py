@@ -32,7 +32,7 @@ from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import SubsetLaw, mask_of
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, mask_of
 from nnunetv2_mmkd.training.curves import draw_curves
 
 METHODS = ("ModalityDropout", "LCKD", "MetaKD")
@@ -77,7 +77,7 @@ class TabularProtocol:
     )
     train: TrainSettings = field(
         default_factory=lambda: TrainSettings(
-            epochs=100, batch_size=32, lr_every=10, weight_decay=5e-5, law=SubsetLaw("count_uniform")
+            epochs=100, batch_size=32, lr_every=10, weight_decay=5e-5, law=ModalityDropoutConfig("count_uniform")
         )
     )
 

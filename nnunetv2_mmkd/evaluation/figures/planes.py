@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.dataset_conversion.nifti import read_volume
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.images import read_volume
 
 THICK = 3.0
 """Ratio of spacings from which an image is a stack of slices, shown in the plane they were taken in."""

@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
 from nnunetv2_mmkd.evaluation.metrics.components import Lesions, joined, merged, separate, without_small
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LesionRule, LesionTask, lesion_task
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 from nnunetv2_mmkd.evaluation.metrics.masks import Box, Mask, bounding_box, checked_pair, checked_spacing
 
 

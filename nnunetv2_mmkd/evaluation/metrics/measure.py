@@ -9,10 +9,10 @@ from types import MappingProxyType
 from numpy.typing import ArrayLike
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LesionTask
 from nnunetv2_mmkd.evaluation.metrics.lesions import lesion_wise
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import ET_THRESHOLD, POSTPROCESSED, remove_small
 
 

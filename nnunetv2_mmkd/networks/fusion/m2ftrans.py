@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat, MaskedProjection
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, Own, own_features
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
 from nnunetv2_mmkd.networks.resize import linear_resize, nearest_resize
 from nnunetv2_mmkd.networks.streams import Streams
 from nnunetv2_mmkd.networks.transformers import (
@@ -78,7 +78,7 @@ class M2FTransFusion(Fusion):
         plan. No dropout: nnU-Net plans none.
     """
 
-    def __init__(self, places: Sequence[FusionPlace], config: M2FTransConfig | None = None) -> None:
+    def __init__(self, places: Sequence[ScaleSpec], config: M2FTransConfig | None = None) -> None:
         super().__init__()
         self.config = config or M2FTransConfig()
         place = places[-1]
@@ -130,7 +130,7 @@ class FusionTransformer(nn.Module):
         patch: edges of a token's patch.
     """
 
-    def __init__(self, place: FusionPlace, config: M2FTransConfig) -> None:
+    def __init__(self, place: ScaleSpec, config: M2FTransConfig) -> None:
         super().__init__()
         self.width = config.width or place.channels
         embed = [
@@ -187,7 +187,7 @@ class ChannelCrossAttention(nn.Module):
         place: the scale.
     """
 
-    def __init__(self, place: FusionPlace) -> None:
+    def __init__(self, place: ScaleSpec) -> None:
         super().__init__()
         channels = place.channels
         self.groups = head_count(channels)
@@ -228,7 +228,7 @@ class ChannelCrossAttention(nn.Module):
         return rows.unflatten(0, (self.groups, -1))
 
 
-def _per_modality(place: FusionPlace) -> nn.Parameter:
+def _per_modality(place: ScaleSpec) -> nn.Parameter:
     """A matrix ``[C, C]`` for each modality, He-initialised for one of them."""
     weight = torch.empty(place.modalities, place.channels, place.channels)
     return nn.Parameter(weight.normal_(std=math.sqrt(2 / (1 + 1e-2**2) / place.channels)))

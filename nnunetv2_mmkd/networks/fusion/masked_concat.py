@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, Own
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec
 
 
 class MaskedProjection(nn.Module):
@@ -57,7 +57,7 @@ class MaskedProjection(nn.Module):
 class MaskedConcat(nn.Module):
     """:class:`MaskedProjection` to the planned width, then the planned norm and nonlinearity."""
 
-    def __init__(self, place: FusionPlace) -> None:
+    def __init__(self, place: ScaleSpec) -> None:
         super().__init__()
         self.project = MaskedProjection(place.modalities, place.channels, place.channels)
         self.finish = place.norm_and_nonlinearity(place.channels)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.networks.fusion.base import PerScaleFusion
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec
 
 
 class MeanFillProjection(nn.Module):
@@ -80,5 +80,5 @@ class MeanFillProjection(nn.Module):
 class MeanFill(PerScaleFusion):
     """:class:`MeanFillProjection` at every scale."""
 
-    def __init__(self, places: Sequence[FusionPlace]) -> None:
+    def __init__(self, places: Sequence[ScaleSpec]) -> None:
         super().__init__(MeanFillProjection(place.modalities, place.channels) for place in places)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, Own, own_features
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
 from nnunetv2_mmkd.networks.streams import Streams
 from nnunetv2_mmkd.networks.transformers import (
     PositionalEncoding,
@@ -76,7 +76,7 @@ class MMFormerFusion(Fusion):
         plans none.
     """
 
-    def __init__(self, places: Sequence[FusionPlace], config: MMFormerConfig | None = None) -> None:
+    def __init__(self, places: Sequence[ScaleSpec], config: MMFormerConfig | None = None) -> None:
         super().__init__()
         self.config = config or MMFormerConfig()
         self.skips = nn.ModuleList(MaskedConcat(place) for place in places[:-1])

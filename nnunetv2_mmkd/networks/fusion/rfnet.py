@@ -16,7 +16,7 @@ from torch.nn.functional import leaky_relu
 
 from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedProjection
-from nnunetv2_mmkd.networks.fusion.place import FusionPlace, Own, own_features
+from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
 from nnunetv2_mmkd.networks.resize import linear_resize
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -64,10 +64,10 @@ class RFNetFusion(Fusion):
 
     predicts_maps = True
 
-    def __init__(self, places: Sequence[FusionPlace], config: RFNetConfig | None = None) -> None:
+    def __init__(self, places: Sequence[ScaleSpec], config: RFNetConfig | None = None) -> None:
         super().__init__()
         self.config = config or RFNetConfig()
-        below: list[FusionPlace | None] = [*places[1:], None]
+        below: list[ScaleSpec | None] = [*places[1:], None]
         self.maps = nn.ModuleList(
             RegionMaps(place, coarser, self.config) for place, coarser in zip(places, below, strict=True)
         )
@@ -113,7 +113,7 @@ class RegionMaps(nn.Module):
         config: of the fusion.
     """
 
-    def __init__(self, place: FusionPlace, below: FusionPlace | None, config: RFNetConfig) -> None:
+    def __init__(self, place: ScaleSpec, below: ScaleSpec | None, config: RFNetConfig) -> None:
         super().__init__()
         width = max(place.heads, round(config.map_share * place.channels))
         self.project = MaskedProjection(place.modalities, place.channels, width)
@@ -160,7 +160,7 @@ class RegionAwareFusion(nn.Module):
         config: of the fusion.
     """
 
-    def __init__(self, place: FusionPlace, config: RFNetConfig) -> None:
+    def __init__(self, place: ScaleSpec, config: RFNetConfig) -> None:
         super().__init__()
         regions = place.heads if place.exclusive else place.heads + 1
         modalities, channels, hidden = place.modalities, place.channels, config.hidden

@@ -11,10 +11,10 @@ import pytest
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
 from nnunetv2_mmkd.evaluation.metrics.components import dilated, joined, separate
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionRule, LesionTask
 from nnunetv2_mmkd.evaluation.metrics.lesions import lesion_wise, lesion_wise_region
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 
 ONE = (1.0, 1.0, 1.0)
 STEP = generate_binary_structure(3, 2)

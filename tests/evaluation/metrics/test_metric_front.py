@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 from nnunetv2_mmkd.evaluation.metrics.measure import (
     LESION_METRICS,
     METRICS,

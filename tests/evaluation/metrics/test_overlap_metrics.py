@@ -9,8 +9,8 @@ import pytest
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
 from nnunetv2_mmkd.evaluation.metrics.empty import LEGACY_PENALTY, EmptyPolicy
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 from nnunetv2_mmkd.evaluation.metrics.measure import measure
 
 ONE = (1.0, 1.0, 1.0)

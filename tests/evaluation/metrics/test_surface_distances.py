@@ -10,8 +10,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from nnunetv2_mmkd.evaluation.metrics import surface
-from nnunetv2_mmkd.evaluation.metrics.comparison import Comparison
 from nnunetv2_mmkd.evaluation.metrics.elements import corners, element_areas
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
 from nnunetv2_mmkd.evaluation.metrics.measure import measure
 
 SURFACE_NAMES = ("hausdorff", "hd95", "hd95_area", "nsd")

@@ -1,0 +1,1 @@
+"""A challenge's folder -> nnU-Net raw format."""

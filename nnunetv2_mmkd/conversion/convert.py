@@ -1,0 +1,173 @@
+"""The converter: cases of any edition -> nnU-Net raw format, in parallel, safe to interrupt and to run again."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunetv2_mmkd.conversion import target as targets
+from nnunetv2_mmkd.conversion.case import STATE, CaseRecord, check_headers, convert_case, is_done, read_record
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover
+from nnunetv2_mmkd.editions.spec import EditionSpec
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.protocols.institutions import institutions_beside
+
+logger = logging.getLogger(__name__)
+
+
+def default_processes() -> int:
+    """``nnUNet_def_n_proc`` if that is set, as in nnU-Net, otherwise the number of cores, at most 8."""
+    value = os.environ.get("nnUNet_def_n_proc", "")
+    return int(value) if value.isdigit() and int(value) > 0 else min(8, os.cpu_count() or 1)
+
+
+def convert(
+    spec: EditionSpec,
+    sources: Sequence[Path | str],
+    dataset_id: int,
+    *,
+    labels: str = "regions",
+    name: str | None = None,
+    processes: int | None = None,
+    show_progress: bool = True,
+) -> Path:
+    """Convert the cases below some folders into a data set in ``nnUNet_raw``.
+
+    Cases with a label go to ``imagesTr``/``labelsTr``, others to ``imagesTs``. A missing modality becomes an all-zero
+    image and an entry of ``dataset.json["missing_modalities"]``. All names and headers are checked before the first
+    voxel is read. ``dataset.json`` is written last; a run that was interrupted goes on where it was, one whose sources
+    have changed converts the changed cases again.
+
+    Args:
+        spec: the edition.
+        sources: folders with the cases at any depth; of a case found twice the later one is taken.
+        dataset_id: 1..999.
+        labels: ``"regions"`` or ``"classes"``.
+        name: name of the data set, without ``DatasetXXX_``; default: the edition's.
+        processes: worker processes; 1 works in this process; default: :func:`default_processes`.
+        show_progress: show a progress bar.
+
+    Returns:
+        the folder of the data set.
+
+    Raises:
+        InputError: see the message; nothing that looks complete is left behind.
+    """
+    spec.dataset_labels(labels)  # an unknown style fails here, before the work
+    processes = default_processes() if processes is None else processes
+    if processes < 1:
+        raise InputError(f"-np {processes}: at least one process is needed")
+    target = targets.target_folder(dataset_id, name or spec.dataset_name)
+    marker = targets.marker_of(spec, [Path(source) for source in sources], labels)
+    targets.claim(target, marker)
+    cases = discover(spec, sources)
+    institutions = institutions_beside(spec, cases)
+    _report_unlabelled(spec, cases)
+    _check_all_headers(spec, cases, processes, show_progress)
+    targets.open_target(target, marker, with_test=any(files.label is None for files in cases))
+    records = _reuse(target, cases)
+    todo = [files for files in cases if files.case not in records]
+    if todo:
+        (target / "dataset.json").unlink(missing_ok=True)
+    if records and todo:
+        logger.info("%d of %d cases have been converted before", len(records), len(cases))
+    work = partial(convert_case, spec, target=target)
+    for record in tqdm(_run(work, todo, processes), f"convert {spec.title}", len(todo), disable=not show_progress):
+        records[record.case] = record
+    for files in cases:
+        for message in records[files.case].messages:
+            logger.warning("%s", message)
+    targets.finish(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
+    _report(target, cases, records)
+    if spec.configuration != "3d_fullres":
+        logger.info("%s: train the configuration %s", spec.title, spec.configuration)
+    return target
+
+
+def _report_unlabelled(spec: EditionSpec, cases: Sequence[CaseFiles]) -> None:
+    unlabelled = [files.case for files in cases if files.label is None]
+    if unlabelled:
+        some = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
+        logger.info("%s: %d cases without a label go to imagesTs: %s", spec.title, len(unlabelled), some)
+    if len(unlabelled) == len(cases):
+        logger.warning("%s: no case has a label; this data set can be predicted, not trained on", spec.title)
+
+
+def _check_all_headers(spec: EditionSpec, cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> None:
+    with ThreadPoolExecutor(max_workers=processes) as pool:
+        checks = [pool.submit(check_headers, spec, files) for files in cases]
+        try:
+            for check in tqdm(checks, "check headers", disable=not show_progress):
+                check.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _reuse(target: Path, cases: Sequence[CaseFiles]) -> dict[str, CaseRecord]:
+    """Records of the cases that need no work; outputs of cases that changed or are gone are removed."""
+    by_name = {files.case: files for files in cases}
+    done: dict[str, CaseRecord] = {}
+    for path in sorted((target / STATE).glob("*.json")):
+        record = read_record(target, path.stem)
+        files = by_name.get(path.stem)
+        if record is not None and files is not None and is_done(target, files, record):
+            done[path.stem] = record
+        elif record is not None:
+            (target / "dataset.json").unlink(missing_ok=True)
+            targets.forget(target, record)
+    return done
+
+
+def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], processes: int) -> Iterator[CaseRecord]:
+    """Results as they come. After a failure, what has begun is finished and the first failure by case is raised."""
+    cases = list(cases)
+    if processes == 1 or len(cases) < 2:
+        yield from map(work, cases)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(cases)), mp_context=context, initializer=_start_worker) as pool:
+        futures: list[Future[CaseRecord]] = [pool.submit(work, files) for files in cases]
+        try:
+            for future in as_completed(futures):
+                if future.exception() is not None:
+                    break
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for future in futures:
+            if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+                raise InputError("a worker process was killed, perhaps for lack of memory; run again with fewer -np")
+            if not future.cancelled():
+                future.result()
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def _report(target: Path, cases: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> None:
+    incomplete = sum(bool(record.missing) for record in records.values())
+    trained = sum(files.label is not None for files in cases)
+    logger.info(
+        "%s: %d training cases, %d without label, %d with missing modalities",
+        target, trained, len(cases) - trained, incomplete,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Editions of the challenges as data: one :class:`~nnunetv2_mmkd.editions.spec.EditionSpec` each."""

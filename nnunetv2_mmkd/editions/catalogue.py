@@ -1,0 +1,30 @@
+"""All editions. To add one, write its spec and list it in :data:`EDITIONS`."""
+
+from __future__ import annotations
+
+from nnunetv2_mmkd.editions.brats import BRATS2018, BRATS_CHANNELS, BRATS_EDITIONS
+from nnunetv2_mmkd.editions.fets import FETS_EDITIONS
+from nnunetv2_mmkd.editions.myops import MYOPS_EDITIONS
+from nnunetv2_mmkd.editions.spec import EditionSpec
+from nnunetv2_mmkd.errors import InputError
+
+__all__ = ["BRATS2018", "BRATS_CHANNELS", "EDITIONS", "get_edition"]
+
+EDITIONS: dict[str, EditionSpec] = {spec.name: spec for spec in (*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS)}
+"""All editions, by the name the user types."""
+
+
+def get_edition(name: str) -> EditionSpec:
+    """The edition of a name, in any case; ``-``, ``_`` and spaces may be left out.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    spec = {_plain(known): spec for known, spec in EDITIONS.items()}.get(_plain(name))
+    if spec is None:
+        raise InputError(f"unknown edition {name!r}: choose from {', '.join(EDITIONS)}")
+    return spec
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -1,0 +1,236 @@
+"""Find the cases of an edition below some folders, whatever the nesting, and their files.
+
+A case is a directory whose name matches the edition's pattern, or the files of one beginning, by the edition's layout.
+Nothing is read here; only names are looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2_mmkd.editions.spec import EditionSpec
+from nnunetv2_mmkd.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_GRADE = re.compile(r"hgg|lgg", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    Attributes:
+        case: name of the case (of its directory).
+        folder: its directory (of files in several: that of the first image).
+        root: the source folder it was found in.
+        images: per channel the file, or None where the modality is missing.
+        label: the segmentation, or None.
+        grade: ``"HGG"``, ``"LGG"`` or None, from the names of the folders above.
+    """
+
+    case: str
+    folder: Path
+    root: Path
+    images: tuple[Path | None, ...]
+    label: Path | None
+    grade: str | None
+
+    @property
+    def relative(self) -> str:
+        """Its directory, relative to the source folder."""
+        return self.folder.relative_to(self.root).as_posix()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files there are, images in channel order, then the label."""
+        return tuple(file for file in (*self.images, self.label) if file is not None)
+
+
+def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles]:
+    """All cases of an edition below the given folders, sorted by name.
+
+    A case that is found twice is taken from the later folder (within one folder: the later path), with a message; in
+    the layout ``"files"`` that holds for each file.
+
+    Raises:
+        InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality.
+    """
+    found = _by_folder(spec, sources) if spec.layout == "folders" else _by_file(spec, sources)
+    for case in found.values():
+        if not any(case.images):
+            expected = ", ".join(f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels)
+            raise InputError(f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}")
+    return [found[name] for name in sorted(found)]
+
+
+def source_root(source: Path | str) -> Path:
+    """A source folder, resolved.
+
+    Raises:
+        InputError: it does not exist, or is a file.
+    """
+    root = Path(source).resolve()
+    if not root.is_dir():
+        what = "is a file: unpack it and give the folder" if root.exists() else "does not exist"
+        raise InputError(f"source folder {source} {what}")
+    return root
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
+
+
+def walk(root: Path, leaf: Callable[[str], bool] = lambda name: False) -> Iterator[Path]:
+    """All folders below ``root``, itself included, none twice; below those whose name is a ``leaf`` none.
+
+    What a Mac leaves in archives and what is hidden is passed over.
+    """
+    visited: set[str] = set()
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        real = os.path.realpath(folder)
+        if real in visited:
+            continue  # links may lead in circles
+        visited.add(real)
+        yield folder
+        if leaf(folder.name):
+            continue
+        stack += [path for path in listed(folder) if path.name != "__MACOSX" and path.name[0] != "." and path.is_dir()]
+
+
+def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
+    found: dict[str, CaseFiles] = {}
+    for source in sources:
+        root = source_root(source)
+        folders = sorted(_case_folders(spec, root), key=lambda folder: folder.parts)
+        if not folders:
+            raise InputError(
+                f"no case of {spec.title} below {source}: no directory name matches {spec.case_pattern!r}. "
+                "Is this the right edition and the unpacked folder?"
+            )
+        for folder in folders:
+            case = _case_files(spec, folder, root)
+            if case.case in found:
+                logger.warning("%s: found twice; %s replaces %s", case.case, folder, found[case.case].folder)
+            found[case.case] = case
+    return found
+
+
+def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
+    """Images and labels of a case may lie in different folders, and in different sources."""
+    chosen: dict[str, dict[int, Path]] = {}
+    root_of: dict[Path, Path] = {}
+    for source in sources:
+        root = source_root(source)
+        stems = [(path, nifti_stem(path.name)) for folder in walk(root) for path in listed(folder)]
+        files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and path.is_file()]
+        if not any(parts for _, parts in files):
+            raise InputError(
+                f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
+                "the suffix of a modality. Is this the right edition and the unpacked folder?"
+            )
+        for path, parts in sorted(files, key=lambda file: (file[0].parent.parts, file[0].name)):  # .nii, then .nii.gz
+            if parts is None:
+                continue
+            case, place = parts
+            before = chosen.setdefault(case, {}).get(place)
+            if before is not None:
+                logger.warning("%s: found twice; %s replaces %s", case, path, before)
+            chosen[case][place] = path
+            root_of[path] = root
+    found = {}
+    for case, places in chosen.items():
+        first = places[min(places)]
+        found[case] = CaseFiles(
+            case=case,
+            folder=first.parent,
+            root=root_of[first],
+            images=tuple(places.get(index) for index in range(len(spec.channels))),
+            label=places.get(len(spec.channels)),
+            grade=None,
+        )
+    return found
+
+
+def nifti_stem(name: str) -> str | None:
+    """File name without ``.nii`` or ``.nii.gz`` (any case); None for hidden and other files."""
+    match = _NIFTI.search(name)
+    return None if name.startswith(".") or match is None else name[: match.start()]
+
+
+def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
+    """Directories that are cases; not descended into, but for a folder that only wraps another of its name."""
+    for folder in walk(root, spec.is_case):
+        if spec.is_case(folder.name):
+            while (folder / folder.name).is_dir():
+                folder = folder / folder.name
+            yield folder
+
+
+def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:
+    case = folder.name
+    candidates = [(stem, path) for path in listed(folder) if (stem := nifti_stem(path.name)) is not None]
+    images: list[Path | None] = []
+    for channel in spec.channels:
+        ending = re.compile(rf"[_-](?:{'|'.join(map(re.escape, channel.suffixes))})", re.IGNORECASE)
+        matches = [(stem, path) for stem, path in candidates if re.search(ending.pattern + "$", stem, re.IGNORECASE)]
+        images.append(_choose(case, channel.display, ending, matches))
+    rest = [(stem, path) for stem, path in candidates if path not in images]
+    exact = [(stem, path) for stem, path in rest if re.match(re.escape(case) + r"[_-]seg", stem, re.IGNORECASE)]
+    loose = [(stem, path) for stem, path in rest if re.search("seg", stem.replace(case, ""), re.IGNORECASE)]
+    label = _choose(case, "segmentation", re.compile(r"[_-]seg", re.IGNORECASE), exact or loose)
+    grades = [part.upper() for part in folder.parent.parts if _GRADE.fullmatch(part)]
+    return CaseFiles(
+        case=case,
+        folder=folder,
+        root=root,
+        images=tuple(None if path is None else _unwrap(case, path) for path in images),
+        label=None if label is None else _unwrap(case, label),
+        grade=grades[-1] if grades else None,
+    )
+
+
+def _choose(case: str, what: str, ending: re.Pattern[str], matches: list[tuple[str, Path]]) -> Path | None:
+    """The one file, the one that is named exactly ``<case><ending>``, the compressed one of a pair; or an error."""
+    if len(matches) > 1:
+        exact = [
+            (stem, path)
+            for stem, path in matches
+            if stem.lower().startswith(case.lower()) and ending.fullmatch(stem, len(case))
+        ]
+        matches = exact or matches
+    if len({stem.lower() for stem, _ in matches}) > 1:
+        names = ", ".join(path.name for _, path in matches)
+        raise InputError(f"case {case}: more than one file for {what}: {names}; keep the right one in the folder")
+    if not matches:
+        return None
+    chosen = max((path for _, path in matches), key=lambda path: path.name.lower().endswith(".gz"))
+    if len(matches) > 1:
+        logger.warning("%s: both .nii and .nii.gz for %s; %s is used", case, what, chosen.name)
+    return chosen
+
+
+def _unwrap(case: str, path: Path) -> Path:
+    """Some mirrors have a folder ``x_t1.nii`` with the one file in it."""
+    if not path.is_dir():
+        return path
+    inside = [file for file in sorted(path.iterdir()) if nifti_stem(file.name) is not None and file.is_file()]
+    if len(inside) != 1:
+        raise InputError(f"case {case}: {path} is a folder with {len(inside)} NIfTI files; expected one file")
+    return inside[0]

@@ -1,0 +1,1 @@
+"""Who is trained on, with which modalities: splits, folds, institutions, missing-rate tables."""

@@ -1,0 +1,1 @@
+"""What strings the other packages together: evaluation of models, sweeps, the demo."""

@@ -1,0 +1,210 @@
+"""What ``mmkd demo`` does: phantom -> convert -> plan -> train MetaKD -> predict -> Dice table, picture, submission."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import TextIOBase
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.paths import set_ext_trainer
+
+log = logging.getLogger(__name__)
+
+TRAINING_ID, HELD_OUT_ID = 501, 502
+PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
+MARKER = "mmkd_demo.json"
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Size of the demonstration.
+
+    Attributes:
+        trainer: name of the trainer, without the training length.
+        cases: phantoms to train on (a fold holds out a fifth of them).
+        held_out: phantoms to predict.
+        size: edge of a phantom in voxels.
+        epochs, iterations: training length.
+        features: width of the network's first stage (nnU-Net plans 32; fewer fit two CPU cores).
+        device: ``"cpu"`` or ``"cuda"``.
+        progress: show progress bars.
+    """
+
+    trainer: str = "nnUNetTrainerMetaKD"
+    cases: int = 12
+    held_out: int = 3
+    size: int = 48
+    epochs: int = 8
+    iterations: int = 40
+    features: int = 8
+    device: str = "cpu"
+    progress: bool = True
+
+
+def run_demo(out: Path, config: DemoConfig) -> Path:
+    """Run the chain in a folder of its own.
+
+    nnU-Net's output goes to ``demo.log`` there; its environment variables are set in this process.
+
+    Returns:
+        the folder with the results: ``dice.csv``, ``demo.png``, the predictions and the submission.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    claim(out)
+    set_environment(out)
+    steps = Steps(out / "demo.log", config.progress)
+    with steps("phantoms", 1):
+        from nnunetv2_mmkd.phantom import PhantomConfig, write_phantom
+
+        training, held_out = out / "phantom" / "training", out / "phantom" / "held_out"
+        write_phantom(training, config.cases, PhantomConfig(size=config.size))
+        write_phantom(held_out, config.held_out, PhantomConfig(size=config.size, seed=1))
+    with steps("conversion to nnU-Net raw format", 2):
+        from nnunetv2_mmkd.conversion.convert import convert
+        from nnunetv2_mmkd.editions.catalogue import BRATS2018
+
+        convert(BRATS2018, [training], TRAINING_ID, name="DemoTraining", processes=1, show_progress=False)
+        truth = convert(BRATS2018, [held_out], HELD_OUT_ID, name="DemoHeldOut", processes=1, show_progress=False)
+    with steps("fingerprint, plan, preprocessing", 3):
+        plan(config)
+    with steps(f"training {config.trainer}", 4, config.epochs):
+        train(config)
+    with steps("prediction of held-out cases, with all modalities and without T1ce", 5):
+        predictions = {"full": out / "predicted_full", "T1ce missing": out / "predicted_without_t1ce"}
+        for (_, folder), missing in zip(predictions.items(), (None, ["t1ce"]), strict=True):
+            predict(config, truth / "imagesTr", folder, missing)
+    with steps("Dice and picture", 6):
+        from nnunetv2_mmkd.workflows.demo.report import dice_table, draw, write_csv
+
+        table = dice_table(truth, predictions)
+        write_csv(table, out / "dice.csv")
+        draw(truth, predictions, out / "demo.png")
+    with steps("BraTS 2018 submission", 7):
+        from nnunetv2_mmkd.submission.write import write_submission
+
+        archive = write_submission(BRATS2018, predictions["full"], [held_out], out / "submission", show_progress=False)
+    for line in table.as_text():
+        log.info("%s", line)
+    log.info("Dice table: %s\npicture: %s\nsubmission: %s", out / "dice.csv", out / "demo.png", archive)
+    return out
+
+
+def claim(out: Path) -> None:
+    """Make the folder, or take one that an earlier demo left; that one starts anew where it stopped.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / MARKER).is_file():
+            raise InputError(f"{out} is not empty and no demo wrote it: give --out another folder")
+        (out / MARKER).write_text(json.dumps({"written by": "mmkd demo"}))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): give --out another folder") from error
+
+
+def set_environment(out: Path) -> None:
+    """Point nnU-Net's folders into the demo's, and its trainer search to ours. Before nnU-Net is imported."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        folder = out / name
+        folder.mkdir(exist_ok=True)
+        os.environ[name] = str(folder)
+    set_ext_trainer()
+    os.environ.setdefault("nnUNet_n_proc_DA", "1")
+    os.environ.setdefault("nnUNet_def_n_proc", "2")
+
+
+def plan(config: DemoConfig) -> None:
+    """nnU-Net's planning and preprocessing, with a narrower network."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+
+    extract_fingerprints([TRAINING_ID], num_processes=1, check_dataset_integrity=True, show_progress_bar=False)
+    plan_experiments([TRAINING_ID])
+    file = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{TRAINING_ID}_*")) / f"{PLANS}.json"
+    plans = json.loads(file.read_text())
+    architecture = plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
+    widest = max(architecture["features_per_stage"])
+    architecture["features_per_stage"] = [
+        min(config.features * 2**stage, widest) for stage in range(architecture["n_stages"])
+    ]
+    file.write_text(json.dumps(plans, indent=2))
+    preprocess([TRAINING_ID], PLANS, (CONFIGURATION,), (1,), show_progress_bar=False)
+
+
+def trainer_name(config: DemoConfig) -> str:
+    """The trainer's class name, with the training length as suffixes."""
+    return f"{config.trainer}_{config.epochs}epochs_{config.iterations}iters"
+
+
+def train(config: DemoConfig) -> None:
+    """What ``nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerMetaKD_...`` does."""
+    import torch
+    from nnunetv2.run.run_training import run_training
+
+    from nnunetv2_mmkd.inference.run import usable_cores
+
+    if config.device == "cpu":
+        torch.set_num_threads(usable_cores())
+    run_training(str(TRAINING_ID), CONFIGURATION, 0, trainer_name(config), PLANS, device=torch.device(config.device))
+
+
+def predict(config: DemoConfig, images: Path, output: Path, missing: list[str] | None) -> None:
+    """What ``mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerMetaKD_...`` does."""
+    from nnunetv2_mmkd.inference.model_folder import model_folder
+    from nnunetv2_mmkd.inference.run import Settings, predict_folder
+
+    settings = Settings(folds=(0,), device=config.device, progress=False, preprocessing_processes=1, export_processes=1)
+    model = model_folder(str(TRAINING_ID), trainer_name(config), PLANS, CONFIGURATION)
+    predict_folder(str(model), str(images), str(output), settings, missing=missing)
+
+
+class Steps:
+    """Announces the steps and keeps nnU-Net's output in a file.
+
+    Args:
+        file: where standard output goes meanwhile.
+        progress: show a bar of epochs in training.
+    """
+
+    count = 7
+
+    def __init__(self, file: Path, progress: bool) -> None:
+        self.file = file
+        self.progress = progress
+        file.unlink(missing_ok=True)
+
+    @contextmanager
+    def __call__(self, title: str, number: int, epochs: int | None = None) -> Iterator[None]:
+        """One step; ``epochs`` shows a bar that follows nnU-Net's output."""
+        log.info("[%d/%d] %s", number, self.count, title)
+        bar = tqdm(total=epochs, unit="epoch", disable=not self.progress or epochs is None)
+        with self.file.open("a") as sink, bar, redirect_stdout(_Watched(sink, bar)):
+            yield
+
+
+class _Watched(TextIOBase):
+    """Writes to a file and counts the epochs that nnU-Net says are over."""
+
+    def __init__(self, sink: TextIO, bar: tqdm) -> None:
+        self.sink = sink
+        self.bar = bar
+
+    def write(self, text: str) -> int:
+        self.bar.update(len(re.findall(r"Epoch time:", text)))
+        return self.sink.write(text)
+
+    def flush(self) -> None:
+        self.sink.flush()

@@ -1,0 +1,242 @@
+"""Labelled cases to be predicted with all subsets: a model's validation or test cases, or a folder of images.
+
+Legend: M modalities.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from torch import Tensor
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
+from nnunetv2_mmkd.inference.cases import cases_of_folder
+from nnunetv2_mmkd.inference.checks import check_cases
+from nnunetv2_mmkd.inference.model_folder import subset_of
+from nnunetv2_mmkd.modalities import canonical, indices
+from nnunetv2_mmkd.paths import require_variables
+from nnunetv2_mmkd.protocols.splits import read_test_cases
+
+Preprocessed = tuple[Tensor, dict[str, Any]]
+"""Images ``[M, *spatial]`` as nnU-Net preprocesses them, and its properties of the case."""
+
+
+@dataclass(frozen=True)
+class SubsetCase:
+    """A case to be predicted with the subsets of what it has.
+
+    Attributes:
+        identifier: name of the case.
+        available: bool ``[M]``: what it has.
+        load: gives the preprocessed case.
+    """
+
+    identifier: str
+    available: Tensor
+    load: Callable[[], Preprocessed]
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """Where the truth of some cases lies.
+
+    Attributes:
+        labels: folder of segmentations ``<case><file ending>``.
+        cases: names of the cases, by the fold that is to predict them; ``"all"`` means all folds together.
+    """
+
+    labels: str
+    cases: dict[str, tuple[str, ...]]
+
+
+def dataset_folder(dataset_name: str) -> str:
+    """The folder of a data set in ``nnUNet_preprocessed``.
+
+    Raises:
+        InputError: the variable is not set or the folder not there.
+    """
+    require_variables(["nnUNet_preprocessed"])
+    folder = os.path.join(os.environ["nnUNet_preprocessed"], dataset_name)
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"the model was trained on {dataset_name}, which is not in nnUNet_preprocessed ({folder}). Its validation "
+            "cases are needed preprocessed; or evaluate a labelled folder with -i and -l"
+        )
+    return folder
+
+
+def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> LabelledFolder:
+    """The validation cases of some folds, as nnU-Net's cross-validation has them.
+
+    Args:
+        model: model folder, to see that its folds were validated on the same cases.
+        dataset_name: ``plans["dataset_name"]``.
+        folds: numbers.
+
+    Raises:
+        InputError: no splits, no such fold, fold ``all``, a case in two folds, or other cases than the model's.
+    """
+    if "all" in folds:
+        raise InputError("fold 'all' has no validation cases: it was trained on all of them. Evaluate with -i and -l")
+    labels, file, splits = _labels_and_splits(dataset_name)
+    cases: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for fold in folds:
+        chosen = _of_fold(file, splits, fold, "val")
+        for case in chosen:
+            if case in seen:
+                raise InputError(
+                    f"{file}: case {case} is validated in fold {seen[case]} and in fold {fold}; pooled it would count "
+                    "twice. Evaluate such folds one by one with -f"
+                )
+            seen[case] = str(fold)
+        _same_as_trained(model, fold, chosen)
+        cases[str(fold)] = chosen
+    return LabelledFolder(labels, cases)
+
+
+def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> LabelledFolder:
+    """The test cases of some folds, as ``mmkd splits`` listed them: predicted by these folds together, averaged.
+
+    Args:
+        model: model folder, to see that its folds were trained with the splits that are there now.
+        dataset_name: ``plans["dataset_name"]``.
+        folds: numbers.
+
+    Raises:
+        InputError: no such list, no splits, no such fold, fold ``all``, folds with different lists, a test case that a
+            fold was trained on.
+    """
+    if "all" in folds:
+        raise InputError("fold 'all' was trained on the test cases, too: evaluate folds by their numbers, with -f")
+    lists = read_test_cases(Path(dataset_folder(dataset_name)))
+    labels, file, splits = _labels_and_splits(dataset_name)
+    chosen: dict[tuple[str, ...], str] = {}
+    for fold in folds:
+        _same_as_trained(model, fold, _of_fold(file, splits, fold, "val"))
+        cases = tuple(sorted(lists[int(fold)] if int(fold) < len(lists) else ()))
+        trained = sorted(set(cases) & set(_of_fold(file, splits, fold, "train")))
+        if trained:
+            raise InputError(f"{file}: fold {fold} trains on the test case {trained[0]}: write the splits again")
+        chosen.setdefault(cases, str(fold))
+    if len(chosen) > 1:
+        raise InputError(f"folds {', '.join(chosen.values())} have different test lists: evaluate them one by one, -f")
+    (cases,) = chosen
+    if not cases:
+        raise InputError(f"fold {next(iter(chosen.values()))} has no test cases: `mmkd splits` was given no test list")
+    return LabelledFolder(labels, {"all": cases})
+
+
+def _labels_and_splits(dataset_name: str) -> tuple[str, str, list[dict[str, list[str]]]]:
+    """Folder of the labels, file of the splits, and what is in it."""
+    folder = dataset_folder(dataset_name)
+    labels = os.path.join(folder, "gt_segmentations")
+    if not os.path.isdir(labels):
+        raise InputError(f"{labels} is not there: preprocess {dataset_name} again, nnU-Net copies the labels there")
+    file = os.path.join(folder, "splits_final.json")
+    if not os.path.isfile(file):
+        raise InputError(f"{file} is not there: nnU-Net writes it when a training begins")
+    return labels, file, load_json(file)
+
+
+def _of_fold(file: str, splits: list[dict[str, list[str]]], fold: int | str, part: str) -> tuple[str, ...]:
+    if int(fold) >= len(splits):
+        raise InputError(f"{file} has {len(splits)} folds, there is no fold {fold}")
+    return tuple(sorted(splits[int(fold)][part]))
+
+
+def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
+    """Refuse splits that were changed after the training: its training cases could be among them."""
+    summary = os.path.join(model, f"fold_{fold}", "validation", "summary.json")
+    if not os.path.isfile(summary):
+        return
+    with open(summary, encoding="utf-8") as stream:
+        entries = json.load(stream)["metric_per_case"]
+    validated = {os.path.basename(entry["prediction_file"]).split(".", 1)[0] for entry in entries}
+    left_out = {case.split(".", 1)[0] for case in _left_out(model)}
+    odd = sorted(validated.symmetric_difference({case.split(".", 1)[0] for case in cases}) - left_out)
+    if odd:
+        raise InputError(
+            f"{summary}: fold {fold} of this model was validated on other cases than splits_final.json now says "
+            f"({odd[0]} is only in one of them), so cases of its training could be among those. Restore the splits, or "
+            "evaluate a labelled folder with -i and -l"
+        )
+
+
+def _left_out(model: str) -> set[str]:
+    """The cases that a specialist was not validated on because they lack a modality of its subset."""
+    subset = set(subset_of(load_json(os.path.join(model, "plans.json"))))
+    declared = load_json(os.path.join(model, "dataset.json")).get("missing_modalities", {})
+    return {case for case, names in declared.items() if subset & {canonical(name) for name in names}}
+
+
+def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> list[SubsetCase]:
+    """Cases of the model's own data set, preprocessed already. Images of other sizes are not touched here.
+
+    Raises:
+        InputError: a case is not preprocessed for the model's configuration.
+    """
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    folder = os.path.join(dataset_folder(plans.dataset_name), configuration.data_identifier)
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"{folder} is not there: preprocess {plans.dataset_name} for this configuration (nnUNetv2_preprocess)"
+        )
+    dataset_class = infer_dataset_class(folder)
+    there = set(dataset_class.get_identifiers(folder))
+    absent = [case for case in cases if case not in there]
+    if absent:
+        raise InputError(f"case {absent[0]} is not preprocessed in {folder}: run nnUNetv2_preprocess")
+    dataset = dataset_class(folder, list(cases))
+    declared = predictor.dataset_json.get("missing_modalities", {})
+
+    def make(case: str) -> SubsetCase:
+        data = dataset.load_case(case)[0]
+        missing = indices(declared.get(case, ()), predictor.modalities)
+        flags = [channel not in missing and bool(_any(data, channel)) for channel in range(len(predictor.modalities))]
+
+        def load() -> Preprocessed:
+            images, _, _, properties = dataset.load_case(case)
+            return torch.from_numpy(np.array(images[:])), properties
+
+        return SubsetCase(case, torch.tensor(flags), load)
+
+    return [make(case) for case in cases]
+
+
+def _any(data: Any, channel: int) -> bool:
+    """Whether a channel has content; its middle slice usually tells."""
+    return bool(np.any(data[channel, data.shape[1] // 2]) or np.any(data[channel]))
+
+
+def folder_cases(predictor: AllSubsetsPredictor, images: str, progress: bool = True) -> list[SubsetCase]:
+    """Cases of a folder of images in nnU-Net's naming; any image may be absent.
+
+    Raises:
+        InputError: a broken image, a case without any.
+    """
+    ending = predictor.dataset_json["file_ending"]
+    found = cases_of_folder(images, predictor.modalities, ending)
+    checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+
+    def loader(entries: list[str]) -> Callable[[], Preprocessed]:
+        def load() -> Preprocessed:
+            data, _, properties = preprocessor.run_case(
+                entries, None, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+            )
+            return torch.from_numpy(np.asarray(data)), properties
+
+        return load
+
+    return [SubsetCase(case.identifier, case.available, loader(case.entries(ending))) for case in checked]
