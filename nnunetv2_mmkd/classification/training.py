@@ -25,7 +25,7 @@ from nnunetv2_mmkd.classification.context import (
 )
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Method, TrainingContext
+from nnunetv2_mmkd.methods.base import Method, NextMetaBatch, SingleModalityDice, TrainingContext
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 
 
@@ -165,20 +165,21 @@ class _Run:
         self.curves: Curves = {}
         self.meta: MetaBatches | None = None
         wanted = method.held_out
-        elects = wanted is not None and wanted.kind == "election"
-        if wanted is not None and wanted.kind == "meta":
-            assert held_out is not None
+        capabilities: dict[type, Any] = {}
+        if held_out and wanted is not None and wanted.kind == "meta":
             self.meta = MetaBatches(held_out, wanted, batch_size=settings.batch_size, device=device, seed=settings.seed)
+            capabilities[NextMetaBatch] = self.meta
+        if held_out and wanted is not None and wanted.kind == "election":
+            capabilities[SingleModalityDice] = single_modality_f1(network, held_out, device)
         steps = -(-len(training) // settings.batch_size)
         method.setup(
             TrainingContext(
                 modalities=training.modalities,
                 device=device,
-                next_meta_batch=self.meta,
                 regions=training.classes,
                 iterations=settings.epochs * steps,
-                single_modality_dice=single_modality_f1(network, held_out, device) if elects and held_out else None,
                 log=log,
+                capabilities=capabilities,
             )
         )
         groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import (
+    Averages,
+    Batch,
+    ExtraNetwork,
+    LocalLoss,
+    Method,
+    StepResult,
+    TaskLoss,
+    TrainingContext,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Auxiliary(Method):
         planned, pools what all modalities of a rank have segmented.
     """
 
+    needs: tuple[type, ...] = (ExtraNetwork,)
     recomputes = None
 
     def __init__(self, config: AuxiliaryConfig | None = None) -> None:
@@ -82,8 +92,7 @@ class Auxiliary(Method):
         super().setup(context)
         if self.config.warmup_share and not context.iterations:
             raise ValueError("auxiliary losses: for a warm-up, the length of the training must be known")
-        assert context.make_network is not None
-        network = context.make_network()
+        network = context.need(ExtraNetwork)()
         self.decoder: Any = network.decoder
         if hasattr(self.decoder, "encoder"):  # nnU-Net's decoder holds an encoder that it does not run
             del self.decoder.encoder
@@ -146,7 +155,7 @@ class Auxiliary(Method):
         several = isinstance(found[0], (list, tuple))
         outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
-        own_loss = self.context.local_loss or task_loss
+        own_loss = self.context.find(LocalLoss) or task_loss
         return own_loss(outputs, target) * (len(streams.pairs) / len(streams.available))
 
     def _chunks(self, modalities: Sequence[int]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +50,7 @@ class HeldOut:
     """Training cases that a method needs for itself.
 
     Attributes:
-        kind: what for: ``"meta"`` (:attr:`TrainingContext.next_meta_batch`) or ``"election"``
-            (:attr:`TrainingContext.single_modality_dice`).
+        kind: what for: ``"meta"`` (:class:`NextMetaBatch`) or ``"election"`` (:class:`SingleModalityDice`).
         share: at most this share of the training cases, but at least one case.
         most: at most so many cases; None: as many as the share says.
         complete_first: whether complete cases are taken first, then those that miss least; otherwise a seeded draw
@@ -66,8 +65,14 @@ class HeldOut:
     overlap: bool = False
 
 
+class NextMetaBatch(Protocol):
+    """Capability: the next batch of the meta split, held-out training cases."""
+
+    def __call__(self) -> Batch: ...
+
+
 class SingleModalityDice(Protocol):
-    """Predicts held-out cases with each of their modalities alone."""
+    """Capability: predicts held-out cases with each of their modalities alone."""
 
     def __call__(self, *, number: int, most_cases: int, soft: bool, window_step: float) -> Tensor:
         """Dice of some election cases, the same on all ranks.
@@ -84,51 +89,84 @@ class SingleModalityDice(Protocol):
         ...
 
 
+class ExtraNetwork(Protocol):
+    """Capability: another network from the same plans, on the device, with weights of its own."""
+
+    def __call__(self) -> Any: ...
+
+
+class MissingRates(Protocol):
+    """Capability: the missing rate of each modality over the training cases; known from :meth:`Method.begin` on."""
+
+    def __call__(self) -> tuple[float, ...]: ...
+
+
+class MembershipClasses(Protocol):
+    """Capability: the class of each voxel.
+
+    Of regions, voxels of equal region membership are a class, background included; bit r of its number says whether
+    they are in region r.
+    """
+
+    def __call__(self, target: Any) -> tuple[Tensor, int]:
+        """Classes of a batch's target: long ``[B, *spatial]``, -1 where voxels do not count; how many there can be."""
+        ...
+
+
+class LocalLoss(Protocol):
+    """Capability: the task loss without exchange between ranks.
+
+    nnU-Net's batch Dice gathers sums of as many samples on each rank, so what ranks have different numbers of
+    (modalities alone) must stay within a rank. A trainer whose task loss exchanges nothing need not supply it.
+    """
+
+    def __call__(self, output: Any, target: Any) -> Tensor: ...
+
+
+Capability = TypeVar("Capability")
+
+
 @dataclass(frozen=True)
 class TrainingContext:
     """What a trainer supplies to a method.
 
     Attributes:
         modalities: names of the M modalities.
-        device: where the network lives.
-        next_meta_batch: a batch of the meta split (methods that hold one out only).
-        average: averages tensors in place over the ranks of a distributed run.
-        autocast: the context in which the network runs.
-        warmup_iterations: length of the full-modality warm-up.
+        device: where the network is.
         regions: names of the K tasks: foreground regions or classes.
-        iterations: length of the training; 0 if unknown.
-        single_modality_dice: of the election split (methods that hold one out only).
-        log: writes a line to the log of the training.
-        make_network: another network from the same plans, on the device, with weights of its own.
         exclusive: whether the network's heads are classes, one for each voxel (softmax), not regions (sigmoid).
+        iterations: length of the training; 0 if unknown.
         epochs: number of epochs of the training; 0 if unknown.
-        missing_rates: of the training cases, one of each modality; known from the first step on.
-        atoms: a batch's target -> the class of each voxel (regions: a number for each set of voxels of equal region
-            membership, background included; its bit r says whether the voxel is in region r), long
-            ``[B, *spatial]``, -1 where voxels do not count; and how many classes there can be.
+        warmup_iterations: length of the full-modality warm-up.
+        autocast: the context in which the network runs.
+        average: averages tensors in place over the ranks of a distributed run.
         broadcast: gives modules the weights of the first rank of a distributed run.
-        local_loss: the task loss without exchange between ranks: nnU-Net's batch Dice gathers sums of as many samples
-            on each rank, so what ranks have different numbers of (modalities alone) must stay within a rank. None: the
-            task loss exchanges nothing.
+        log: writes a line to the log of the training.
+        capabilities: what else the trainer can do, by the Protocol that it fulfils. A method names what it cannot work
+            without in :attr:`Method.needs`.
     """
 
     modalities: tuple[str, ...]
     device: torch.device
-    next_meta_batch: Callable[[], Batch] | None = None
-    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None
-    autocast: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
-    warmup_iterations: int = 0
     regions: tuple[str, ...] = ()
-    iterations: int = 0
-    single_modality_dice: SingleModalityDice | None = None
-    log: Callable[[str], None] = lambda text: None
-    make_network: Callable[[], Any] | None = None
     exclusive: bool = True
-    broadcast: Callable[[Sequence[nn.Module]], None] = lambda modules: None
+    iterations: int = 0
     epochs: int = 0
-    missing_rates: Callable[[], tuple[float, ...]] | None = None
-    atoms: Callable[[Any], tuple[Tensor, int]] | None = None
-    local_loss: TaskLoss | None = None
+    warmup_iterations: int = 0
+    autocast: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+    average: Callable[[Sequence[Tensor]], None] = lambda tensors: None
+    broadcast: Callable[[Sequence[nn.Module]], None] = lambda modules: None
+    log: Callable[[str], None] = lambda text: None
+    capabilities: Mapping[type, Any] = field(default_factory=dict)
+
+    def find(self, capability: type[Capability]) -> Capability | None:
+        """A capability; None if the trainer does not supply it."""
+        return self.capabilities.get(capability)
+
+    def need(self, capability: type[Capability]) -> Capability:
+        """A capability in the method's :attr:`Method.needs`: :meth:`Method.setup` saw to it that it is supplied."""
+        found: Capability = self.capabilities[capability]
+        return found
 
 
 class Method:
@@ -138,11 +176,13 @@ class Method:
     ``Any`` because each method states what it calls).
 
     Attributes:
+        needs: the capabilities of the trainer that the method cannot work without.
         held_out: the training cases that the method needs for itself, or None.
         recomputes: whether activations that the method can recompute in backward are not stored: None on CUDA only,
             so that nnU-Net's memory target holds. False in methods that have nothing to recompute.
     """
 
+    needs: tuple[type, ...] = ()
     held_out: HeldOut | None = None
     recomputes: bool | None = False
     config: Any = None
@@ -150,7 +190,7 @@ class Method:
 
     @property
     def needs_meta_split(self) -> bool:
-        """Whether the method asks for :attr:`TrainingContext.next_meta_batch`."""
+        """Whether the method asks for a meta split (:class:`NextMetaBatch`)."""
         return self.held_out is not None and self.held_out.kind == "meta"
 
     @property
@@ -159,7 +199,17 @@ class Method:
         return self.context.device.type == "cuda" if self.recomputes is None else self.recomputes
 
     def setup(self, context: TrainingContext) -> None:
-        """Called once, before the first step."""
+        """Called once, before the first step.
+
+        Raises:
+            NotImplementedError: the trainer lacks a capability in :attr:`needs`.
+        """
+        for capability in self.needs:
+            if context.find(capability) is None:
+                about = (capability.__doc__ or "").partition(": ")[2].partition("\n")[0]
+                raise NotImplementedError(
+                    f"{type(self).__name__} needs {capability.__name__}, which this trainer does not supply: {about}"
+                )
         self.context = context
 
     def begin(self) -> None:

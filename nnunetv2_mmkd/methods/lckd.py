@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.feature import pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import HeldOut, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import HeldOut, SingleModalityDice, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.election import (
     Election,
     Winners,
@@ -113,6 +113,8 @@ class LCKD(StreamDistillation):
         its warm-up is over (``count_uniform_incomplete``), the paper drops 0 to 3.
     """
 
+    needs = (SingleModalityDice,)
+
     def __init__(self, config: LCKDConfig | None = None) -> None:
         super().__init__()
         self.config: LCKDConfig = config or LCKDConfig()
@@ -147,8 +149,7 @@ class LCKD(StreamDistillation):
         since = iteration - self.config.first_election
         if since < 0 or since % self.interval:
             return
-        assert self.context.single_modality_dice is not None
-        table = self.context.single_modality_dice(
+        table = self.context.need(SingleModalityDice)(
             number=len(self.elections),
             most_cases=self.config.most_cases,
             soft=self.config.fidelity == "code",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, pooled_weight
-from nnunetv2_mmkd.methods.base import HeldOut, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import HeldOut, NextMetaBatch, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
@@ -116,7 +116,8 @@ class MetaKD(StreamDistillation):
     def __init__(self, config: MetaKDConfig | None = None) -> None:
         super().__init__()
         self.config: MetaKDConfig = config or MetaKDConfig()
-        self.held_out = META_SPLIT if self.config.ratios == "learned" else None
+        if self.config.ratios == "learned":
+            self.needs, self.held_out = (NextMetaBatch,), META_SPLIT
         self.importance: ImportanceWeights | None = None
         self.meta_updates = 0
 
@@ -178,8 +179,8 @@ class MetaKD(StreamDistillation):
         network.train(was_training)
 
     def _meta_step(self, network: Any, task_loss: TaskLoss) -> None:
-        assert self.importance is not None and self.context.next_meta_batch is not None
-        batch = self.context.next_meta_batch()
+        assert self.importance is not None
+        batch = self.context.need(NextMetaBatch)()
         scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
         code = self.config.fidelity == "code"
         own = code or self.config.meta_statistics == "own"

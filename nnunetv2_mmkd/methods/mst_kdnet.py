@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_mmkd.losses.attention import extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import Averages, Batch, ExtraNetwork, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
 
 TERMS = ("attention", "tokens", "logit_mse", "kl", "style", "adversarial", "content")
@@ -188,6 +188,7 @@ class MSTKDNet(Method):
         resized in the paper).
     """
 
+    needs = (ExtraNetwork,)
     recomputes = None
 
     def __init__(self, config: MSTKDNetConfig | None = None) -> None:
@@ -203,10 +204,9 @@ class MSTKDNet(Method):
             ValueError: a frozen teacher in a training of unknown length.
         """
         super().setup(context)
-        assert context.make_network is not None
         if self.config.teacher == "frozen" and not context.iterations:
             raise ValueError("MST-KDNet: to freeze the teacher, the length of the training must be known")
-        self.teacher: Any = context.make_network()
+        self.teacher: Any = context.need(ExtraNetwork)()
         self.discriminator = FeatureDiscriminator(self.teacher.fused_channels, self.teacher.dimensions)
         self.discriminator.to(context.device)
         context.broadcast([self.discriminator])

@@ -17,7 +17,17 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
 from nnunetv2_mmkd.methods.auxiliary import rows_of
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import (
+    Averages,
+    Batch,
+    LocalLoss,
+    MembershipClasses,
+    Method,
+    MissingRates,
+    StepResult,
+    TaskLoss,
+    TrainingContext,
+)
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
     initial_weights,
@@ -109,6 +119,7 @@ class PASSION(Method):
         and schedule are nnU-Net's (AdamW with 2e-4 in the paper).
     """
 
+    needs = (MissingRates, MembershipClasses)
     recomputes = None
 
     def __init__(self, config: PASSIONConfig | None = None) -> None:
@@ -134,8 +145,7 @@ class PASSION(Method):
             InputError: no training case has a modality.
         """
         if self.beta is None:
-            assert self.context.missing_rates is not None
-            self.start = initial_weights(self.context.missing_rates(), self.context.modalities)
+            self.start = initial_weights(self.context.need(MissingRates)(), self.context.modalities)
             self.beta = self.start.clone()
 
     def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
@@ -183,9 +193,8 @@ class PASSION(Method):
         self, network: Any, streams: Any, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
-        assert self.context.atoms is not None
         teacher = [each.detach() for each in teacher]
-        atoms, n_atoms = self.context.atoms(batch.target)
+        atoms, n_atoms = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
         device = teacher[-1].device
         rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
@@ -243,7 +252,7 @@ class PASSION(Method):
         )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
         if config.regularisation or config.as_released:  # Eq. (2), by samples, of which ranks have not the same number
-            own_loss = self.context.local_loss or task_loss
+            own_loss = self.context.find(LocalLoss) or task_loss
             regular = torch.stack(
                 [
                     _task(own_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.losses.rebalance import Standing, class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
 
 EARLY = "PMR: for an early part of the training, its length must be known (or give mu or early_share no weight)"
 
@@ -78,6 +78,8 @@ class PMR(Auxiliary):
         entropy term: that is not followed. Optimiser and schedule are nnU-Net's.
     """
 
+    needs = (ExtraNetwork, MembershipClasses)
+
     def __init__(self, config: PMRConfig | None = None) -> None:
         config = config or PMRConfig()
         super().__init__(config)
@@ -106,9 +108,8 @@ class PMR(Auxiliary):
 
     def further_parts(self, streams: Any, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
-        assert self.context.atoms is not None
         own = _by_modality(streams, self._scale(len(streams.scales)))
-        atoms, n_atoms = self.context.atoms(batch.target)
+        atoms, n_atoms = self.context.need(MembershipClasses)(batch.target)
         share = shares(atoms, n_atoms, next(iter(own.values()))[1].shape[2:])
         self._collect(own, share)
         centres, known = self._prototypes()

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
-from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import (
+    Averages,
+    Batch,
+    ExtraNetwork,
+    MembershipClasses,
+    Method,
+    MissingRates,
+    StepResult,
+    TaskLoss,
+    TrainingContext,
+)
 from nnunetv2_mmkd.methods.preference import initial_weights
 from nnunetv2_mmkd.networks.availability import check_way
 
@@ -116,6 +126,7 @@ class SubsetKD(Method):
 
     def __init__(self, config: SubsetKDConfig | None = None) -> None:
         self.config: SubsetKDConfig = config or SubsetKDConfig()
+        self.needs = (ExtraNetwork,) * self.config.averages + (MembershipClasses,) * self.config.distils
         self._averages = Averages()
         self.ema: Any = None
         self.updates = 0
@@ -123,18 +134,11 @@ class SubsetKD(Method):
         self._factors: Tensor | None = None
 
     def setup(self, context: TrainingContext) -> None:
-        """Make the moving average's network.
-
-        Raises:
-            ValueError: the context has no atoms of the truth, which the configuration needs.
-        """
+        """Make the moving average's network."""
         super().setup(context)
-        if self.config.distils and context.atoms is None:
-            raise ValueError("SubsetKD: distillation needs the context's atoms; without them choose teacher='none'")
         if self.config.averages:
-            assert context.make_network is not None
             with torch.random.fork_rng(devices=[]):  # its weights will be the network's: draw nothing for them
-                self.ema = context.make_network().requires_grad_(False)
+                self.ema = context.need(ExtraNetwork)().requires_grad_(False)
 
     def begin(self) -> None:
         """Take the missing rates of the training cases.
@@ -142,8 +146,9 @@ class SubsetKD(Method):
         Raises:
             InputError: no training case has a modality.
         """
-        if self.config.rebalance and self.context.missing_rates is not None:
-            self._factors = initial_weights(self.context.missing_rates(), self.context.modalities)
+        missing_rates = self.context.find(MissingRates)
+        if self.config.rebalance and missing_rates is not None:
+            self._factors = initial_weights(missing_rates(), self.context.modalities)
 
     # -- the moving average ------------------------------------------------------------------------------------------
 
@@ -236,8 +241,7 @@ class SubsetKD(Method):
         for omega, (wanted, found, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
             if omega == 0:
                 continue
-            assert self.context.atoms is not None
-            atoms, n_atoms = self.context.atoms(target)
+            atoms, n_atoms = self.context.need(MembershipClasses)(target)
             exclusive = self.context.exclusive
             common: dict[str, Any] = {
                 "exclusive": exclusive,

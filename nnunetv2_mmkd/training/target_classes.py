@@ -1,4 +1,4 @@
-"""Classes of voxels from nnU-Net's targets: of regions the atoms, the sets of voxels of equal membership.
+"""Classes of voxels from nnU-Net's targets: of regions, voxels of equal region membership are a class.
 
 Legend: B batch, R regions.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def atoms(target: Tensor | list[Tensor], *, label_manager: Any) -> tuple[Tensor, int]:
+def membership_classes(target: Tensor | list[Tensor], *, label_manager: Any) -> tuple[Tensor, int]:
     """The class of each voxel.
 
     Args:

@@ -24,7 +24,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_mmkd.evaluation.card import KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
-from nnunetv2_mmkd.methods.base import Batch, Method, TrainingContext
+from nnunetv2_mmkd.methods.base import (
+    Batch,
+    ExtraNetwork,
+    LocalLoss,
+    MembershipClasses,
+    Method,
+    MissingRates,
+    NextMetaBatch,
+    SingleModalityDice,
+    TrainingContext,
+)
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler, modality_names
 from nnunetv2_mmkd.networks.from_plans import early_fusion
@@ -36,7 +46,7 @@ from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
 from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
 from nnunetv2_mmkd.training.seeding import SeedMixin
-from nnunetv2_mmkd.training.target_classes import atoms
+from nnunetv2_mmkd.training.target_classes import membership_classes
 
 CLIP = 12.0
 """Norm to which nnU-Net clips gradients."""
@@ -195,26 +205,27 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
                 "modalities cannot be detected: name them at prediction (`mmkd predict`, or "
                 f"{MISSING_VARIABLE} under nnUNetv2_predict)"
             )
-        held_out = self.method.held_out
         self.method.setup(
             TrainingContext(
                 modalities=self.modalities,
                 device=self.device,
-                next_meta_batch=self.next_meta_batch if held_out and held_out.kind == "meta" else None,
-                average=gradients.average,
-                autocast=self.autocast,
-                warmup_iterations=self.warmup_iterations,
                 regions=tuple(task_labels(self.label_manager)),
-                iterations=self.num_epochs * self.num_iterations_per_epoch,
-                single_modality_dice=self.single_modality_dice if held_out and held_out.kind == "election" else None,
-                log=self.print_to_log_file,
-                make_network=self.make_network,
                 exclusive=not self.label_manager.has_regions,
-                broadcast=gradients.broadcast,
+                iterations=self.num_epochs * self.num_iterations_per_epoch,
                 epochs=self.num_epochs,
-                missing_rates=lambda: tuple(self.realised_missing_rates[name] for name in self.modalities),
-                atoms=partial(atoms, label_manager=self.label_manager),
-                local_loss=self.local_loss(),
+                warmup_iterations=self.warmup_iterations,
+                autocast=self.autocast,
+                average=gradients.average,
+                broadcast=gradients.broadcast,
+                log=self.print_to_log_file,
+                capabilities={
+                    NextMetaBatch: self.next_meta_batch,
+                    SingleModalityDice: self.single_modality_dice,
+                    ExtraNetwork: self.make_network,
+                    MissingRates: lambda: tuple(self.realised_missing_rates[name] for name in self.modalities),
+                    MembershipClasses: partial(membership_classes, label_manager=self.label_manager),
+                    LocalLoss: self.local_loss(),
+                },
             )
         )
         for module in self.method.trainable():

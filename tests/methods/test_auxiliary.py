@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig, rows_of
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
@@ -43,7 +43,7 @@ def made(fusion: Any = MMFormerFusion, iterations: int = 300, **config: Any) -> 
     net = network(fusion)
     method = Auxiliary(AuxiliaryConfig(**config))
     context = TrainingContext(
-        NAMES[:M], torch.device("cpu"), iterations=iterations, make_network=lambda: network(fusion)
+        NAMES[:M], torch.device("cpu"), iterations=iterations, capabilities={ExtraNetwork: lambda: network(fusion)}
     )
     method.setup(context)
     return net, method

@@ -18,7 +18,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from test_importance_on_phantom import NAMES, SIZE, plan
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, SingleModalityDice, TrainingContext
 from nnunetv2_mmkd.methods.election import Election
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
@@ -79,7 +79,9 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
 
     method = LCKD(LCKDConfig(election_interval=INTERVAL, initial_teacher="none"))
     method.setup(
-        TrainingContext(NAMES, torch.device("cpu"), regions=tuple(REGIONS), single_modality_dice=single_modality_dice)
+        TrainingContext(
+            NAMES, torch.device("cpu"), regions=tuple(REGIONS), capabilities={SingleModalityDice: single_modality_dice}
+        )
     )
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss

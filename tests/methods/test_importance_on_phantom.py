@@ -16,7 +16,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
@@ -89,7 +89,7 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
         return draw(TRAINING_CASES, TRAINING_CASES + META_CASES, 4, dropped=False)
 
     method = MetaKD(MetaKDConfig(init="zeros", meta_interval=INTERVAL, meta_steps=2))
-    method.setup(TrainingContext(NAMES, torch.device("cpu"), next_meta_batch=next_meta_batch))
+    method.setup(TrainingContext(NAMES, torch.device("cpu"), capabilities={NextMetaBatch: next_meta_batch}))
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss
     )

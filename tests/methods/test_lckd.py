@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, SingleModalityDice, TrainingContext
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 
 REGIONS = ("whole", "core")
@@ -36,8 +36,8 @@ B_ALONE = [[0.1, 0.1], [0.6, 0.7], [0.5, 0.2], [0.2, 0.3]]
 
 def method(config: LCKDConfig | None = None, *tables: list[list[float]], **context: Any) -> LCKD:
     made = LCKD(config)
-    booth = Booth(*tables) if tables else None
-    made.setup(TrainingContext(NAMES, CPU, regions=REGIONS, single_modality_dice=booth, **context))
+    capabilities = {SingleModalityDice: Booth(*tables)}
+    made.setup(TrainingContext(NAMES, CPU, regions=REGIONS, capabilities=capabilities, **context))
     return made
 
 
@@ -196,10 +196,10 @@ def test_what_is_asked_for() -> None:
     made = method(LCKDConfig(election_interval=1, most_cases=7, window_step=0.5), A_AND_C)
     made.start_iteration(network(), mse_loss, 0)
     made.start_iteration(network(), mse_loss, 1)
-    asked = made.context.single_modality_dice.asked
+    asked = made.context.need(SingleModalityDice).asked
     assert asked == [{"number": n, "most_cases": 7, "soft": False, "window_step": 0.5} for n in range(2)]
     code = elected(LCKDConfig(fidelity="code"))
-    assert code.context.single_modality_dice.asked[0]["soft"] and code.held_out.overlap
+    assert code.context.need(SingleModalityDice).asked[0]["soft"] and code.held_out.overlap
 
 
 def test_the_split_that_is_held_out() -> None:
@@ -218,11 +218,12 @@ def test_the_initial_teacher(name: str, teachers: tuple[int, ...]) -> None:
 
 def test_the_initial_teacher_is_flair_where_there_is_one() -> None:
     made = LCKD()
-    made.setup(TrainingContext(("t1", "flair"), CPU, regions=REGIONS))
+    context = TrainingContext(("t1", "flair"), CPU, regions=REGIONS, capabilities={SingleModalityDice: Booth()})
+    made.setup(context)
     assert made.teachers == (1,) and made.winners == (1, 1)
     wrong = LCKD(LCKDConfig(initial_teacher="dwi"))
     with pytest.raises(InputError, match="unknown modality 'dwi'"):
-        wrong.setup(TrainingContext(("t1", "flair"), CPU, regions=REGIONS))
+        wrong.setup(context)
 
 
 def test_an_election_is_told_with_its_reasons() -> None:
@@ -264,7 +265,7 @@ def test_elections_are_saved_and_restored(teachers: str) -> None:
     assert other.curves() == pytest.approx(made.curves(), nan_ok=True)
     assert [e.iteration for e in other.elections] == [0, 1]
     other.start_iteration(network(), mse_loss, 2)
-    assert other.context.single_modality_dice.asked[0]["number"] == 2  # cases go on taking turns
+    assert other.context.need(SingleModalityDice).asked[0]["number"] == 2  # cases go on taking turns
     made.start_iteration(network(), mse_loss, 2)
     assert (other.winners, other.teachers) == (made.winners, made.teachers)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
@@ -52,7 +52,7 @@ def batch(b: int = 2, m: int = 4, available: Tensor | None = None, seed: int = 1
 
 def method(config: MetaKDConfig, meta: Callable[[], Batch] = batch, m: int = 4) -> MetaKD:
     made = MetaKD(config)
-    made.setup(TrainingContext(NAMES[:m], torch.device("cpu"), next_meta_batch=meta))
+    made.setup(TrainingContext(NAMES[:m], torch.device("cpu"), capabilities={NextMetaBatch: meta}))
     return made
 
 
@@ -144,7 +144,7 @@ def test_the_meta_gradient_is_that_of_the_printed_objective(scales: str) -> None
     seen: list[Tensor] = []
     made.importance.w.data = w.clone()
     made.importance.apply = seen.append
-    made.context = TrainingContext(NAMES, torch.device("cpu"), next_meta_batch=lambda: data)
+    made.context = TrainingContext(NAMES, torch.device("cpu"), capabilities={NextMetaBatch: lambda: data})
     made.start_iteration(net, mse_loss, 0)
     assert torch.allclose(seen[0].float(), numeric, atol=1e-6)
 
@@ -168,7 +168,7 @@ def test_the_interval() -> None:
         made.start_iteration(net, mse_loss, iteration)
     assert made.meta_updates == 6  # at 0, 3 and 6
     code = MetaKD(MetaKDConfig(meta_steps=1, meta_interval=100, fidelity="code"))
-    code.setup(TrainingContext(NAMES, torch.device("cpu"), next_meta_batch=batch, warmup_iterations=300))
+    code.setup(TrainingContext(NAMES, torch.device("cpu"), capabilities={NextMetaBatch: batch}, warmup_iterations=300))
     for iteration in range(1001):
         code.start_iteration(net, mse_loss, iteration)
     assert code.meta_updates == 3 + 2  # 0, 100, 200; then 500 and 1000

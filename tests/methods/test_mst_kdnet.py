@@ -12,7 +12,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.style import discriminator_loss
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import RELEASED, TERMS, MSTKDNet, MSTKDNetConfig, TermWeights
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
@@ -42,7 +42,7 @@ def prepared(config: MSTKDNetConfig, iterations: int = 100, **context: Any) -> t
             NAMES,
             torch.device("cpu"),
             iterations=iterations,
-            make_network=tiny_network,
+            capabilities={ExtraNetwork: tiny_network},
             **{"exclusive": True, **context},
         )
     )

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from nnunetv2_mmkd.losses.logit import bernoulli_kl
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
@@ -102,7 +102,13 @@ def student(seed: int, config: MSTKDNetConfig) -> Student:
     training, held_out = slices()
     network, method = tiny_network(), MSTKDNet(config)
     method.setup(
-        TrainingContext(NAMES, torch.device("cpu"), iterations=ITERATIONS, make_network=tiny_network, exclusive=False)
+        TrainingContext(
+            NAMES,
+            torch.device("cpu"),
+            iterations=ITERATIONS,
+            capabilities={ExtraNetwork: tiny_network},
+            exclusive=False,
+        )
     )
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, LocalLoss, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.preference import relative_preference
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
@@ -49,7 +49,10 @@ def prepared(config: PASSIONConfig | None = None, epochs: int = 300, rates: tupl
     method = PASSION(config)
     method.setup(
         TrainingContext(
-            NAMES, torch.device("cpu"), epochs=epochs, missing_rates=lambda: rates, atoms=classes, exclusive=True
+            NAMES,
+            torch.device("cpu"),
+            epochs=epochs,
+            capabilities={MissingRates: lambda: rates, MembershipClasses: classes},
         )
     )
     method.begin()
@@ -249,7 +252,7 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
     def watched(name: str) -> Any:
         return lambda outputs, target: sizes[name].append(len(outputs[0])) or task_loss(outputs, target)  # type: ignore[func-returns-value]
 
-    method.context = replace(method.context, local_loss=watched("local"))
+    method.context = replace(method.context, capabilities={**method.context.capabilities, LocalLoss: watched("local")})
     found = method.step(network, batch, watched("all"))["parts"]["regularisation"]
     assert sizes == {"all": [3], "local": [1] * 5}
     with torch.no_grad():

@@ -27,7 +27,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
@@ -122,8 +122,7 @@ def outcome(seed: int, rates: tuple[float, ...], config: PASSIONConfig) -> Outco
         TrainingContext(
             NAMES,
             torch.device("cpu"),
-            missing_rates=lambda: rates,
-            atoms=lambda target: (target[:, 0].long(), 3),
+            capabilities={MissingRates: lambda: rates, MembershipClasses: lambda target: (target[:, 0].long(), 3)},
             exclusive=True,
         )
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.losses.rebalance import class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
 from nnunetv2_mmkd.methods.pmr import PMR, PMRConfig
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
@@ -36,7 +36,8 @@ def made(
     more = {} if average is None else {"average": average}
     method.setup(
         TrainingContext(
-            NAMES[:M], torch.device("cpu"), iterations=iterations, make_network=lambda: network(fusion), atoms=classes,
+            NAMES[:M], torch.device("cpu"), iterations=iterations,
+            capabilities={ExtraNetwork: lambda: network(fusion), MembershipClasses: classes},
             **more,
         )
     )  # fmt: skip
@@ -168,7 +169,7 @@ def test_ignored_voxels_do_not_count(one_thread: None) -> None:
         net, method = made()
         method.context = TrainingContext(
             NAMES[:M], torch.device("cpu"), iterations=300,
-            atoms=lambda target: (torch.where(torch.arange(16) < 4, -1, target[0]), 2),
+            capabilities={MembershipClasses: lambda target: (torch.where(torch.arange(16) < 4, -1, target[0]), 2)},
         )  # fmt: skip
         streams = net.encode(batch.images, batch.available)
         spoilt = [scale.clone() for scale in streams.scales[0]]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig, decay_of, sample_weights, scale_weights
 from nnunetv2_mmkd.networks.availability import tell_norms
 from nnunetv2_mmkd.networks.masking import mask_inputs
@@ -53,10 +53,12 @@ def prepared(
             NAMES,
             torch.device("cpu"),
             iterations=iterations,
-            missing_rates=lambda: rates,
-            atoms=atoms,
-            make_network=tiny_network,
             exclusive=exclusive,
+            capabilities={
+                MissingRates: lambda: rates,
+                ExtraNetwork: tiny_network,
+                **({} if atoms is None else {MembershipClasses: atoms}),
+            },
         )
     )
     method.begin()
@@ -316,8 +318,8 @@ def test_refused_hyper_parameters(wrong: dict[str, Any], message: str) -> None:
         SubsetKDConfig(**wrong)
 
 
-def test_without_atoms_there_is_no_distillation() -> None:
-    with pytest.raises(ValueError, match="teacher='none'"):
+def test_without_membership_classes_there_is_no_distillation() -> None:
+    with pytest.raises(NotImplementedError, match=r"SubsetKD needs MembershipClasses, .*: the class of each voxel"):
         prepared(atoms=None)
     method, network = prepared(SubsetKDConfig(teacher="none"), atoms=None)
     assert float(method.step(network, a_batch(MIXED), task_loss)["loss"]) > 0

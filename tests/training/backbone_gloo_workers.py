@@ -13,7 +13,7 @@ from gloo_workers import NAMES, SUBSETS, a_batch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
@@ -44,7 +44,9 @@ def train(rank: int, world: int, fusion: str, different: bool = True) -> dict[st
     torch.manual_seed(rank if different else 0)  # auxiliary decoders start differently
     method = Auxiliary(AuxiliaryConfig(warmup_share=0.5))
     method.setup(
-        TrainingContext(NAMES, torch.device("cpu"), average=gradients.average, iterations=4, make_network=make)
+        TrainingContext(
+            NAMES, torch.device("cpu"), average=gradients.average, iterations=4, capabilities={ExtraNetwork: make}
+        )
     )
     gradients.broadcast(method.trainable())
     joint = [parameter for module in method.trainable() for parameter in module.parameters()]

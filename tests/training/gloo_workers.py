@@ -9,7 +9,7 @@ import torch.distributed as dist
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from nnunetv2_mmkd.methods.base import Batch, TrainingContext
+from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
@@ -52,7 +52,7 @@ def train(rank: int, world: int, shared: bool, different: bool = True) -> dict[s
         TrainingContext(
             NAMES,
             torch.device("cpu"),
-            next_meta_batch=lambda: a_batch(generator, [[True] * 3] * 2),
+            capabilities={NextMetaBatch: lambda: a_batch(generator, [[True] * 3] * 2)},
             average=gradients.average,
         )
     )

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from gloo_workers import NAMES, SUBSETS, a_batch, tiny_network
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.methods.base import SingleModalityDice, TrainingContext
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.election import dice_by_task, from_all_ranks
@@ -46,7 +46,7 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
             torch.device("cpu"),
             average=gradients.average,
             regions=("foreground",),
-            single_modality_dice=single_modality_dice,
+            capabilities={SingleModalityDice: single_modality_dice},
         )
     )
     loss = nn.CrossEntropyLoss()

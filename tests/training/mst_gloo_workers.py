@@ -10,7 +10,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from gloo_workers import NAMES, SUBSETS, a_batch
 from torch import nn
 
-from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.methods.base import ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.training import gradients
@@ -36,7 +36,7 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
             NAMES,
             torch.device("cpu"),
             average=gradients.average,
-            make_network=tiny_network,
+            capabilities={ExtraNetwork: tiny_network},
             broadcast=gradients.broadcast,
         )
     )

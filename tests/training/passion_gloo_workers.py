@@ -15,7 +15,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
-from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.methods.base import ExtraNetwork, LocalLoss, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
@@ -38,8 +38,7 @@ def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
             NAMES,
             torch.device("cpu"),
             average=gradients.average,
-            missing_rates=lambda: (0.5, 0.0, 0.75),
-            atoms=lambda target: (target, 2),
+            capabilities={MissingRates: lambda: (0.5, 0.0, 0.75), MembershipClasses: lambda target: (target, 2)},
         )
     )
     method.begin()
@@ -78,9 +77,11 @@ def train_regularised(rank: int, world: int, fidelity: str, recomputes: bool) ->
             NAMES,
             torch.device("cpu"),
             average=gradients.average,
-            missing_rates=lambda: (0.5, 0.0, 0.75),
-            atoms=lambda target: (target[:, 0], 2),
-            local_loss=batch_dice_loss(False),
+            capabilities={
+                MissingRates: lambda: (0.5, 0.0, 0.75),
+                MembershipClasses: lambda target: (target[:, 0], 2),
+                LocalLoss: batch_dice_loss(False),
+            },
         )
     )
     method.begin()
@@ -108,9 +109,11 @@ def train_pmr(rank: int, world: int, different: bool = True) -> dict[str, Any]:
             torch.device("cpu"),
             average=gradients.average,
             iterations=4,
-            make_network=lambda: fusion_network(MMFormerFusion),
-            atoms=lambda target: (target[0][:, 0], 2),
-            local_loss=DeepSupervisionWrapper(batch_dice_loss(False), (0.7, 0.3)),
+            capabilities={
+                ExtraNetwork: lambda: fusion_network(MMFormerFusion),
+                MembershipClasses: lambda target: (target[0][:, 0], 2),
+                LocalLoss: DeepSupervisionWrapper(batch_dice_loss(False), (0.7, 0.3)),
+            },
         )
     )
     weights = [*network.parameters(), *method.decoder.parameters()]

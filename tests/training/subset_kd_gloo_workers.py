@@ -10,7 +10,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from gloo_workers import NAMES, SUBSETS, a_batch
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.methods.base import ExtraNetwork, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.networks.availability import tell_norms
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
@@ -46,8 +46,11 @@ def train(rank: int, kind: str, different: bool = True) -> dict[str, Any]:
     method = SubsetKD(SubsetKDConfig(ramp=(0.0, 0.5), window=0.4))
     method.setup(
         TrainingContext(
-            NAMES, torch.device("cpu"), iterations=4, atoms=classes, make_network=lambda: tiny_network(kind),
-            missing_rates=lambda: (0.0, 0.5, 0.2),
+            NAMES, torch.device("cpu"), iterations=4,
+            capabilities={
+                MembershipClasses: classes, ExtraNetwork: lambda: tiny_network(kind),
+                MissingRates: lambda: (0.0, 0.5, 0.2),
+            },
         )
     )  # fmt: skip
     method.begin()

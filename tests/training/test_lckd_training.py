@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from tiny_nnunet import CASES, Home, differences, log_of, same_start, start, steps
 from torch import Tensor
 
-from nnunetv2_mmkd.methods.base import HeldOut
+from nnunetv2_mmkd.methods.base import HeldOut, SingleModalityDice
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
@@ -224,9 +225,8 @@ def test_the_network_is_as_before_when_an_election_fails(home: Home) -> None:
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher], ids=lambda c: c.__name__)
 def test_a_real_step_distils_from_who_was_elected(home: Home, trainer_class: type) -> None:
     trainer = start(home.trainer(trainer_class))
-    trainer.method.context = copy.copy(trainer.method.context)
     table = torch.tensor([[[0.1, 0.2], [0.8, 0.1], [0.3, 0.9]]])
-    object.__setattr__(trainer.method.context, "single_modality_dice", lambda **_: table)
+    trainer.method.context = replace(trainer.method.context, capabilities={SingleModalityDice: lambda **_: table})
     trainer.mmkd_iteration = trainer.method.interval  # an election is due
     trainer.full_modality_warmup, trainer.warmup_from_iterations = 1.0, 1  # all modalities are there
     batch = next(trainer.dataloader_train)

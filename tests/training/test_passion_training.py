@@ -12,6 +12,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import CASES, PLAIN, RESIDUAL, Home, differences, log_of, same_start, start, steps
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import MissingRates
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
@@ -68,7 +69,7 @@ def test_imperfect_data_drop_nothing_more(home: Home) -> None:
         prepared = trainer.prepare(batch, trainer.training_present)
         assert torch.equal(prepared.available, prepared.present) and not prepared.available.all()
     losses = steps(trainer, [next(trainer.dataloader_train)])
-    assert losses[0] == losses[0] and trainer.method.context.missing_rates() == rates
+    assert losses[0] == losses[0] and trainer.method.context.need(MissingRates)() == rates
     assert torch.allclose(trainer.method.start, 1 / (1 - torch.tensor(rates)))
 
 

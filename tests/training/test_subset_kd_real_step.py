@@ -14,6 +14,7 @@ from tiny_nnunet import differences, set_variables, start
 from torch import Tensor
 
 from nnunetv2_mmkd.losses.balanced import voxel_weights
+from nnunetv2_mmkd.methods.base import MembershipClasses
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
@@ -53,7 +54,7 @@ def test_both_terms_are_there_and_not_zero(
         assert torch.isfinite(value) and abs(float(value)) > 1e-6, name
     assert differences(before, trainer.network.state_dict()) != []
     assert differences(trainer.method.ema.state_dict(), trainer.network.state_dict()) != []
-    atoms, n_atoms = trainer.method.context.atoms(batch["target"])
+    atoms, n_atoms = trainer.method.context.need(MembershipClasses)(batch["target"])
     weights = voxel_weights(atoms, n_atoms, balanced=True)
     for row, weight in zip(atoms, weights, strict=True):  # nested regions: four atoms, each heard alike
         shares = [float(weight[row == each].sum()) for each in row.unique()]
