@@ -237,6 +237,7 @@ BRATS2024_GLI = replace(
         "resection_cavity": (4,),
     },
     regions_class_order=(1, 2, 3, 4),
+    also_scored={"NETC": (2,), "SNFH": (1,)},
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "resection_cavity": 4},
     platform=replace(SYNAPSE_2024, grid=(182, 218, 182)),
     archive=Archive(
@@ -289,6 +290,7 @@ BRATS2024_PED = replace(
         "cystic_component": (4,),
     },
     regions_class_order=(1, 2, 3, 4),
+    also_scored={"NETC": (2,), "ED": (1,)},
     classes={"edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3, "cystic_component": 4},
     platform=SYNAPSE_2024,
     archive=Archive(

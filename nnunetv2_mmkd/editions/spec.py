@@ -115,6 +115,7 @@ class EditionSpec:
         grid: shape of all its images, or None where it varies. It tells editions apart; converting works on any grid.
         label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
         regions: region name -> nnU-Net values it contains, large regions first.
+        also_scored: regions that the challenge scores and no head predicts (non-enhancing core, edema alone).
         regions_class_order: nnU-Net value that each region paints, in the order of ``regions``.
         classes: class name -> nnU-Net value, without background.
         configuration: nnU-Net's configuration to begin with, where it is not ``3d_fullres``.
@@ -149,6 +150,7 @@ class EditionSpec:
     regions: Mapping[str, tuple[int, ...]]
     regions_class_order: tuple[int, ...]
     classes: Mapping[str, int]
+    also_scored: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     layout: str = "folders"
     label_suffixes: tuple[str, ...] = ("seg",)
     grid: tuple[int, int, int] | None = None
@@ -189,6 +191,9 @@ class EditionSpec:
             require(len(self.regions_class_order) == len(self.regions), "regions_class_order: one value per region")
             swapped = {value: self.decoded(value) for value in values if self.decoded(value) != value}
             require(not swapped, f"regions and regions_class_order turn labels into others: {swapped}")
+        extra = {value for region in self.also_scored.values() for value in region}
+        require(extra <= set(foreground), f"also_scored must be made of the values {foreground}")
+        require(not set(self.also_scored) & set(self.regions), "also_scored repeats a region")
         for pattern in (self.case_pattern, self.patient_pattern, self.sibling_pattern, self.folder_pattern):
             try:
                 re.compile(pattern)

@@ -20,12 +20,6 @@ SHORT: Mapping[str, str] = {
 }
 """Names in ``dataset.json`` -> the field's own."""
 
-ALSO_SCORED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "brats2024-gli": {"NETC": (2,), "SNFH": (1,)},
-    "brats2024-ped": {"NETC": (2,), "ED": (1,)},
-}
-"""Edition -> regions that its challenge scores and no head predicts: non-enhancing core, edema alone."""
-
 
 def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Region -> the label values it contains.
@@ -43,7 +37,7 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
     name = str(dataset_json.get("edition", "")).lower()
     edition = EDITIONS.get(name)
     if edition is not None and edition.regions:
-        regions = {**edition.regions, **ALSO_SCORED.get(name, {})}
+        regions = {**edition.regions, **edition.also_scored}
         lacking = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
         if lacking:
             raise InputError(

@@ -16,7 +16,6 @@ from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.regions import MYOPS_LABELS
 
 MYOPS = EDITIONS["myops2020"]
 CASE, TEST = "myops_training_101", "myops_test_201"
@@ -41,7 +40,7 @@ def test_the_data_set(tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixtur
     assert content["missing_modalities"] == {TEST: ["lge"]}
     written = nib.load(target / "labelsTr" / f"{CASE}.nii.gz")
     assert written.get_data_dtype() == np.uint8
-    expected = np.vectorize({0: 0, **MYOPS_LABELS}.get)(truth(MYOPS))
+    expected = np.vectorize({0: 0, 200: 1, 500: 2, 600: 3, 1220: 4, 2221: 5}.get)(truth(MYOPS))
     assert np.array_equal(np.asanyarray(written.dataobj), expected)
     assert sorted(path.name for path in (target / "imagesTs").iterdir()) == [f"{TEST}_000{i}.nii.gz" for i in range(3)]
 
