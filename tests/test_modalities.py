@@ -226,7 +226,7 @@ def test_bad_deployment_laws_are_refused() -> None:
 
 def test_bad_laws_are_refused() -> None:
     with pytest.raises(InputError, match="uniform"):
-        ModalityDropoutConfig("unifrom")
+        ModalityDropoutConfig("unifrom")  # codespell:ignore unifrom
     with pytest.raises(InputError, match="per"):
         ModalityDropoutConfig("uniform", per="epoch")
     with pytest.raises(InputError, match="without any"):
