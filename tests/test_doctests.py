@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +19,8 @@ def with_examples() -> list[str]:
     """Modules of the package that have a line with ``>>>``."""
     modules = []
     for module in pkgutil.walk_packages(nnunetv2_mmkd.__path__, "nnunetv2_mmkd."):
-        spec = module.module_finder.find_spec(module.name, None)  # type: ignore[call-arg]
-        if spec is not None and spec.origin is not None and ">>> " in open(spec.origin, encoding="utf-8").read():
+        spec = find_spec(module.name)
+        if spec is not None and spec.origin is not None and ">>> " in Path(spec.origin).read_text(encoding="utf-8"):
             modules.append(module.name)
     return modules
 
