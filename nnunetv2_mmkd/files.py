@@ -1,18 +1,46 @@
-"""Files that are there whole or not at all: written under a temporary name in the same folder, then renamed."""
+"""Files that are complete or absent, and folders that a later run may go on in.
+
+- :func:`replacing`, :func:`atomic_write`: written under a temporary name in the same folder, then renamed.
+- Temporary names carry their owner (process and host). They are never taken for content (:func:`content_of`); what a
+  dead process left is removed, what a live one writes is not (:func:`remove_leftovers`).
+- :class:`Marker`: what a folder's content was made with; a later run goes on, overwrites or refuses.
+- :func:`locked`: one run at a time in a folder.
+- :func:`within`: a path that was read from a file stays in its folder.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 
-TEMPORARY = "tmp"
-"""Ending of files that are being written; nnU-Net looks for ``.nii.gz`` and does not see them."""
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".mmkd.lock"
+"""The file that a run holds in a folder while it works there."""
+
+TEMPORARY_FOLDER = ".mmkd-partial-"
+"""How the names of temporary folders begin."""
+
+_TEMPORARY = ".tmp"  # ending of temporary names; nnU-Net looks for .nii.gz and does not see them
+_OWNER = re.compile(r"\.(\d+)@([\w-]+)\.tmp$")
+_LONGEST_VALUE = 60  # characters of a setting that a message shows
 
 
 def check_writable(folder: str) -> None:
@@ -30,19 +58,40 @@ def check_writable(folder: str) -> None:
         raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
 
 
+def within(folder: Path, name: str) -> Path:
+    """The path of an entry below a folder, where the name was read from a file; symbolic links are resolved.
+
+    Raises:
+        InputError: it leads out of the folder.
+    """
+    path = folder / name
+    root, parent = folder.resolve(), path.parent.resolve()
+    if path.name in ("", "..") or not parent.is_relative_to(root):
+        raise InputError(f"{name!r} leads out of {folder}: the file that names it is damaged or not ours; delete it")
+    return path
+
+
+# Temporary files
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write under, renamed to ``path`` where the block ends well and removed otherwise.
+    """A temporary file beside ``path``, renamed to ``path`` where the block ends well and removed otherwise.
 
-    The folder is made if it is not there. Processes that write the same file do not meet.
+    The folder is made if it is absent. The temporary file is created anew: a symbolic link of that name is not
+    followed. Processes that write the same file do not meet. The content is on the disk before it has its name.
 
     Raises:
         InputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{_owner_ending()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -52,15 +101,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file, on the disk before it has its name.
+    """Write a file.
 
     Raises:
         InputError: it cannot be written.
     """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,10 +119,244 @@ def write_text(path: Path, text: str) -> None:
     atomic_write(path, text.encode())
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, indent: int = 2) -> None:
     """Write a JSON file.
 
     Raises:
         InputError: it cannot be written.
     """
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def temporary_folder(parent: str | Path) -> Path:
+    """Make a folder for unfinished output inside ``parent`` (on the same disk, so that a rename is atomic)."""
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY_FOLDER, suffix=_owner_ending(), dir=parent or "."))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is no content but our temporary file or lock."""
+    return name == LOCK or name.startswith(TEMPORARY_FOLDER) or (name.startswith(".") and name.endswith(_TEMPORARY))
+
+
+def content_of(folder: Path) -> list[Path]:
+    """Entries of a folder, temporary files and the lock left out; none of a folder that does not exist.
+
+    Raises:
+        InputError: it is a file, or cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not is_temporary(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"cannot use {folder} as a folder: {_reason(error)}; choose another") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders below a folder whose process has ended.
+
+    Names without an owner are from the first version, which nothing writes any more.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            owner = _OWNER.search(name)
+            live = owner is not None and is_running(int(owner[1]), owner[2])
+            if is_temporary(name) and name != LOCK and not live:
+                _remove(Path(parent, name))
+        folders[:] = [name for name in folders if not is_temporary(name)]
+
+
+def is_running(process: int, host: str) -> bool:
+    """Whether a process runs. What cannot be known, of another host or on Windows, is taken to run."""
+    if _host(host) != _host() or os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    with suppress(OSError, IndexError):  # where /proc tells: a zombie has ended, and nobody has asked how
+        return Path(f"/proc/{process}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] != b"Z"
+    return True
+
+
+def _host(name: str | None = None) -> str:
+    """The name of a host as it stands in file names."""
+    return re.sub(r"[^\w-]", "-", socket.gethostname() if name is None else name)[:32] or "-"
+
+
+def _owner_ending() -> str:
+    return f".{os.getpid()}@{_host()}{_TEMPORARY}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return "it is a file, or below one"
+    return error.strerror or str(error)
+
+
+# Markers: what a folder's content was made with
+
+
+def read_marker(file: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None: no such file; empty: the file is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def differing(found: Mapping[str, Any], settings: Mapping[str, Any], ignoring: Collection[str] = ()) -> list[str]:
+    """The settings that are not as they were, compared as JSON, each with both values where these are short."""
+    old, new = (json.loads(json.dumps(dict(each), default=str)) for each in (found, settings))
+    return [
+        _difference(key, old.get(key), new.get(key))
+        for key in dict.fromkeys((*new, *old))
+        if key not in ignoring and (key not in old or key not in new or old[key] != new[key])
+    ]
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    values = f"{key}: {json.dumps(old)} before, {json.dumps(new)} now"
+    return values if len(values) <= len(key) + 2 * _LONGEST_VALUE else key
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The file in a folder that says what its content was made with.
+
+    Attributes:
+        file: its name.
+        content: what the folder holds, for messages.
+        remedy: what the user can do where it holds something else, for messages.
+        differences: compares what is found with the settings of this run; returns what forbids to go on.
+        indent: of the JSON.
+    """
+
+    file: str
+    content: str
+    remedy: str
+    differences: Callable[[dict[str, Any], dict[str, Any]], list[str]] = differing
+    indent: int = 2
+
+    def check(self, folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> dict[str, Any] | None:
+        """Check that a folder is free, or that its content was made with these settings. Writes nothing.
+
+        Args:
+            folder: need not exist.
+            settings: of this run, JSON-able.
+            overwrite: content of the same kind that was made with other settings may be removed.
+
+        Returns:
+            what the content was made with; None: the folder is free, or may be emptied.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
+        found = read_marker(folder / self.file)
+        if found is None:
+            if content_of(folder):
+                raise InputError(f"{folder} holds something else than {self.content}: {self.remedy}")
+            return None
+        differences = self.differences(found, settings) if found else [f"{self.file} is damaged"]
+        if not differences:
+            return found
+        if overwrite:
+            return None
+        raise InputError(
+            f"{folder} holds {self.content} made with other settings ({'; '.join(differences)}): {self.remedy}"
+        )
+
+    def claim(self, folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        """Make the folder and its marker; remove what may be overwritten, and what dead processes left.
+
+        Raises:
+            InputError: as :meth:`check`, or it cannot be written.
+        """
+        if self.check(folder, settings, overwrite=overwrite) is None:
+            for path in content_of(folder):
+                _remove(path)
+        write_json(folder / self.file, settings, self.indent)
+        remove_leftovers(folder)
+
+
+# Locks
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Use a folder alone. It is made if absent, and removed at the end if it is empty then.
+
+    The operating system releases the lock of a process that ends in whatever way.
+
+    Raises:
+        InputError: another run uses it, or it cannot be written to.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take(folder / LOCK)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {_reason(error)}; choose another folder") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        os.close(lock)
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+
+
+def _take(file: Path) -> int:
+    """Open and lock a file that names its owner."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        owner = read_marker(file) or {}
+        try:
+            free = _is_free(descriptor, owner)
+            if not free:
+                raise InputError(
+                    f"{file.parent} is in use by process {owner.get('process', 'unknown')} on {owner.get('host', '?')}"
+                    f" ({owner.get('command', '?')}, since {owner.get('since', '?')}): wait for it or end it; if there "
+                    f"is no such process, delete {file}"
+                )
+            with suppress(FileNotFoundError):  # the run that held it may just have removed it
+                if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                    break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]
+    now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    facts = {"process": os.getpid(), "host": socket.gethostname(), "command": command, "since": now}
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, json.dumps(facts).encode())
+    return descriptor
+
+
+def _is_free(descriptor: int, owner: Mapping[str, Any]) -> bool:
+    """Lock an open file; by its owner where the system or the disk has no locks."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return not owner or not is_running(int(owner["process"]), str(owner["host"]))

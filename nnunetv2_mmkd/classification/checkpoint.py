@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import atomic_write
+from nnunetv2_mmkd.files import differing, replacing
 
 
 def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
@@ -19,13 +18,8 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write the checkpoint {file}: {error.strerror or error}") from error
-    content = io.BytesIO()
-    torch.save(dict(state), content)
-    atomic_write(file, content.getvalue())
+    with replacing(file) as temporary:
+        torch.save(dict(state), temporary)
 
 
 def read_checkpoint(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,10 +37,9 @@ def read_checkpoint(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
         stored = state["about"]
     except Exception as error:  # damaged files make torch raise nearly anything
         raise InputError(f"{file} is not a checkpoint of this package, or damaged: {error}; delete it") from error
-    for key, value in about.items():
-        if stored.get(key) != value:
-            raise InputError(
-                f"{file} is of another training: {key} is {stored.get(key)!r} there, {value!r} here; give another "
-                "output folder, or delete it"
-            )
+    differences = differing(stored, about)
+    if differences:
+        raise InputError(
+            f"{file} is of another training ({'; '.join(differences)}): give another output folder, or delete it"
+        )
     return state

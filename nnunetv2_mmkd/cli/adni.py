@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nnunetv2_mmkd.files import locked
+
 HELP = "classify subjects by tables and volumes of which any may be missing, as in ADNI"
 
 DESCRIPTION = """\
@@ -57,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     sheet = read_sheet(args.csv)
     if sheet.left_out:
         logging.getLogger(__name__).warning("left out, they tell the diagnosis: %s", ", ".join(sheet.left_out))
-    run_sheet(sheet, replace(protocol, train=settings), args.o, device=args.device, progress=not args.quiet)
+    with locked(args.o):
+        run_sheet(sheet, replace(protocol, train=settings), args.o, device=args.device, progress=not args.quiet)
     sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))
     return 0

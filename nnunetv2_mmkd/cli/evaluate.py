@@ -11,6 +11,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.measure import METRICS
+from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
 
 HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
@@ -140,7 +141,8 @@ def main(argv: Sequence[str]) -> int:
     if set(named) & set(folders):
         raise InputError(f"{next(iter(set(named) & set(folders)))} names a model and a folder of predictions")
     output = Path(args.o)
-    evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
+    with locked(output):
+        evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
     for file in sorted((output / "tables").glob("*.md")):
         sys.stdout.write(f"\n{file}\n\n{file.read_text(encoding='utf-8')}")
     return 0

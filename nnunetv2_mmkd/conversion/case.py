@@ -14,7 +14,7 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import atomic_write
+from nnunetv2_mmkd.files import atomic_write, within
 
 STATE = ".mmkd_conversion"
 """Folder in the data set with a record for each finished case; what an interrupted run goes on from."""
@@ -49,11 +49,14 @@ def fingerprint(files: CaseFiles) -> list[Any]:
 
 
 def read_record(target: Path, case: str) -> CaseRecord | None:
-    """The record of a finished case, or None. An unreadable one counts as none."""
+    """The record of a finished case, or None. One that is damaged or names paths out of ``target`` counts as none."""
     try:
-        return CaseRecord(**json.loads((target / STATE / f"{case}.json").read_text()))
+        record = CaseRecord(**json.loads((target / STATE / f"{case}.json").read_text()))
+        for name in record.outputs:
+            within(target, name)
     except (OSError, ValueError, TypeError):
         return None
+    return record if record.case == case else None
 
 
 def is_done(target: Path, files: CaseFiles, record: CaseRecord | None) -> bool:

@@ -20,6 +20,7 @@ from nnunetv2_mmkd.conversion.case import STATE, CaseRecord, check_headers, conv
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.protocols.institutions import institutions_beside
 
 logger = logging.getLogger(__name__)
@@ -69,28 +70,29 @@ def convert(
         raise InputError(f"-np {processes}: at least one process is needed")
     target = targets.target_folder(dataset_id, name or spec.dataset_name)
     marker = targets.marker_of(spec, [Path(source) for source in sources], labels)
-    targets.claim(target, marker)
-    cases = discover(spec, sources)
-    institutions = institutions_beside(spec, cases)
-    _report_unlabelled(spec, cases)
-    _check_all_headers(spec, cases, processes, show_progress)
-    targets.open_target(target, marker, with_test=any(files.label is None for files in cases))
-    records = _reuse(target, cases)
-    todo = [files for files in cases if files.case not in records]
-    if todo:
-        (target / "dataset.json").unlink(missing_ok=True)
-    if records and todo:
-        logger.info("%d of %d cases have been converted before", len(records), len(cases))
-    work = partial(convert_case, spec, target=target)
-    for record in tqdm(_run(work, todo, processes), f"convert {spec.title}", len(todo), disable=not show_progress):
-        records[record.case] = record
-    for files in cases:
-        for message in records[files.case].messages:
-            logger.warning("%s", message)
-    targets.finish(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
-    _report(target, cases, records)
-    if spec.configuration != "3d_fullres":
-        logger.info("%s: train the configuration %s", spec.title, spec.configuration)
+    with locked(target):
+        targets.CONVERSION.check(target, marker)
+        cases = discover(spec, sources)
+        institutions = institutions_beside(spec, cases)
+        _report_unlabelled(spec, cases)
+        _check_all_headers(spec, cases, processes, show_progress)
+        targets.open_target(target, marker, with_test=any(files.label is None for files in cases))
+        records = _reuse(target, cases)
+        todo = [files for files in cases if files.case not in records]
+        if todo:
+            (target / "dataset.json").unlink(missing_ok=True)
+        if records and todo:
+            logger.info("%d of %d cases have been converted before", len(records), len(cases))
+        work = partial(convert_case, spec, target=target)
+        for record in tqdm(_run(work, todo, processes), f"convert {spec.title}", len(todo), disable=not show_progress):
+            records[record.case] = record
+        for files in cases:
+            for message in records[files.case].messages:
+                logger.warning("%s", message)
+        targets.finish(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
+        _report(target, cases, records)
+        if spec.configuration != "3d_fullres":
+            logger.info("%s: train the configuration %s", spec.title, spec.configuration)
     return target
 
 

@@ -15,9 +15,11 @@ from nnunetv2_mmkd.conversion.case import STATE, CaseRecord
 from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY, atomic_write
+from nnunetv2_mmkd.files import Marker, temporary_folder, within, write_json
 
-MARKER = "mmkd_conversion.json"
+INDENT = 4  # of the JSON files of a data set, as nnU-Net's
+
+CONVERSION = Marker("mmkd_conversion.json", "a conversion", "choose another -d, or remove this folder", indent=INDENT)
 """First file of a data set: which conversion it belongs to."""
 
 
@@ -63,40 +65,16 @@ def marker_of(spec: EditionSpec, sources: Sequence[Path], labels: str) -> dict[s
     return {"edition": spec.name, "labels": labels, "sources": [str(Path(source).resolve()) for source in sources]}
 
 
-def claim(target: Path, marker: dict[str, Any]) -> None:
-    """Check that the folder is free or belongs to the same conversion. Writes nothing.
-
-    Raises:
-        InputError: it belongs to something else.
-    """
-    if not target.exists() or not any(path for path in target.iterdir() if not _is_temporary(path)):
-        return
-    try:
-        found = json.loads((target / MARKER).read_text())
-    except (OSError, ValueError):
-        found = None
-    if found != marker:
-        of = f", converted from {found.get('edition')} {found.get('sources')} {found.get('labels')}" if found else ""
-        raise InputError(
-            f"dataset id {target.name[7:10]} is taken by {target.name}{of}; choose another -d, or remove {target}"
-        )
-
-
 def open_target(target: Path, marker: dict[str, Any], with_test: bool) -> None:
     """Make the folder and its marker, remove what an interrupted run left half-written.
 
     Raises:
         InputError: it cannot be written.
     """
+    CONVERSION.claim(target, marker)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        atomic_write(target / MARKER, _json(marker))
         for name in ("imagesTr", "labelsTr", STATE, *(("imagesTs",) if with_test else ())):
             (target / name).mkdir(exist_ok=True)
-        for folder in (target, *(path for path in target.iterdir() if path.is_dir())):
-            for path in folder.iterdir():
-                if _is_temporary(path):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise InputError(f"cannot write to {target}: {error.strerror or error}") from error
 
@@ -104,7 +82,7 @@ def open_target(target: Path, marker: dict[str, Any], with_test: bool) -> None:
 def forget(target: Path, record: CaseRecord) -> None:
     """Remove the outputs and the record of a case that is no longer part of the conversion, or has changed."""
     for name in (*record.outputs, f"{STATE}/{record.case}.json"):
-        (target / name).unlink(missing_ok=True)
+        within(target, name).unlink(missing_ok=True)
 
 
 def finish(
@@ -118,12 +96,11 @@ def finish(
     """Write ``case_map.json``, then ``dataset.json`` as the last file of all."""
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json  # heavy; workers do without
 
-    atomic_write(target / "case_map.json", _json(_case_map(spec, cases, records, institutions)))
+    write_json(target / "case_map.json", _case_map(spec, cases, records, institutions), INDENT)
     declared, order = spec.dataset_labels(labels)
-    workshop = target / f".dataset.json.{TEMPORARY}"
-    workshop.mkdir(exist_ok=True)
+    temporary = temporary_folder(target)
     generate_dataset_json(
-        str(workshop),
+        str(temporary),
         channel_names=spec.channel_names(),
         labels=declared,
         num_training_cases=sum(files.label is not None for files in cases),
@@ -137,10 +114,10 @@ def finish(
         recommended_configuration=spec.configuration,
         missing_modalities={record.case: record.missing for record in records if record.missing},
     )
-    content = json.loads((workshop / "dataset.json").read_text())
+    content = json.loads((temporary / "dataset.json").read_text())
     content["citation"] = list(spec.citation)  # generate_dataset_json stores the release under this key
-    atomic_write(target / "dataset.json", _json(content))
-    shutil.rmtree(workshop)
+    write_json(target / "dataset.json", content, INDENT)
+    shutil.rmtree(temporary)
 
 
 def _case_map(
@@ -160,11 +137,3 @@ def _case_map(
         }
         for files in cases
     }
-
-
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(f".{TEMPORARY}")
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=4) + "\n").encode()

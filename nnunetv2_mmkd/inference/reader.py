@@ -11,7 +11,6 @@ nnU-Net takes the reader and writer from the plans, in its workers too. :class:`
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,12 +20,10 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
 
 AVAILABLE_KEY = "mmkd_available"
 """Key of a case's properties: list of bool, channel order, whether the image is there."""
-
-PARTIAL_PREFIX = ".mmkd-partial-"
-"""How folders for unfinished output begin; a killed process may leave one, which can be deleted."""
 
 _PLACEHOLDER_FOLDER = "mmkd-missing:"
 
@@ -43,7 +40,7 @@ def is_placeholder(entry: str) -> bool:
 
 def partial_folder(folder: str) -> str:
     """Make a folder for unfinished output inside ``folder`` (on the same disk, so that a rename is atomic)."""
-    return tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder or ".")
+    return str(temporary_folder(folder))
 
 
 class CompletingIO(BaseReaderWriter):
@@ -82,7 +79,7 @@ class CompletingIO(BaseReaderWriter):
         """Write a segmentation; in a partial folder, move the case's files up, the segmentation last."""
         self.planned.write_seg(seg, output_fname, properties)
         folder, name = os.path.split(output_fname)
-        if not os.path.basename(folder).startswith(PARTIAL_PREFIX):
+        if not os.path.basename(folder).startswith(TEMPORARY_FOLDER):
             return
         stem = name[: -len(self.file_ending)]
         for part in (stem + ".npz", stem + ".pkl", name):

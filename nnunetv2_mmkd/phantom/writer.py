@@ -7,7 +7,6 @@ with the same settings writes only what is absent. The settings are kept in ``ph
 from __future__ import annotations
 
 import gzip
-import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Mapping
@@ -25,11 +24,24 @@ from tqdm import tqdm
 from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY, atomic_write, write_json
+from nnunetv2_mmkd.files import Marker, atomic_write, differing, locked
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom.editions import Config, archive_of, fitting_config, institution, make_edition_case
 
-SETTINGS_FILE = "phantom.json"
+
+def _differences(found: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """What forbids to go on; cases may be added."""
+    growing = ("cases", "validation")
+    fewer = [key for key in growing if found.get(key, 0) > settings[key]]
+    return [
+        *differing(found, settings, ignoring=growing),
+        *(f"{key}: {found[key]} before, {settings[key]} now" for key in fewer),
+    ]
+
+
+PHANTOM = Marker("phantom.json", "a phantom", "choose another folder or delete it", _differences)
+"""Settings of the phantom in a folder."""
+
 GENERATOR = 1
 """Raised when the same settings would give other images, so that old and new ones are never mixed in a folder."""
 
@@ -95,8 +107,8 @@ def write_phantom(
     left_out = _left_out(edition, missing or {}, n)
     jobs = [_job(edition, out, index, True, left_out.get(index, ())) for index in range(n)]
     jobs += [_job(edition, out, index, False) for index in range(validation)]
-    try:
-        _claim(out, _settings(edition, n, validation, config, left_out))
+    with locked(out):
+        PHANTOM.claim(out, _settings(edition, n, validation, config, left_out))
         work = partial(_write_case, edition, config)
         bar = partial(tqdm, total=len(jobs), desc="phantom", unit="case", disable=not show_progress)
         if processes == 1 or len(jobs) == 1:
@@ -109,10 +121,6 @@ def write_phantom(
                     pass
         if edition.sites_file:
             atomic_write(jobs[0].files_folder.parent / edition.sites_file, _sites(edition, n))
-    except OSError as error:
-        raise InputError(
-            f"cannot write the phantom to {out}: {error.strerror or error}; choose a folder that can be written to"
-        ) from error
     return [job.files_folder for job in jobs]
 
 
@@ -165,36 +173,7 @@ def _settings(
     settings: dict[str, Any] = {"generator": GENERATOR, "cases": n, "validation": validation, "edition": spec.name}
     settings |= asdict(config)
     settings["missing"] = {archive_of(spec).case(index, True): names for index, names in missing.items()}
-    return dict(json.loads(json.dumps(settings)))
-
-
-def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make the output folder and note the settings in it, or check that those in it are the same."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"cannot write the phantom to {out}: it is a file; choose a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    note = out / SETTINGS_FILE
-    if note.is_file():
-        found = _read_settings(note)
-        may_grow = ("cases", "validation")
-        differing = [key for key in settings if key not in may_grow and found.get(key) != settings[key]]
-        differing += [key for key in may_grow if found.get(key, 0) > settings[key]]
-        if differing:
-            reason = ", ".join(f"{key} {found.get(key)} there, {settings[key]} asked for" for key in differing)
-            raise InputError(f"{out} holds a phantom of other settings ({reason}); choose another folder or delete it")
-    elif any(not path.name.endswith(f".{TEMPORARY}") for path in out.iterdir()):
-        raise InputError(f"{out} holds other files: the phantom needs an empty folder, or one it wrote itself")
-    write_json(note, settings)
-
-
-def _read_settings(note: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(note.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{note} is not a phantom's settings file; choose another folder or delete this one")
-    return found
+    return settings
 
 
 def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
@@ -204,7 +183,6 @@ def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
     case, labels = make_edition_case(spec, config, job.index, job.label)
     volumes: dict[str, NDArray] = {**case.images, LABEL: labels}
     for name, path in job.files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             content = _nifti(volumes[name], case.affine)
             atomic_write(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)

@@ -17,7 +17,7 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover, nifti_stem
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY, atomic_write
+from nnunetv2_mmkd.files import atomic_write, replacing
 from nnunetv2_mmkd.submission.check import Check, check_archive, grid_problem, label_problem, reference_header, refuse
 
 logger = logging.getLogger(__name__)
@@ -112,15 +112,9 @@ def write_files(
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
     for name, content in contents.items():
         atomic_write(out / name, content)
-    temporary = archive.with_name(f".{archive.name}.{TEMPORARY}")
-    try:
-        atomic_write(temporary, _tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
+    with replacing(archive) as temporary:
+        temporary.write_bytes(_tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
         check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
-        temporary.replace(archive)
-    except OSError as error:
-        raise InputError(f"cannot write {archive}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     logger.info("%s: %d files, checked", archive, len(contents))
 
 

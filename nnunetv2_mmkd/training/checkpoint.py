@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
 from nnunetv2_mmkd.training.deployment import DeploymentMixin
@@ -34,20 +35,19 @@ class CheckpointMixin(DeploymentMixin):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
-        temporary = f"{filename}.tmp"
-        super().save_checkpoint(temporary)
-        checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)
-        checkpoint[KEY] = {
-            "method": self.method.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "iteration": self.mmkd_iteration,
-            "random_state": torch.get_rng_state(),
-            "missing_table": self.missing_table,
-        }
-        if self.method.deployed(self.trained_module) is not None:
-            checkpoint[KEY]["network"] = self.trained_module.state_dict()
-        torch.save(checkpoint, temporary)
-        os.replace(temporary, filename)
+        with replacing(Path(filename)) as temporary:
+            super().save_checkpoint(str(temporary))
+            checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)
+            checkpoint[KEY] = {
+                "method": self.method.state_dict(),
+                "sampler": self.sampler.state_dict(),
+                "iteration": self.mmkd_iteration,
+                "random_state": torch.get_rng_state(),
+                "missing_table": self.missing_table,
+            }
+            if self.method.deployed(self.trained_module) is not None:
+                checkpoint[KEY]["network"] = self.trained_module.state_dict()
+            torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Restore nnU-Net's state and ours.

@@ -182,7 +182,7 @@ def test_id_taken(variable: str, tmp_path: Path, raw: Path, monkeypatch: pytest.
 def test_same_name_of_someone_else_is_not_touched(tmp_path: Path, raw: Path) -> None:
     write_case(tmp_path / "src")
     (raw / "Dataset501_BraTS2018" / "imagesTr").mkdir(parents=True)
-    with pytest.raises(InputError, match="taken by Dataset501_BraTS2018"):
+    with pytest.raises(InputError, match=r"Dataset501_BraTS2018 holds something else than a .*: choose another -d"):
         run(tmp_path / "src")
 
 

@@ -18,6 +18,7 @@ from nnunetv2_mmkd.conversion import convert as module
 from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import BRATS2018
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import LOCK, locked
 from nnunetv2_mmkd.images import read_volume
 
 CASES = [f"Brats18_TCIA01_{number:03d}_1" for number in range(3)]
@@ -101,11 +102,40 @@ def test_changed_lost_and_removed_sources(source: Path, raw: Path) -> None:
 
 def test_another_conversion_into_the_same_id(source: Path, raw: Path, tmp_path: Path) -> None:
     run(source)
-    with pytest.raises(InputError, match=r"taken by Dataset501_BraTS2018.*choose another -d"):
+    with pytest.raises(InputError, match=r"Dataset501_BraTS2018 holds a conversion .*\(labels.*\): choose another -d"):
         run(source, labels="classes")
     write_case(tmp_path / "other")
-    with pytest.raises(InputError, match="taken by Dataset501_BraTS2018"):
+    with pytest.raises(InputError, match=r"Dataset501_BraTS2018 holds a conversion .*\(sources"):
         run(tmp_path / "other")
+
+
+def test_a_record_that_names_files_of_others_deletes_nothing(source: Path, raw: Path, tmp_path: Path) -> None:
+    target = run(source)
+    expected = content(target)
+    victims = [tmp_path / "victim", tmp_path / "folder" / "victim"]
+    (tmp_path / "folder").mkdir()
+    (target / "labelsTr" / "link").symlink_to(tmp_path / "folder")
+    for victim in victims:
+        victim.write_text("x")
+    outputs = ({"../../victim": 1}, {str(tmp_path / "victim"): 1}, {"labelsTr/link/victim": 1})
+    for case, names in zip(CASES, outputs, strict=True):
+        record = target / ".mmkd_conversion" / f"{case}.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "fingerprint": [], "outputs": names}))
+    record = target / ".mmkd_conversion" / "gone.json"
+    record.write_text(json.dumps({"case": "../../../victim", "fingerprint": [], "outputs": {}}))
+    run(source)  # converted again
+    assert all(victim.read_text() == "x" for victim in victims)
+    record.unlink()
+    (target / "labelsTr" / "link").unlink()
+    assert content(target) == expected
+
+
+def test_a_second_conversion_at_the_same_time_is_refused(source: Path, raw: Path) -> None:
+    with locked(raw / "Dataset501_BraTS2018"):
+        with pytest.raises(InputError, match=f"Dataset501_BraTS2018 is in use by process {os.getpid()}"):
+            run(source)
+        assert [path.name for path in (raw / "Dataset501_BraTS2018").iterdir()] == [LOCK]
+    run(source)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up child processes in /proc")

@@ -13,8 +13,8 @@ import torch
 from tiny_model import MODALITIES, TRAINER, image_of, read, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import TEMPORARY_FOLDER
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
-from nnunetv2_mmkd.inference.reader import PARTIAL_PREFIX
 
 Make = Callable[..., MMKDPredictor]
 
@@ -80,7 +80,7 @@ def test_workers_agree_with_one_process(make_predictor: Make, tmp_path: Path) ->
         assert (tmp_path / "two" / f"{case}.npz").is_file() and (tmp_path / "two" / f"{case}.pkl").is_file()
     assert report(tmp_path / "one") == report(tmp_path / "two")
     assert (tmp_path / "two" / "predict_from_raw_data_args.json").is_file()
-    assert not list(tmp_path.glob(f"*/{PARTIAL_PREFIX}*"))
+    assert not list(tmp_path.glob(f"*/{TEMPORARY_FOLDER}*"))
 
 
 def test_report(make_predictor: Make, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,8 +17,8 @@ from tiny_nnunet import Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import TEMPORARY_FOLDER
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
-from nnunetv2_mmkd.inference.reader import PARTIAL_PREFIX
 
 SUBSETS = {"a": (0,), "b": (0, 2), "c": (0, 1, 2), "d": (2,)}
 """Case -> channels (t1, t1ce, t2) that it has."""
@@ -171,7 +171,7 @@ def test_each_case_as_its_model_alone(models: dict[str, Path], images: Path, tmp
     assert found["cases"]["a"]["model"]["trainer"] == MODELS["t1"][0]
     assert found["cases"]["b"]["used"] == ["t1", "t2"] and found["cases"]["b"]["missing"] == {"t1ce": "no file"}
     assert [model["configuration"] for model in found["models"]] == ["2d", "3d_fullres", "3d_fullres"]
-    assert not list(out.glob(f"{PARTIAL_PREFIX}*"))
+    assert not list(out.glob(f"{TEMPORARY_FOLDER}*"))
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_a_failure_in_the_second_model_leaves_whole_cases(
     monkeypatch.setattr(MMKDPredictor, "predict_sliding_window_return_logits", stop_at_t1_t2)
     assert predict(images, out, "--models", *models.values()) == 130
     assert sorted(file.name for file in out.glob("*.nii.gz")) == ["a.nii.gz"]
-    assert not list(out.glob(f"{PARTIAL_PREFIX}*"))
+    assert not list(out.glob(f"{TEMPORARY_FOLDER}*"))
     found = report(out)
     assert found["finished"] is False
     assert [entry["done"] for entry in found["cases"].values()] == [True, False, False, False]

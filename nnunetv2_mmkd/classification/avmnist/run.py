@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from nnunetv2_mmkd.classification.network import MultiModalClassifier
 from nnunetv2_mmkd.classification.prediction import predict
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.training import Curves, train
-from nnunetv2_mmkd.files import atomic_write
+from nnunetv2_mmkd.files import differing, locked, read_marker, write_text
 from nnunetv2_mmkd.modalities import mask_of
 
 RUNS = "runs"
@@ -138,7 +137,10 @@ def run_all(data: Data, protocol: Protocol, output: Path, *, processes: int = 1,
             for part in (parts.training, parts.validation):
                 with_rate(part, cell.scarce, cell.rate, seed)
     waiting = [job for job in jobs if read_outcome(job, protocol, output) is None]
-    with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", disable=not progress) as bar:
+    with (
+        locked(output),
+        tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="trainings", disable=not progress) as bar,
+    ):
         for _ in _map(waiting, data, protocol, output, processes):
             bar.update()
 
@@ -196,9 +198,7 @@ def _about(job: Job, protocol: Protocol) -> dict[str, Any]:
     cell = None if job.cell is None else asdict(job.cell)
     if job.arm == LOWER:
         cell = {"known": job.cell.known if job.cell else None}
-    return json.loads(
-        json.dumps({"version": __version__, "seed": job.seed, "arm": job.arm, "cell": cell, "settings": settings})
-    )
+    return {"version": __version__, "seed": job.seed, "arm": job.arm, "cell": cell, "settings": settings}
 
 
 def keep_outcome(outcome: Outcome, job: Job, protocol: Protocol, output: Path) -> None:
@@ -210,18 +210,14 @@ def keep_outcome(outcome: Outcome, job: Job, protocol: Protocol, output: Path) -
         "curves": outcome.curves,
     }
     file = output / RUNS / f"{job.name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(file, json.dumps(state).encode())
+    write_text(file, json.dumps(state))
 
 
 def read_outcome(job: Job, protocol: Protocol, output: Path) -> Outcome | None:
     """The result of a training; None if it is not there, damaged, or of other settings."""
-    file = output / RUNS / f"{job.name}.json"
-    if not os.path.isfile(file):
-        return None
+    state = read_marker(output / RUNS / f"{job.name}.json") or {}
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-        if state["about"] != _about(job, protocol):
+        if differing(state["about"], _about(job, protocol)):
             return None
         parts = [np.array([digit == "1" for digit in state[part]]) for part in ("test", "validation")]
         return Outcome(parts[0], parts[1], state["curves"])

@@ -15,14 +15,14 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import Marker, locked
 from nnunetv2_mmkd.paths import set_ext_trainer
 
 log = logging.getLogger(__name__)
 
 TRAINING_ID, HELD_OUT_ID = 501, 502
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
-MARKER = "mmkd_demo.json"
+DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
-    claim(out)
+    with locked(out):
+        DEMO.claim(out, {"written by": "mmkd demo"})
+        return _run(out, config)
+
+
+def _run(out: Path, config: DemoConfig) -> Path:
     set_environment(out)
     steps = Steps(out / "demo.log", config.progress)
     with steps("phantoms", 1):
@@ -99,21 +104,6 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
         log.info("%s", line)
     log.info("Dice table: %s\npicture: %s\nsubmission: %s", out / "dice.csv", out / "demo.png", archive)
     return out
-
-
-def claim(out: Path) -> None:
-    """Make the folder, or take one that an earlier demo left; that one starts anew where it stopped.
-
-    Raises:
-        InputError: the folder holds something else, or cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (out / MARKER).is_file():
-            raise InputError(f"{out} is not empty and no demo wrote it: give --out another folder")
-        (out / MARKER).write_text(json.dumps({"written by": "mmkd demo"}))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): give --out another folder") from error
 
 
 def set_environment(out: Path) -> None:

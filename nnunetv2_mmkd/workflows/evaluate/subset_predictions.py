@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset, subset_name
-from nnunetv2_mmkd.files import check_writable
+from nnunetv2_mmkd.files import Marker, check_writable, differing
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.reader import partial_folder
 from nnunetv2_mmkd.inference.run import orderly_termination, pick_device
 from nnunetv2_mmkd.modalities import mask_of, modality_names
-from nnunetv2_mmkd.workflows.evaluate.prediction_record import claim, kept
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import (
     SubsetCase,
     folder_cases,
@@ -37,6 +36,22 @@ from nnunetv2_mmkd.workflows.evaluate.subset_cases import (
     test_cases,
     validation_cases,
 )
+
+
+def _differences(found: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """What forbids to add predictions: folds may be added, those that are there must not have been trained again."""
+    old = found.get("checkpoints", {})
+    changed = [fold for fold, stamp in old.items() if record["checkpoints"].get(fold, stamp) != stamp]
+    return differing(found, record, ignoring=["checkpoints"]) + [f"checkpoint of {fold}" for fold in changed]
+
+
+PREDICTIONS = Marker(
+    "mmkd_predictions.json",
+    "predictions of `mmkd evaluate`",
+    "choose another -o, or --overwrite such predictions",
+    _differences,
+)
+"""What made the segmentations of a folder, so that nothing is mixed in by a later run."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,7 @@ class SubsetJob:
         Raises:
             InputError: it holds something else.
         """
-        kept(self.result.folder, self._record(), self.overwrite)
+        PREDICTIONS.check(self.result.folder, self._record(), overwrite=self.overwrite)
 
     def run(self) -> SubsetPredictions:
         """Predict what is not there yet.
@@ -132,7 +147,10 @@ class SubsetJob:
             InputError: as :meth:`check`.
         """
         output, ending = self.result.folder, str(self.predictor.dataset_json["file_ending"])
-        claim(output, self._record(), self.overwrite)
+        record = self._record()
+        found = PREDICTIONS.check(output, record, overwrite=self.overwrite) or {"checkpoints": {}}
+        record["checkpoints"] = {**found["checkpoints"], **record["checkpoints"]}
+        PREDICTIONS.claim(output, record, overwrite=self.overwrite)
         for name in self.result.subsets:
             (output / name).mkdir(exist_ok=True)
         todo = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -16,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.files import write_json
+from nnunetv2_mmkd.files import is_running, read_marker, write_json
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 
 GRACE = 15.0
@@ -30,10 +29,7 @@ def log_of(task: Task) -> Path:
 
 def state_of(task: Task) -> dict[str, Any]:
     """What was last noted of a task: ``state`` (running, done, failed), ``seconds``, ...; empty: nothing."""
-    try:
-        return dict(json.loads((task.folder / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+    return read_marker(task.folder / "state.json") or {}
 
 
 def note(task: Task, **facts: Any) -> None:
@@ -48,9 +44,7 @@ def runs_elsewhere(task: Task) -> int | None:
     if state.get("state") != "running" or state.get("host") != socket.gethostname():
         return None
     process = int(state["process"])
-    try:
-        os.kill(process, 0)
-    except (OSError, OverflowError):
+    if not is_running(process, str(state["host"])):
         return None
     with suppress(OSError):  # numbers of processes come again; where /proc tells, another program is not ours
         if b"nnunetv2_mmkd" not in Path(f"/proc/{process}/cmdline").read_bytes():

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.files import check_writable, write_json, write_text
+from nnunetv2_mmkd.files import check_writable, locked, write_json, write_text
 from nnunetv2_mmkd.protocols.missing_rates import write_rates
 from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, Checked, check
 from nnunetv2_mmkd.workflows.sweep.cluster import ClusterEngine
@@ -119,26 +119,28 @@ def run_sweep(file: Path, output: Path, settings: Settings) -> Outcome:
     if settings.dry_run:
         rows = [Row(task.name, _outlook(task), None, "") for task in tasks]
         return Outcome((_listed(rows),), ())
-    output.mkdir(parents=True, exist_ok=True)
-    _prepare(checked)
-    with tqdm(desc=sweep.file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
-        rows = _run(trainings, engine, bar)
-        trained = {row.task for row in rows if row.state in ("done", "skipped")}
-        ready = [
-            each for each in evaluations if all(task.name in trained for task in trainings if task.model == each.model)
-        ]
-        rows += _run(ready, engine, bar)
-    rows += [Row(each.name, "waiting", None, "") for each in evaluations if each not in ready]
-    scored = {row.task for row in rows if row.state in ("done", "skipped")}
-    there = [each for each in ready if each.name in scored]
-    problems = _failures(rows)
-    lines: list[str] = []
-    if there:
-        lines, odd = write_tables(sweep, there, checked.modalities, output)
-        problems += [f"not compared: {each}" for each in odd]
-    write_table(pd.DataFrame(rows), output / "tasks.csv")
-    write_text(output / "tasks.md", _listed(rows))
-    return Outcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
+    with locked(output):
+        _prepare(checked)
+        with tqdm(desc=sweep.file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
+            rows = _run(trainings, engine, bar)
+            trained = {row.task for row in rows if row.state in ("done", "skipped")}
+            ready = [
+                each
+                for each in evaluations
+                if all(task.name in trained for task in trainings if task.model == each.model)
+            ]
+            rows += _run(ready, engine, bar)
+        rows += [Row(each.name, "waiting", None, "") for each in evaluations if each not in ready]
+        scored = {row.task for row in rows if row.state in ("done", "skipped")}
+        there = [each for each in ready if each.name in scored]
+        problems = _failures(rows)
+        lines: list[str] = []
+        if there:
+            lines, odd = write_tables(sweep, there, checked.modalities, output)
+            problems += [f"not compared: {each}" for each in odd]
+        write_table(pd.DataFrame(rows), output / "tasks.csv")
+        write_text(output / "tasks.md", _listed(rows))
+        return Outcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
 
 
 def _engine(sweep: Sweep, output: Path, settings: Settings) -> Engine:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nnunetv2_mmkd.files import write_json
+from nnunetv2_mmkd.files import differing, read_marker, write_json
 from nnunetv2_mmkd.training.suffixes import SUFFIX
 from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, EvaluationOptions, Sweep
 
@@ -144,11 +143,8 @@ class Evaluation:
 
     def finished(self) -> bool:
         """The table is there, of these checkpoints and by these arguments."""
-        try:
-            noted = json.loads((self.folder / "evaluated.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return self.results.is_file() and noted == self._record()
+        noted = read_marker(self.folder / "evaluated.json")
+        return bool(noted) and self.results.is_file() and not differing(noted or {}, self._record())
 
     def arguments(self) -> list[str]:
         """One model, all its folds. Predictions of checkpoints that are no longer there are thrown away."""
