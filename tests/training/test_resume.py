@@ -219,9 +219,9 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(trainer.sampler, "state_dict", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match=r"cannot write .*checkpoint_latest\.pth: no space"):
         trainer.save_checkpoint(str(file))
-    assert file.read_bytes() == before
+    assert file.read_bytes() == before and list(tmp_path.glob("*checkpoint_latest*")) == [file]
 
 
 def test_checkpoint_of_a_stock_trainer_is_refused(home: Home, tmp_path: Path) -> None:
