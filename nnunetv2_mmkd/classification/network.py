@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.networks.streams import Streams, pairs_of
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pairs_of
 
 
 class MultiModalClassifier(nn.Module):
@@ -62,7 +62,7 @@ class MultiModalClassifier(nn.Module):
         Returns:
             logits ``[B, K]``.
         """
-        return self.decode(self.fuse(self.encode(x, available)))
+        return self.decode(self.fuse(self.encode(x, available)).skips)
 
     def encode(self, x: Mapping[str, Tensor], available: Tensor | None = None) -> Streams:
         """Features ``[W, 1]`` of the available pairs: one scale, one position; Eq. (1).
@@ -91,27 +91,27 @@ class MultiModalClassifier(nn.Module):
             raise InputError("a subject has no modality at all: at least one must be available")
         return mask
 
-    def fuse(self, streams: Streams, modality_weights: Tensor | None = None, weighted_scales: str = "all") -> Tensor:
+    def fuse(self, streams: Streams, *, weights: ModalityWeights | None = None) -> Fused:
         """Real or filled features of all modalities, Eq. (2).
 
         Args:
             streams: what :meth:`encode` returned.
-            modality_weights: ``[M]`` factors of the real or filled features (the meta-objective, Eq. 4), or None.
-            weighted_scales: there is one scale, so that ``"all"`` and ``"bottleneck"`` are the same.
+            weights: factors of the real or filled features (the meta-objective, Eq. 4) at the one scale, or None.
 
         Returns:
-            ``[B, M, W]``.
+            one skip, ``[B, M, W]``.
         """
         rows = torch.stack(streams.bottleneck)[..., 0]
         subjects, modalities = torch.tensor(streams.pairs, device=rows.device).T
         count = len(streams.available)
         table = rows.new_zeros(count, len(self.modalities), self.width).index_put((subjects, modalities), rows)
         filled = fill(table, streams.available.to(rows.device))
-        return filled if modality_weights is None else filled * modality_weights[:, None]
+        (factors,) = weights or [None]
+        return Fused([filled if factors is None else filled * factors[:, None]], [])
 
-    def decode(self, fused: Tensor) -> Tensor:
-        """Concatenate and classify, Eq. (3): ``[B, M, W]`` -> ``[B, K]``."""
-        return self.head(fused.flatten(1))
+    def decode(self, skips: list[Tensor]) -> Tensor:
+        """Concatenate and classify, Eq. (3): one skip ``[B, M, W]`` -> ``[B, K]``."""
+        return self.head(skips[0].flatten(1))
 
 
 def fill(features: Tensor, available: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class MultiSubsetNetwork(nn.Module):
         network = _uncompiled(self.network)
         if isinstance(network, MultiStreamUNet):
             streams = network.encode(x, self.subsets.any(0))
-            found: list[Any] = [network.decode(network.fuse(streams.narrowed(subset))) for subset in self.subsets]
+            found: list[Any] = [network.decode(network.fuse(streams.narrowed(subset)).skips) for subset in self.subsets]
         else:
             found = [self.network(x, available=subset) for subset in self.subsets]
         # with deep supervision on, the largest output comes first and is the prediction

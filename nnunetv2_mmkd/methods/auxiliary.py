@@ -23,6 +23,8 @@ from nnunetv2_mmkd.methods.base import (
     TaskLoss,
     TrainingContext,
 )
+from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
+from nnunetv2_mmkd.networks.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class AuxiliaryConfig:
             raise ValueError(f"auxiliary losses: warmup_share must lie in [0, 1), not {self.warmup_share}")
 
 
-class Auxiliary(Method):
+class Auxiliary(Method[SegmentationNetwork]):
     r"""Task loss of the fused prediction, of the fusion's region maps, and of each available modality by itself.
 
     .. math:: \ell(z_n, y_n) + \ell(r_n, y_n) + \sum_{m \in A_n} \ell(D(f_n^m), y_n)
@@ -57,8 +59,6 @@ class Auxiliary(Method):
     with z the fused prediction, r the region maps of a fusion that predicts them, and D one auxiliary decoder for all
     modalities, on the features of a single one. The sum over the available modalities (Eq. 2 of PASSION; the released
     codes of all three baselines sum, too) is averaged over the batch. D is trained with the network, never deployed.
-
-    The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``predicts_maps``.
 
     Attributes:
         recomputes: of D, one sample and modality at a time; a decoder's forward pass more for each.
@@ -107,11 +107,11 @@ class Auxiliary(Method):
         """The first iteration with the task loss of the fused prediction."""
         return round(self.config.warmup_share * self.context.iterations)
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: SegmentationNetwork, task_loss: TaskLoss, iteration: int) -> None:
         """Note whether this is the warm-up."""
         self._iteration = iteration
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
         warming = self._iteration < self.warmup_until
@@ -120,7 +120,7 @@ class Auxiliary(Method):
         if self.config.uni_modal:  # first, so that backward ends with it: what the fused decoder holds is free by then
             parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
         if not warming or (self._has_maps and self.config.maps):
-            skips, maps = network.fuse_supervised(streams)
+            skips, maps = network.fuse(streams)
             if maps and self.config.maps:
                 several = isinstance(batch.target, (list, tuple))
                 parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
@@ -136,11 +136,11 @@ class Auxiliary(Method):
             "parts": {name: value.detach() for name, value in parts.items()},
         }
 
-    def further_parts(self, streams: Any, batch: Batch) -> Mapping[str, Tensor]:
+    def further_parts(self, streams: Streams, batch: Batch) -> Mapping[str, Tensor]:
         """Weighted terms on the streams of a batch that another method adds."""
         return {}
 
-    def _uni_modal(self, streams: Any, batch: Batch, task_loss: TaskLoss) -> Tensor:
+    def _uni_modal(self, streams: Streams, batch: Batch, task_loss: TaskLoss) -> Tensor:
         """Sum over the available modalities, mean over the batch (Eq. 2 of PASSION).
 
         The task loss stays within the rank: ranks have not the same number of modalities to exchange sums of.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -169,11 +169,14 @@ class TrainingContext:
         return found
 
 
-class Method:
+Network = TypeVar("Network")
+
+
+class Method(Generic[Network]):
     """A training objective. Subclasses implement :meth:`step`, and what of the rest they need.
 
-    The network is always the bare module: ``encode``, ``fuse`` and ``decode`` may be called separately (it is typed
-    ``Any`` because each method states what it calls).
+    The network is always the bare module: ``encode``, ``fuse`` and ``decode`` may be called separately. What a method
+    calls of it is its type, see :mod:`~nnunetv2_mmkd.networks.contracts`.
 
     Attributes:
         needs: the capabilities of the trainer that the method cannot work without.
@@ -219,24 +222,24 @@ class Method:
             InputError: the method cannot work with these cases.
         """
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: Network, task_loss: TaskLoss, iteration: int) -> None:
         """Called before the step of an iteration (counted over the whole training, from 0)."""
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: Network, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Compute the loss of a batch."""
         raise NotImplementedError
 
-    def end_iteration(self, network: Any, iteration: int) -> None:
+    def end_iteration(self, network: Network, iteration: int) -> None:
         """Called after the optimiser's step."""
 
-    def end_epoch(self, network: Any, epoch: int) -> None:
+    def end_epoch(self, network: Network, epoch: int) -> None:
         """Called after the last iteration of an epoch, before the curves are read."""
 
     def trainable(self) -> Sequence[nn.Module]:
         """Modules trained jointly with the network; the trainer adds them to its optimiser."""
         return ()
 
-    def deployed(self, network: Any) -> Mapping[str, Any] | None:
+    def deployed(self, network: Network) -> Mapping[str, Any] | None:
         """State dict of what is validated, saved and predicted with in place of the trained network; None: itself.
 
         It has the keys of the bare network, without the compiler's prefix.

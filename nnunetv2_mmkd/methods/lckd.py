@@ -24,6 +24,8 @@ from nnunetv2_mmkd.methods.election import (
 )
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
 from nnunetv2_mmkd.names import indices
+from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
+from nnunetv2_mmkd.networks.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class LCKD(StreamDistillation):
     ``election_interval`` iterations, before the step, each modality alone segments the election cases; the best for
     each region wins it (Eq. 1), and the winners are the teachers T (Eq. 2).
 
-    The network needs ``encode``, ``fuse(streams)`` with mean filling (Eq. 5) and ``decode``.
+    The network's fusion is mean filling (Eq. 5).
 
     References:
         Wang et al., Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality,
@@ -144,7 +146,7 @@ class LCKD(StreamDistillation):
 
     # -- Eqs. (1) and (2) --------------------------------------------------------------------------------------------
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: MultiStreamNetwork, task_loss: TaskLoss, iteration: int) -> None:
         """Hold the election, when it is due."""
         since = iteration - self.config.first_election
         if since < 0 or since % self.interval:
@@ -181,7 +183,7 @@ class LCKD(StreamDistillation):
 
     # -- Eqs. (3) to (7) ---------------------------------------------------------------------------------------------
 
-    def distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+    def distillation(self, streams: Streams, valid: Tensor | None) -> tuple[Tensor, int]:
         """Eq. (4), mean over the batch; and the number of (teacher, student) pairs in the batch."""
         terms, pairs = [], 0
         for sample, (modalities, features) in enumerate(streams.by_sample()):

@@ -18,7 +18,9 @@ from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, poo
 from nnunetv2_mmkd.methods.base import HeldOut, NextMetaBatch, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
+from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
+from nnunetv2_mmkd.networks.streams import Streams
 
 HALF_PRECISION_SCALE = 1024.0
 """Factor on the meta-loss on CUDA, so that its gradient survives float16 (a power of two: exact to undo)."""
@@ -94,8 +96,6 @@ class MetaKD(StreamDistillation):
     real or filled by Eq. (2), multiplied by the m-th normalised weight. First order: the encoders run under
     ``no_grad``, the gradient is taken with respect to w alone and no weight of the network changes.
 
-    The network needs ``encode``, ``fuse(streams, modality_weights, weighted_scales)`` and ``decode``.
-
     References:
         Wang et al., MetaKD, Eqs. (1)-(6), Algorithm 1, §8. Wang et al., MCKD: the same method.
 
@@ -139,7 +139,7 @@ class MetaKD(StreamDistillation):
 
     # -- the inner problem of Eq. (4) --------------------------------------------------------------------------------
 
-    def distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+    def distillation(self, streams: Streams, valid: Tensor | None) -> tuple[Tensor, int]:
         """Sum over ordered pairs, mean over the batch; and the number of pairs in the batch."""
         ratio = None if self.importance is None else self.importance.ratios()
         terms, pairs = [], 0
@@ -165,7 +165,7 @@ class MetaKD(StreamDistillation):
 
     # -- the outer problem of Eq. (4) --------------------------------------------------------------------------------
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: MultiStreamNetwork, task_loss: TaskLoss, iteration: int) -> None:
         """Meta-validation and meta-updating of Algorithm 1, when it is due."""
         interval = self.config.meta_interval
         if self.config.fidelity == "code" and iteration >= self.context.warmup_iterations > 0:
@@ -173,12 +173,12 @@ class MetaKD(StreamDistillation):
         if self.importance is None or iteration % interval:
             return
         was_training = network.training
-        network.eval()
+        network.train(False)
         for _ in range(self.config.meta_steps):
             self._meta_step(network, task_loss)
         network.train(was_training)
 
-    def _meta_step(self, network: Any, task_loss: TaskLoss) -> None:
+    def _meta_step(self, network: MultiStreamNetwork, task_loss: TaskLoss) -> None:
         assert self.importance is not None
         batch = self.context.need(NextMetaBatch)()
         scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
@@ -190,11 +190,13 @@ class MetaKD(StreamDistillation):
                 streams = network.encode(batch.images, batch.available)
                 if reference.norms:
                     with reference.record():
-                        network.decode(network.fuse(streams))
-            weights = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
+                        network.decode(network.fuse(streams).skips)
+            weight = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
             scales = "bottleneck" if code else self.config.meta_scales
+            above = [weight if scales == "all" else None] * (len(streams.scales) - 1)
             with reference.reuse() if reference.norms else nullcontext():
-                loss = task_loss(network.decode(network.fuse(streams, weights, scales)), batch.target)  # Eq. (4), outer
+                fused = network.fuse(streams, weights=[*above, weight])
+                loss = task_loss(network.decode(fused.skips), batch.target)  # Eq. (4), outer
         (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
         gradient = gradient / scale
         self.context.average([gradient])

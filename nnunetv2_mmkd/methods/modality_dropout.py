@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
 
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss
 
 
-class ModalityDropout(Method):
+class ModalityDropout(Method[nn.Module]):
     """The task loss on the available modalities, for any network with ``forward(x, available)``."""
 
     def __init__(self) -> None:
         self._averages = Averages()
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Task loss of the batch."""
         task = task_loss(network(batch.images, available=batch.available), batch.target)
         self._averages.add("loss/task", task)

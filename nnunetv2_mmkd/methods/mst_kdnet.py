@@ -20,6 +20,7 @@ from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
 from nnunetv2_mmkd.methods.base import Averages, Batch, ExtraNetwork, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
+from nnunetv2_mmkd.networks.transformer_unet import Trace, TransformerUNet
 
 TERMS = ("attention", "tokens", "logit_mse", "kl", "style", "adversarial", "content")
 RAMP_SHARE = 20 / 300
@@ -160,7 +161,7 @@ class MSTKDNetConfig:
         return tuple(term for term in TERMS if on[term] and getattr(self.used_weights, term) > 0)
 
 
-class MSTKDNet(Method):
+class MSTKDNet(Method[TransformerUNet]):
     r"""Task losses of teacher and student, and distillation of attention, features, logits and style, Eq. (12).
 
     .. math::
@@ -169,9 +170,6 @@ class MSTKDNet(Method):
 
     with f for the teacher on all modalities that a case has and m for the student on the subset. The discriminator
     takes a step of its own after the networks'. Only the student is deployed.
-
-    The network needs ``trace`` (see :class:`~nnunetv2_mmkd.networks.transformer_unet.TransformerUNet`),
-    ``fused_channels`` and ``dimensions``.
 
     Attributes:
         recomputes: of the teacher; a third of a stock step more.
@@ -206,7 +204,7 @@ class MSTKDNet(Method):
         super().setup(context)
         if self.config.teacher == "frozen" and not context.iterations:
             raise ValueError("MST-KDNet: to freeze the teacher, the length of the training must be known")
-        self.teacher: Any = context.need(ExtraNetwork)()
+        self.teacher: TransformerUNet = context.need(ExtraNetwork)()
         self.discriminator = FeatureDiscriminator(self.teacher.fused_channels, self.teacher.dimensions)
         self.discriminator.to(context.device)
         context.broadcast([self.discriminator])
@@ -226,14 +224,14 @@ class MSTKDNet(Method):
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: TransformerUNet, task_loss: TaskLoss, iteration: int) -> None:
         """Freeze the teacher when its time has come."""
         self._iteration = iteration
         self._frozen = self.config.teacher == "frozen" and iteration >= self.teacher_only_until
         self.teacher.requires_grad_(not self._frozen)
         self.teacher.train(not self._frozen)
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: TransformerUNet, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         weights = self.config.used_weights
         teacher = self._trace_of_teacher(batch)
@@ -253,7 +251,7 @@ class MSTKDNet(Method):
             "parts": {name: value.detach() for name, value in parts.items()},
         }
 
-    def _trace_of_teacher(self, batch: Batch) -> Any:
+    def _trace_of_teacher(self, batch: Batch) -> Trace:
         """The teacher on all that the cases have."""
         if self._frozen:
             with torch.no_grad():
@@ -262,7 +260,7 @@ class MSTKDNet(Method):
             return checkpoint(self.teacher.trace, batch.images, batch.present, use_reentrant=False)
         return self.teacher.trace(batch.images, batch.present)
 
-    def distances(self, teacher: Any, student: Any, valid: Tensor | None = None) -> dict[str, Tensor]:
+    def distances(self, teacher: Trace, student: Trace, valid: Tensor | None = None) -> dict[str, Tensor]:
         """The terms between teacher and student that are switched on, unweighted.
 
         Args:
@@ -325,7 +323,7 @@ class MSTKDNet(Method):
         finally:
             self.discriminator.requires_grad_(True)
 
-    def end_iteration(self, network: Any, iteration: int) -> None:
+    def end_iteration(self, network: TransformerUNet, iteration: int) -> None:
         """A step of the discriminator on the features of the step before, Eq. (9)."""
         if self._features is None or "adversarial" not in self.config.terms:
             return
@@ -371,7 +369,7 @@ class MSTKDNet(Method):
 class _Features:
     """What is distilled of a trace, detached or not."""
 
-    def __init__(self, trace: Any, detach: bool) -> None:
+    def __init__(self, trace: Trace, detach: bool) -> None:
         def keep(tensor: Tensor) -> Tensor:
             return tensor.detach() if detach else tensor
 

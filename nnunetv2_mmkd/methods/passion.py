@@ -35,6 +35,8 @@ from nnunetv2_mmkd.methods.preference import (
     relative_preference,
     updated_weights,
 )
+from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
+from nnunetv2_mmkd.networks.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class PASSIONConfig:
         return self.pixel or self.proto or self.regularisation or self.as_released
 
 
-class PASSION(Method):
+class PASSION(Method[SegmentationNetwork]):
     r"""Task loss of all available modalities, and self-distillation to each of them alone, Eq. (14).
 
     .. math:: L_{seg} + \sum_{m \in A} \big( \lambda_1 \beta^m L_{pixel}^m + \lambda_2 \delta_n^m L_{proto}^m \big)
@@ -100,8 +102,6 @@ class PASSION(Method):
     alone: the streams are encoded once, fused and decoded for each. What a sample has of modalities differs between
     samples; the sum is averaged over the batch. With fewer than two modalities student and teacher are the same:
     nothing is decoded twice, all terms are 0.
-
-    The network needs ``encode``, ``fuse_supervised``, ``decode`` and ``decode_with_features``.
 
     Attributes:
         recomputes: of the modalities alone, one sample at a time; a decoder's forward pass more for each. The teacher
@@ -148,15 +148,15 @@ class PASSION(Method):
             self.start = initial_weights(self.context.need(MissingRates)(), self.context.modalities)
             self.beta = self.start.clone()
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
         students = None
         if self.recomputing and self.config.learns:  # first, so that backward ends with them
             with torch.no_grad():
-                outputs, features = network.decode_with_features(network.fuse(_detached(streams)))
+                outputs, features = network.decode_with_features(network.fuse(_detached(streams)).skips)
             students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
-        skips, maps = network.fuse_supervised(streams)
+        skips, maps = network.fuse(streams)
         outputs, features = network.decode_with_features(skips)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
         if students is None:
@@ -190,7 +190,7 @@ class PASSION(Method):
         }
 
     def _students(
-        self, network: Any, streams: Any, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
+        self, network: SegmentationNetwork, streams: Streams, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
         teacher = [each.detach() for each in teacher]
@@ -224,8 +224,8 @@ class PASSION(Method):
 
     def _student(
         self,
-        network: Any,
-        alone: Any,
+        network: SegmentationNetwork,
+        alone: Streams,
         samples: list[int],
         teacher: list[Tensor],
         batch: Batch,
@@ -234,7 +234,7 @@ class PASSION(Method):
     ) -> tuple[Tensor, ...]:
         """L_pixel, L_proto, D and L_reg of some samples with one modality alone, one value a sample."""
         config = self.config
-        outputs, features = network.decode_with_features(network.fuse(alone))
+        outputs, features = network.decode_with_features(network.fuse(alone).skips)
         valid = None if batch.valid is None else _of(batch.valid, samples)
         pixel = features.new_zeros(len(samples), dtype=torch.float32)
         if config.pixel:
@@ -263,7 +263,7 @@ class PASSION(Method):
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
-    def end_epoch(self, network: Any, epoch: int) -> None:
+    def end_epoch(self, network: SegmentationNetwork, epoch: int) -> None:
         """Move beta by the preference of the epoch, Eqs. (12) and (13)."""
         sums = self._sums.to(self.context.device)
         self.context.average([sums])
@@ -306,7 +306,7 @@ class PASSION(Method):
         self._sums = state["sums"].cpu()
 
 
-def _detached(streams: Any) -> Any:
+def _detached(streams: Streams) -> Streams:
     """The same features without history; what looks like it without being so confuses the counters of FLOPs."""
     return replace(streams, scales=tuple(tuple(features.detach() for features in scale) for scale in streams.scales))
 

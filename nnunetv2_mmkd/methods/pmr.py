@@ -16,6 +16,8 @@ from torch import Tensor
 from nnunetv2_mmkd.losses.rebalance import Standing, class_sums, paces, rivalry, shares, standing
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
+from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
+from nnunetv2_mmkd.networks.streams import Streams
 
 EARLY = "PMR: for an early part of the training, its length must be known (or give mu or early_share no weight)"
 
@@ -61,8 +63,6 @@ class PMR(Auxiliary):
     11). PCE is the cross entropy of a softmax over negative distances to the modality's class prototypes, H the entropy
     of that softmax; both reach the modality's encoder and nothing else. The second is there early in the training only.
 
-    The network needs what :class:`~nnunetv2_mmkd.methods.auxiliary.Auxiliary` needs.
-
     References:
         Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023, Eqs. (6)-(13), Algorithm 1;
         as a rival of re-balancing on mmFormer: Shi et al., PASSION, ACM MM 2024, Table 1, which does not say how.
@@ -106,7 +106,7 @@ class PMR(Auxiliary):
         """The first iteration without the entropy term."""
         return math.ceil(self.config.early_share * self.context.iterations) if self.config.mu else 0
 
-    def further_parts(self, streams: Any, batch: Batch) -> dict[str, Tensor]:
+    def further_parts(self, streams: Streams, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
         own = _by_modality(streams, self._scale(len(streams.scales)))
         atoms, n_atoms = self.context.need(MembershipClasses)(batch.target)
@@ -163,7 +163,7 @@ class PMR(Auxiliary):
             return _means(sums, numbers), numbers > 0
         return self.centres.to(sums.device), self.known.to(sums.device)
 
-    def end_epoch(self, network: Any, epoch: int) -> None:
+    def end_epoch(self, network: SegmentationNetwork, epoch: int) -> None:
         """Move the prototypes, Eq. (12)."""
         if self._features is None:
             return
@@ -220,7 +220,7 @@ class PMR(Auxiliary):
         self._standings = state["standings"]
 
 
-def _by_modality(streams: Any, scale: int) -> dict[int, tuple[list[int], Tensor]]:
+def _by_modality(streams: Streams, scale: int) -> dict[int, tuple[list[int], Tensor]]:
     """Modality -> the samples that have it, and their features ``[B, C, *spatial]``."""
     rows: dict[int, list[int]] = {}
     for row, (_, modality) in enumerate(streams.pairs):

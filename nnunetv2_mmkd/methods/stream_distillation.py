@@ -6,11 +6,13 @@ Legend: B batch, A available modalities of a sample.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss
+from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
+from nnunetv2_mmkd.networks.streams import Streams
 
 
 class Weighted(Protocol):
@@ -20,13 +22,12 @@ class Weighted(Protocol):
     def alpha(self) -> float: ...
 
 
-class StreamDistillation(Method):
+class StreamDistillation(Method[MultiStreamNetwork]):
     r"""Base of the methods that train on
 
     .. math:: \ell_{task} + \alpha \sum_{(i, j)} \ell_{kd}(f_i, f_j)
 
-    with (i, j) pairs of available modalities; the sum is averaged over the batch. The network needs ``encode``,
-    ``fuse`` and ``decode``.
+    with (i, j) pairs of available modalities; the sum is averaged over the batch.
     """
 
     config: Weighted
@@ -34,10 +35,10 @@ class StreamDistillation(Method):
     def __init__(self) -> None:
         self._averages = Averages()
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: MultiStreamNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Task loss and weighted distillation of a batch."""
         streams = network.encode(batch.images, batch.available)
-        task = task_loss(network.decode(network.fuse(streams)), batch.target)
+        task = task_loss(network.decode(network.fuse(streams).skips), batch.target)
         distillation, pairs = self.distillation(streams, batch.valid)
         weighted = self.config.alpha * distillation
         self._averages.add("loss/task", task)
@@ -49,7 +50,7 @@ class StreamDistillation(Method):
         return {"loss": loss, "parts": {"task": task.detach(), "distillation": weighted.detach()}}
 
     @abstractmethod
-    def distillation(self, streams: Any, valid: Tensor | None) -> tuple[Tensor, int]:
+    def distillation(self, streams: Streams, valid: Tensor | None) -> tuple[Tensor, int]:
         """The sum over pairs, mean over the batch, and the number of pairs in the batch.
 
         Args:

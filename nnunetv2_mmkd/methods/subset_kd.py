@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
 from nnunetv2_mmkd.methods.base import (
@@ -104,7 +104,7 @@ class SubsetKDConfig:
         return self.deploy == "ema" or (self.distils and self.teacher == "ema")
 
 
-class SubsetKD(Method):
+class SubsetKD(Method[nn.Module]):
     r"""Task loss on a subset, and distillation from the moving average on all modalities that the case has.
 
     .. math:: L_{seg}(f_\theta(x_S), y) + \lambda(t) \sum_s \omega_s \frac{1}{B} \sum_b w_b \,
@@ -152,7 +152,7 @@ class SubsetKD(Method):
 
     # -- the moving average ------------------------------------------------------------------------------------------
 
-    def start_iteration(self, network: Any, task_loss: TaskLoss, iteration: int) -> None:
+    def start_iteration(self, network: nn.Module, task_loss: TaskLoss, iteration: int) -> None:
         """Before the first update the average is the network."""
         self._iteration = iteration
         if self.ema is not None and self.updates == 0:
@@ -160,21 +160,21 @@ class SubsetKD(Method):
             if hasattr(network, "_orig_mod"):  # the trained one is compiled as a whole
                 self.ema.compile()
 
-    def end_iteration(self, network: Any, iteration: int) -> None:
+    def end_iteration(self, network: nn.Module, iteration: int) -> None:
         """Move the average towards the network."""
         if self.ema is not None:
             self._average(network, decay_of(self.updates, self.config.window * (self.context.iterations or USUAL)))
             self.updates += 1
 
     @torch.no_grad()
-    def _average(self, network: Any, decay: float) -> None:
+    def _average(self, network: nn.Module, decay: float) -> None:
         """Parameters by the decay, buffers as they are; by order, for a compiler's wrapper changes names."""
         for own, trained in zip(self.ema.parameters(), network.parameters(), strict=True):
             own.lerp_(trained, 1 - decay)
-        for own, trained in zip(self.ema.buffers(), network.buffers(), strict=True):
-            own.copy_(trained)
+        for buffer, current in zip(self.ema.buffers(), network.buffers(), strict=True):
+            buffer.copy_(current)
 
-    def deployed(self, network: Any) -> Mapping[str, Any] | None:
+    def deployed(self, network: nn.Module) -> Mapping[str, Any] | None:
         """The average's weights, once there has been a step."""
         if self.config.deploy != "ema" or self.updates == 0:
             return None
@@ -201,7 +201,7 @@ class SubsetKD(Method):
             return config.weight
         return config.weight * max(0.0, (self._iteration - first) / max(1.0, last - first))
 
-    def step(self, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+    def step(self, network: nn.Module, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Both terms on a batch; the teacher first, so that nothing of the student's waits for it."""
         weight = self.weight
         teacher = self._teach(network, batch) if weight > 0 else None
@@ -221,7 +221,7 @@ class SubsetKD(Method):
         }
 
     @torch.no_grad()
-    def _teach(self, network: Any, batch: Batch) -> Any:
+    def _teach(self, network: nn.Module, batch: Batch) -> Any:
         """The teacher on all that the cases have."""
         teacher = network if self.config.teacher == "current" else self.ema
         return teacher(batch.images, available=batch.present)

@@ -12,16 +12,16 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.networks.availability import check_way, tell_norms
-from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
+from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
-from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
-FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion | PerScaleFusion]
-"""``places -> fusion`` of all scales, largest first."""
+FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion]
+"""``scales, largest first -> fusion``."""
 
 
 def planned_network(
@@ -118,8 +118,8 @@ def multi_stream(
         encoders = tied_encoders(planned.encoder, len(modalities))
     elif not shared:
         encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
-    places = places_of(planned.encoder, configuration.patch_size, len(modalities), heads, exclusive)
-    return MultiStreamUNet(encoders, fusion(places), planned.decoder, modalities)
+    scales = scale_specs(planned.encoder, configuration.patch_size, len(modalities), heads, exclusive)
+    return MultiStreamUNet(encoders, fusion(scales), planned.decoder, modalities)
 
 
 def transformer_unet(

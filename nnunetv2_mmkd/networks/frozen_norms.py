@@ -8,13 +8,21 @@ Legend: B batch, C channels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+
+class HasModules(Protocol):
+    """A module, or what has modules as one."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], "Tensor | None"]
 
@@ -36,13 +44,13 @@ class InstanceStatistics:
         network: its instance norms take part, at any depth.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: HasModules) -> None:
         self.norms = [
             module
             for module in network.modules()
             if isinstance(module, _InstanceNorm) and not module.track_running_stats
         ]
-        self._known: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._known: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -50,7 +58,7 @@ class InstanceStatistics:
         self._known.clear()
 
         def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-            self._known[module] = _moments(inputs[0].detach())
+            self._known.setdefault(module, []).append(_moments(inputs[0].detach()))
 
         with self._hooked(note):
             yield
@@ -59,14 +67,20 @@ class InstanceStatistics:
     def reuse(self) -> Iterator[None]:
         """Normalise by the recorded statistics in the passes within.
 
+        A norm that the recorded pass called several times (a fusion calls its norms for each sample) gets them in the
+        same order.
+
         Raises:
             RuntimeError: a norm is called whose statistics were not recorded.
         """
 
+        calls: Counter[nn.Module] = Counter()
+
         def replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if module not in self._known:
                 raise RuntimeError("an instance norm is called that the recorded pass did not call")
-            mean, variance = self._known[module]
+            mean, variance = self._known[module][calls[module] % len(self._known[module])]
+            calls[module] += 1
             return _affine(module, inputs[0], mean, variance).to(output.dtype)
 
         with self._hooked(replace):

@@ -6,15 +6,17 @@ Legend: B batch, M modalities, P available pairs, C channels, K heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_mmkd.networks.fusion.base import Fusion, PerScaleFusion
+from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
+from nnunetv2_mmkd.networks.decoder import run_decoder
+from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.masking import resolve
-from nnunetv2_mmkd.networks.streams import Streams, pairs_of
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pairs_of
 
 
 class MultiStreamUNet(nn.Module):
@@ -27,7 +29,7 @@ class MultiStreamUNet(nn.Module):
     Args:
         encoders: one encoder for all modalities, or M of them; planned encoders with ``return_skips``. The M may share
             parameters (:func:`~nnunetv2_mmkd.networks.tied.tied_encoders`).
-        fusions: one fusion block per scale, largest scale first, or one :class:`Fusion` for all scales.
+        fusions: the fusion of all scales.
         decoder: the planned decoder (it may hold the first encoder as a child, as nnU-Net's does).
         modalities: names of the channels.
 
@@ -39,7 +41,7 @@ class MultiStreamUNet(nn.Module):
     def __init__(
         self,
         encoders: Sequence[nn.Module],
-        fusions: Sequence[nn.Module] | Fusion | PerScaleFusion,
+        fusions: Fusion,
         decoder: nn.Module,
         modalities: Sequence[str],
     ) -> None:
@@ -48,9 +50,10 @@ class MultiStreamUNet(nn.Module):
             raise ValueError(f"{len(encoders)} encoders for {len(modalities)} modalities: give one, or one for each")
         self.modalities = tuple(modalities)
         self.encoders = nn.ModuleList(encoders)
-        self.fusions = fusions if isinstance(fusions, (Fusion, PerScaleFusion)) else PerScaleFusion(fusions)
+        self.fusions = fusions
         self.decoder = decoder
         self.recomputed_stages = 0
+        self._run_decoder = run_decoder
 
     @property
     def shared(self) -> bool:
@@ -65,8 +68,8 @@ class MultiStreamUNet(nn.Module):
 
     @property
     def predicts_maps(self) -> bool:
-        """Whether :meth:`fuse_supervised` returns maps."""
-        return isinstance(self.fusions, Fusion) and self.fusions.predicts_maps
+        """Whether :meth:`fuse` returns maps."""
+        return self.fusions.predicts_maps
 
     def optional_parameters(self) -> list[nn.Parameter]:
         """Parameters that a step may leave unused.
@@ -85,6 +88,7 @@ class MultiStreamUNet(nn.Module):
             options: of ``torch.compile``.
         """
         self.decoder.compile(**options)
+        self._run_decoder = torch.compile(run_decoder, **options)
         encoder: Any
         for encoder in self.encoders:
             for part in (getattr(encoder, "stem", None), *encoder.stages):
@@ -101,7 +105,7 @@ class MultiStreamUNet(nn.Module):
         Returns:
             logits ``[B, K, *spatial]``, or the deep supervision list of them, largest first.
         """
-        return self.decode(self.fuse(self.encode(x, available)))
+        return self.decode(self.fuse(self.encode(x, available)).skips)
 
     def encode(self, x: Tensor, available: Tensor | None = None) -> Streams:
         """Encode the available modalities; Eq. (1) of MetaKD with shared parameters."""
@@ -118,38 +122,17 @@ class MultiStreamUNet(nn.Module):
                     scale.extend(features.unbind(0))
         return Streams(mask, pairs, tuple(tuple(scale) for scale in scales))
 
-    def fuse(
-        self, streams: Streams, modality_weights: Tensor | None = None, weighted_scales: str = "bottleneck"
-    ) -> list[Tensor]:
+    def fuse(self, streams: Streams, *, weights: ModalityWeights | None = None) -> Fused:
         """Fuse the streams at every scale.
 
         Args:
             streams: what :meth:`encode` returned.
-            modality_weights: ``[M]`` factors of the modalities' features, or None.
-            weighted_scales: ``"bottleneck"`` or ``"all"``: where the factors apply.
-
-        Returns:
-            the decoder's skips, largest first, ``[B, C, *spatial]`` each.
-
-        Raises:
-            NotImplementedError: weights for a fusion that takes none.
+            weights: factors of the modalities' features, by scale, or None.
         """
-        if isinstance(self.fusions, PerScaleFusion):
-            return self.fusions(streams, modality_weights, weighted_scales)
-        if modality_weights is not None:
-            raise NotImplementedError(f"{type(self.fusions).__name__} takes no weights of the modalities")
-        return self.fusions(streams, self._recomputed_scales())
-
-    def fuse_supervised(self, streams: Streams) -> tuple[list[Tensor], list[Tensor]]:
-        """Fuse the streams, and return what of the fusion can be supervised.
-
-        Returns:
-            the skips as :meth:`fuse`, and maps of logits ``[B, K, *spatial]`` at the scales of deep supervision,
-            largest first; no maps if the fusion predicts none.
-        """
-        if isinstance(self.fusions, PerScaleFusion):
-            return self.fuse(streams), []
-        return self.fusions.supervised(streams, self._recomputed_scales())
+        fused: Fused = self.fusions(
+            streams, weights=weights, recomputed_scales=self.recomputed_stages if self._recomputes() else 0
+        )
+        return fused
 
     def decode(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
         """Run the planned decoder on fused skips, largest first."""
@@ -165,16 +148,8 @@ class MultiStreamUNet(nn.Module):
             the outputs, largest first (one without deep supervision), and the last feature map before the largest
             head, ``[B, C, *spatial]``.
         """
-        last: list[Tensor] = []
-        hook = self.decoder.stages[-1].register_forward_hook(lambda *args: last.append(args[-1]))  # type: ignore[index,operator,union-attr]
-        try:
-            outputs = self.decode(skips)
-        finally:
-            hook.remove()
-        return (outputs if isinstance(outputs, list) else [outputs]), last[0]
-
-    def _recomputed_scales(self) -> int:
-        return self.recomputed_stages if self._recomputes() else 0
+        outputs, features = self._run_decoder(self.decoder, skips)
+        return outputs, features[-1]
 
     def _recomputes(self) -> bool:
         return self.recomputed_stages > 0 and self.training and torch.is_grad_enabled()
@@ -191,3 +166,7 @@ class MultiStreamUNet(nn.Module):
                 x = layers(x)
             skips.append(x)
         return skips
+
+
+if TYPE_CHECKING:
+    _fulfils: type[SegmentationNetwork] = MultiStreamUNet

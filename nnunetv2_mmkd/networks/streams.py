@@ -6,10 +6,27 @@ Legend: B batch, M modalities, P available pairs, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+ModalityWeights = Sequence["Tensor | None"]
+"""For each scale, largest first, factors ``[M]`` of the modalities' features; None: 1."""
+
+
+class Fused(NamedTuple):
+    """What a fusion makes of the streams.
+
+    Attributes:
+        skips: what the decoder gets, largest scale first, ``[B, C, *spatial]`` each.
+        maps: logits ``[B, K, *spatial]`` that the fusion predicts, at the scales of deep supervision, largest first;
+            empty for fusions that predict none.
+    """
+
+    skips: list[Tensor]
+    maps: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,22 @@ class Streams:
         scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
         return Streams(mask, tuple(self.pairs[row] for row in rows), scales)
 
+    def weighted(self, weights: ModalityWeights | None) -> Streams:
+        """The features, each multiplied by the factor of its modality at its scale.
+
+        Args:
+            weights: for each scale; None: the features as they are.
+        """
+        if weights is None:
+            return self
+        scales = []
+        for features, factors in zip(self.scales, weights, strict=True):
+            if factors is not None:
+                rows = zip(features, self.pairs, strict=True)
+                features = tuple(own * factors[modality].to(own.dtype) for own, (_, modality) in rows)
+            scales.append(features)
+        return replace(self, scales=tuple(scales))
+
     def alone(self, modality: int, samples: Sequence[int]) -> Streams:
         """One modality of some samples, as if nothing else had been encoded.
 
@@ -65,10 +98,10 @@ class Streams:
         Raises:
             ValueError: a sample lacks the modality.
         """
-        place = {pair: row for row, pair in enumerate(self.pairs)}
-        if any((sample, modality) not in place for sample in samples):
+        row_of = {pair: row for row, pair in enumerate(self.pairs)}
+        if any((sample, modality) not in row_of for sample in samples):
             raise ValueError("a modality is asked for that has not been encoded")
-        rows = [place[sample, modality] for sample in samples]
+        rows = [row_of[sample, modality] for sample in samples]
         available = torch.zeros(len(rows), self.available.shape[1], dtype=torch.bool)
         available[:, modality] = True
         scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)

@@ -18,6 +18,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, adaptive_max_pool3d
 
+from nnunetv2_mmkd.networks.decoder import run_decoder
 from nnunetv2_mmkd.networks.masking import resolve, zero_missing
 from nnunetv2_mmkd.networks.transformers import TappedTransformer, head_count, token_patch
 
@@ -171,13 +172,9 @@ class TransformerUNet(nn.Module):
         taps = self.transformer(skips[-1], with_attention=True)
         levels = self.multi_scale(taps.tokens)
         encoder, transformer, skips[-1] = self._bottleneck(skips, levels)
-        first: list[Tensor] = []
-        hook = self.decoder.stages[0].register_forward_hook(lambda *args: first.append(args[-1]))
-        try:
-            output = self.decoder(skips)
-        finally:
-            hook.remove()
-        decoder = _max_pool(first[0], transformer.shape[2:])
+        outputs, features = run_decoder(self.decoder, skips)
+        output = outputs if self.decoder.deep_supervision else outputs[0]
+        decoder = _max_pool(features[0], transformer.shape[2:])
         return Trace(output, taps.attention, tuple(levels), encoder, transformer, decoder, skips[-1])
 
     def _bottleneck(self, skips: Sequence[Tensor], levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -60,7 +60,7 @@ def by_hand(net: MultiStreamUNet, method: Auxiliary, batch: Batch) -> dict[str, 
     for sample in range(len(batch.available)):
         streams = net.encode(batch.images[sample, None], batch.available[sample])
         target = rows_of(batch.target, [sample])
-        skips, maps = net.fuse_supervised(streams)
+        skips, maps = net.fuse(streams)
         rows["task"].append(deep_loss(net.decode(skips), target))
         if maps:
             rows["region maps"].append(deep_loss(maps, target))
@@ -184,7 +184,7 @@ def test_without_deep_supervision(one_thread: None) -> None:
     single = Batch(batch.images, batch.available, batch.present, batch.target[0])
     parts = total(net, method, single)["parts"]
     streams = net.encode(batch.images, MASKS)
-    torch.testing.assert_close(parts["region maps"], deep_loss(net.fuse_supervised(streams)[1][0], batch.target[0]))
+    torch.testing.assert_close(parts["region maps"], deep_loss(net.fuse(streams)[1][0], batch.target[0]))
 
 
 def test_the_state_is_the_decoder(one_thread: None) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
+from fusion_networks import network as fusion_network
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
+from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.tied import tied_encoders
 
 NAMES = ("a", "b", "c", "d")
 
@@ -39,8 +47,8 @@ class Decoder(nn.Module):
 
 def network(m: int = 4, seed: int = 0) -> MultiStreamUNet:
     torch.manual_seed(seed)
-    fusions = [MeanFillProjection(m, 3) for _ in range(2)]
-    return MultiStreamUNet([Encoder()], fusions, Decoder(), NAMES[:m])
+    scales = [ScaleSpec(m, index, 3, (8 >> index,), 1, True, None) for index in range(2)]
+    return MultiStreamUNet([Encoder()], MeanFill(scales), Decoder(), NAMES[:m])
 
 
 def batch(b: int = 2, m: int = 4, available: Tensor | None = None, seed: int = 1) -> Batch:
@@ -199,7 +207,7 @@ def test_ends_on_the_informative_modality() -> None:
     for _ in range(400):
         data = informative()
         optimizer.zero_grad()
-        skips = net.fuse(net.encode(data.images, data.available))
+        skips = net.fuse(net.encode(data.images, data.available)).skips
         mse_loss(net.decode([skips[0] * 0, skips[1]]), data.target).backward()
         optimizer.step()
     with torch.no_grad():
@@ -275,15 +283,59 @@ def test_norms_keep_the_statistics_of_the_unweighted_features(statistics: str) -
     w = torch.tensor([0.3, -0.2, 0.1, 0.0], requires_grad=True)
     with torch.no_grad():
         streams = net.encode(data.images)
-        plain = net.fuse(streams)
+        plain = net.fuse(streams).skips
     skips = []
-    for weighted, reference in zip(net.fuse(streams, w.softmax(0), "all"), plain, strict=True):
+    for weighted, reference in zip(net.fuse(streams, weights=[w.softmax(0)] * 2).skips, plain, strict=True):
         moments = reference if statistics == "reference" else weighted
         mean, variance = moments.mean(-1, keepdim=True), moments.var(-1, correction=0, keepdim=True)
         skips.append((weighted - mean) / (variance + 1e-8).sqrt())
     mse_loss(Decoder.forward(net.decoder, skips), data.target).backward()
     assert w.grad is not None and w.grad.abs().max() > 1e-3
     assert torch.allclose(found, w.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", [MeanFill, MMFormerFusion, RFNetFusion, M2FTransFusion], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scales", ["all", "bottleneck"])
+@pytest.mark.parametrize("statistics", ["reference", "own"])
+def test_a_meta_update_on_every_fusion(fusion: Any, scales: str, statistics: str) -> None:
+    """A finite gradient, not zero, for every modality; incomplete samples, real and filled features."""
+    torch.manual_seed(0)
+    net = fusion_network(fusion)
+    available = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
+    data = Batch(torch.randn(3, 3, 16, 16), available, available, torch.randint(0, 2, (3, 16, 16)))
+    made = method(MetaKDConfig(meta_steps=1, meta_scales=scales, meta_statistics=statistics), meta=lambda: data, m=3)
+    seen: list[Tensor] = []
+    made.importance.apply = seen.append  # type: ignore[method-assign, union-attr]
+    made.start_iteration(net, lambda outputs, target: nn.functional.cross_entropy(outputs[0], target), 0)
+    assert torch.isfinite(seen[0]).all() and (seen[0].abs() > 1e-7).all()
+
+
+def test_tied_encoders_take_meta_updates() -> None:
+    torch.manual_seed(0)
+    planned = fusion_network(MeanFill)
+    net = MultiStreamUNet(tied_encoders(planned.encoders[0], 3), planned.fusions, planned.decoder, NAMES[:3])
+    data = Batch(torch.randn(2, 3, 16, 16), *[torch.ones(2, 3).bool()] * 2, torch.randint(0, 2, (2, 16, 16)))
+    made = method(MetaKDConfig(meta_steps=1), meta=lambda: data, m=3)
+    seen: list[Tensor] = []
+    made.importance.apply = seen.append  # type: ignore[method-assign, union-attr]
+    made.start_iteration(net, lambda outputs, target: nn.functional.cross_entropy(outputs[0], target), 0)
+    assert torch.isfinite(seen[0]).all() and (seen[0].abs() > 1e-7).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", [MMFormerFusion, RFNetFusion, M2FTransFusion], ids=lambda f: f.__name__)
+def test_statistics_of_norms_are_those_of_each_sample(fusion: Any) -> None:
+    """A fusion calls its norms for each sample: with equal features, recorded statistics change nothing."""
+    torch.manual_seed(0)
+    net = fusion_network(fusion).eval()
+    streams = net.encode(torch.randn(3, 3, 16, 16), torch.tensor([True, False, True]))
+    statistics = InstanceStatistics(net)
+    with statistics.record():
+        plain = net.decode(net.fuse(streams).skips)
+    with statistics.reuse():
+        again = net.decode(net.fuse(streams, weights=[torch.ones(3)] * 3).skips)
+    for first, second in zip(plain, again, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 def test_the_released_code_has_norms_of_their_own() -> None:

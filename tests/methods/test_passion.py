@@ -19,8 +19,9 @@ from nnunetv2_mmkd.losses.prototype import semantic_gap
 from nnunetv2_mmkd.methods.base import Batch, LocalLoss, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.preference import relative_preference
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
 NAMES = ("t1", "t1ce", "flair")
@@ -33,8 +34,8 @@ def tiny_network() -> MultiStreamUNet:
         1, 3, [4, 6, 8], nn.Conv2d, 3, [1, 2, 2], 1, 3, 1, True, nn.InstanceNorm2d, {"affine": True},
         nonlin=nn.LeakyReLU, deep_supervision=True,
     )  # fmt: skip
-    fusions = [MeanFillProjection(3, channels) for channels in planned.encoder.output_channels]
-    return MultiStreamUNet([planned.encoder], fusions, planned.decoder, NAMES)
+    fusion = MeanFill(scale_specs(planned.encoder, (16, 16), len(NAMES), 3))
+    return MultiStreamUNet([planned.encoder], fusion, planned.decoder, NAMES)
 
 
 def task_loss(outputs: list[Tensor], target: list[Tensor]) -> Tensor:
@@ -81,12 +82,12 @@ def test_the_terms_by_hand() -> None:
         if mask.sum() < 2:
             continue
         image = batch.images[sample, None]
-        outputs, features = network.decode_with_features(network.fuse(network.encode(image, mask)))
+        outputs, features = network.decode_with_features(network.fuse(network.encode(image, mask)).skips)
         distance, terms = torch.zeros(1, 3), {}
         for m in torch.nonzero(mask).flatten().tolist():
             alone = torch.zeros(3, dtype=torch.bool)
             alone[m] = True
-            found, own = network.decode_with_features(network.fuse(network.encode(image, alone)))
+            found, own = network.decode_with_features(network.fuse(network.encode(image, alone)).skips)
             gap, terms[m] = semantic_gap(features, own, batch.target[0][sample, None], 3)
             distance[0, m] = gap
             pixel += beta[m] * float(softened_kl(outputs[0], found[0], exclusive=True, tau=4.0).detach())
@@ -115,7 +116,7 @@ def test_the_teacher_is_not_moved() -> None:
     method, network = prepared(), tiny_network()
     batch = a_batch([[1, 1, 1]])
     streams = network.encode(batch.images, batch.available)
-    outputs, features = network.decode_with_features(network.fuse(streams))
+    outputs, features = network.decode_with_features(network.fuse(streams).skips)
     leaves = [each.detach().requires_grad_() for each in (outputs[0], features)]
     pixel, proto, _, _ = method._students(network, streams, leaves, batch, task_loss)
     (pixel.sum() + proto.sum()).backward()
@@ -125,8 +126,8 @@ def test_the_teacher_is_not_moved() -> None:
 def test_one_modality_is_its_own_teacher() -> None:
     method, network = prepared(PASSIONConfig(mask=False)), tiny_network()
     calls = []
-    decode = network.decode
-    network.decode = lambda skips: calls.append(1) or decode(skips)  # type: ignore[method-assign]
+    decode = network.decode_with_features
+    network.decode_with_features = lambda skips: calls.append(1) or decode(skips)  # type: ignore[method-assign]
     parts = method.step(network, a_batch([[0, 1, 0], [1, 0, 0]]), task_loss)["parts"]
     assert parts["pixel"] == parts["proto"] == 0 and len(calls) == 1
     method.step(network, a_batch([[1, 1, 1], [1, 0, 1]]), task_loss)
@@ -196,8 +197,8 @@ def test_recomputed_students_are_decoded_one_by_one_before_what_is_trained() -> 
     method, network = prepared(PASSIONConfig()), tiny_network()
     method.recomputes = True
     calls: list[tuple[int, bool]] = []
-    decode = network.decode
-    network.decode = lambda s: calls.append((len(s[0]), torch.is_grad_enabled())) or decode(s)  # type: ignore[method-assign]
+    decode = network.decode_with_features
+    network.decode_with_features = lambda s: calls.append((len(s[0]), torch.is_grad_enabled())) or decode(s)  # type: ignore[method-assign]
     loss = method.step(network, a_batch(MIXED), task_loss)["loss"]
     assert calls == [(3, False), *[(1, True)] * 5, (3, True)]  # the teacher, five students, the fused prediction
     calls.clear()
@@ -228,7 +229,7 @@ def test_weights_move_by_the_epochs_preference() -> None:
         batch = a_batch(MIXED, seed)
         with torch.no_grad():
             streams = network.encode(batch.images, batch.available)
-            outputs, features = network.decode_with_features(network.fuse(streams))
+            outputs, features = network.decode_with_features(network.fuse(streams).skips)
             distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
         sums += relative_preference(distance, batch.available).sum(0)
         counts += batch.available.sum(0)
@@ -257,13 +258,13 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
     assert sizes == {"all": [3], "local": [1] * 5}
     with torch.no_grad():
         streams = network.encode(batch.images, batch.available)
-        outputs, features = network.decode_with_features(network.fuse(streams))
+        outputs, features = network.decode_with_features(network.fuse(streams).skips)
         distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
         preference, total = relative_preference(distance, batch.available), 0.0
         for sample, m in streams.pairs:
             weight = [2.0, 1.0, 4.0][m] * float(preference[sample, m] < 0) if config.as_released else 1.0
             if batch.available[sample].sum() > 1:
-                own = network.decode(network.fuse(streams.alone(m, [sample])))
+                own = network.decode(network.fuse(streams.alone(m, [sample])).skips)
                 total += weight * float(task_loss(own, [each[sample, None] for each in batch.target]))
     assert float(found) == pytest.approx(total / 3, rel=1e-4)
 

@@ -9,7 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -30,11 +30,11 @@ def planned(dimension: int = 2, heads: int = 2, features: Sequence[int] = (4, 6,
     )  # fmt: skip
 
 
-def places(
+def specs(
     dimension: int = 2, size: int = 16, modalities: int = 3, heads: int = 2, exclusive: bool = True, **how: Any
 ) -> tuple[ScaleSpec, ...]:
     """The scales of a planned network."""
-    return places_of(planned(dimension, heads, **how).encoder, [size] * dimension, modalities, heads, exclusive)
+    return scale_specs(planned(dimension, heads, **how).encoder, [size] * dimension, modalities, heads, exclusive)
 
 
 def network(
@@ -48,24 +48,24 @@ def network(
 ) -> MultiStreamUNet:
     """A multi-stream network with separate streams."""
     nets = [planned(dimension, heads, **how) for _ in range(modalities)]
-    scales = places_of(nets[0].encoder, [size] * dimension, modalities, heads, exclusive)
+    scales = scale_specs(nets[0].encoder, [size] * dimension, modalities, heads, exclusive)
     return MultiStreamUNet([net.encoder for net in nets], fusion(scales), nets[0].decoder, NAMES[:modalities])
 
 
 def everything(net: MultiStreamUNet, x: Tensor, available: Tensor) -> list[Tensor]:
     """Skips, region maps and outputs."""
-    skips, maps = net.fuse_supervised(net.encode(x, available))
+    skips, maps = net.fuse(net.encode(x, available))
     outputs = net.decode(skips)
     return [*skips, *maps, *(outputs if isinstance(outputs, list) else [outputs])]
 
 
 def random_streams(scales: Sequence[ScaleSpec], available: Tensor) -> Streams:
-    """Noise in the place of features."""
+    """Noise instead of features."""
     from nnunetv2_mmkd.networks.streams import pairs_of
 
     pairs = pairs_of(available)
     return Streams(
         available,
         pairs,
-        tuple(tuple(torch.randn(place.channels, *place.size) for _ in pairs) for place in scales),
+        tuple(tuple(torch.randn(scale.channels, *scale.size) for _ in pairs) for scale in scales),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fusion_networks import everything, network, places, random_streams
+from fusion_networks import everything, network, random_streams, specs
 from tiny_nnunet import differences
 
 from nnunetv2_mmkd.modalities import all_subsets
@@ -44,8 +44,8 @@ def test_a_subset_is_the_same_whatever_else_was_encoded(one_thread: None, fusion
     streams = net.encode(x, torch.ones(2, 3, dtype=torch.bool))
     results = []
     for subset in all_subsets(3):
-        chosen = net.fuse_supervised(streams.narrowed(subset))
-        assert differences(net.fuse_supervised(net.encode(x, subset)), chosen) == []
+        chosen = net.fuse(streams.narrowed(subset))
+        assert differences(net.fuse(net.encode(x, subset)), chosen) == []
         results.append(chosen[0])
     for scale in range(3):  # subsets differ at every scale
         assert len({tuple(skips[scale].flatten().tolist()) for skips in results}) == 7
@@ -54,11 +54,11 @@ def test_a_subset_is_the_same_whatever_else_was_encoded(one_thread: None, fusion
 @each_fusion
 @torch.no_grad()
 def test_a_sample_does_not_know_of_the_batch(one_thread: None, fusion: Callable[..., Any]) -> None:
-    scales = places()
+    scales = specs()
     block = fusion(scales).eval()
     available = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
     streams = random_streams(scales, available)
-    together = block.supervised(streams)
+    together = block(streams)
     for sample in range(3):
         rows = [row for row, (b, _) in enumerate(streams.pairs) if b == sample]
         alone = type(streams)(
@@ -67,7 +67,7 @@ def test_a_sample_does_not_know_of_the_batch(one_thread: None, fusion: Callable[
             tuple(tuple(scale[row] for row in rows) for scale in streams.scales),
         )
         own = [[each[sample : sample + 1] for each in kind] for kind in together]
-        assert differences(own, block.supervised(alone)) == []
+        assert differences(own, block(alone)) == []
 
 
 @each_fusion
@@ -76,7 +76,7 @@ def test_gradients_reach_every_parameter(fusion: Callable[..., Any], dimension: 
     net = network(fusion, dimension, exclusive=exclusive)
     x = torch.randn(2, 3, *[16] * dimension)
     available = torch.tensor([[True, True, True], [True, False, True]])
-    skips, maps = net.fuse_supervised(net.encode(x, available))
+    skips, maps = net.fuse(net.encode(x, available))
     outputs = net.decode(skips)
     assert bool(maps) == net.predicts_maps
     torch.stack([(each * torch.randn_like(each)).sum() for each in (*outputs, *maps)]).sum().backward()
@@ -126,7 +126,7 @@ def test_any_grid(fusion: Callable[..., Any], dimension: int, size: tuple[int, .
     """Planned for 16, where a token is a cell, and for 32, where it is a patch of cells."""
     for planned_size in (16, 32):
         net = network(fusion, dimension, size=planned_size).eval()
-        skips = net.fuse(net.encode(torch.randn(1, 3, *size), torch.tensor([True, False, True])))
+        skips = net.fuse(net.encode(torch.randn(1, 3, *size), torch.tensor([True, False, True]))).skips
         for scale, skip in enumerate(skips):
             assert skip.shape == (1, (4, 6, 8)[scale], *(edge // 2**scale for edge in size))
             assert torch.isfinite(skip).all()
@@ -141,18 +141,57 @@ def test_any_number_of_modalities_and_scales(
 ) -> None:
     net = network(fusion, modalities=modalities, features=features, heads=3)
     x, available = torch.randn(2, modalities, 16, 16), torch.ones(2, modalities, dtype=torch.bool)
-    skips, maps = net.fuse_supervised(net.encode(x, available))
+    skips, maps = net.fuse(net.encode(x, available))
     outputs = net.decode(skips)
     assert [each.shape for each in outputs] == [(2, 3, *skip.shape[2:]) for skip in skips[:-1]]
     if maps:
         assert [each.shape for each in maps] == [each.shape for each in outputs]
 
 
+@pytest.mark.parametrize("fusion", [MeanFill, *FUSIONS], ids=lambda fusion: fusion.__name__)
+@torch.no_grad()
+def test_weights_multiply_the_features_of_a_modality_at_a_scale(one_thread: None, fusion: Callable[..., Any]) -> None:
+    net = network(fusion).eval()
+    mask = torch.tensor([[True, True, True], [True, False, True]])
+    streams = net.encode(torch.randn(2, 3, 16, 16), mask)
+    plain = net.fuse(streams)
+    assert differences(net.fuse(streams, weights=[torch.ones(3)] * 3), plain) == []
+    assert differences(net.fuse(streams, weights=[None] * 3), plain) == []
+    complete = streams.narrowed(torch.tensor([True, False, True]))  # no modality is filled in two ways
+    for scale in range(3):
+        factors = torch.tensor([0.5, 1.0, 2.0])
+        weights = [factors if own == scale else None for own in range(3)]
+        features = list(complete.scales)
+        rows = zip(features[scale], complete.pairs, strict=True)
+        features[scale] = tuple(each * factors[modality] for each, (_, modality) in rows)
+        by_hand = net.fuse(type(complete)(complete.available, complete.pairs, tuple(features)))
+        found = net.fuse(complete, weights=weights)
+        assert not torch.equal(found.skips[scale], net.fuse(complete).skips[scale])
+        if fusion is not MeanFill:  # it weights what is filled, too: test_mean_fill.py
+            assert differences(found, by_hand) == []
+
+
+@torch.no_grad()
+def test_features_of_a_compiled_decoder_are_those_of_the_planned_one(one_thread: None) -> None:
+    net = network(MeanFill).eval()
+    skips = net.fuse(net.encode(torch.randn(2, 3, 16, 16), torch.ones(3, dtype=torch.bool))).skips
+    planned: list[Any] = []
+    hook = net.decoder.stages[-1].register_forward_hook(lambda *args: planned.append(args[-1]))
+    outputs = net.decode(skips)
+    hook.remove()
+    assert differences(net.decode_with_features(skips), (outputs, planned[0])) == []
+    net.decoder.deep_supervision = False
+    assert differences(net.decode_with_features(skips), ([net.decode(skips)], planned[0])) == []
+    net.decoder.deep_supervision = True
+    net.compile_parts(backend="eager")
+    assert differences(net.decode_with_features(skips), (outputs, planned[0])) == []
+
+
 @torch.no_grad()
 def test_masked_concat_is_a_convolution_of_zeros_and_features(one_thread: None) -> None:
-    place = places()[0]
-    block = MaskedConcat(place)
-    streams = random_streams([place], torch.tensor([[True, False, True]]))
+    spec = specs()[0]
+    block = MaskedConcat(spec)
+    streams = random_streams([spec], torch.tensor([[True, False, True]]))
     own = own_features(streams, 0, 0)
     assert [modality for modality, _ in own] == [0, 2]
     whole = torch.cat([own[0][1], torch.zeros(4, 16, 16), own[1][1]])[None]
@@ -164,17 +203,11 @@ def test_masked_concat_is_a_convolution_of_zeros_and_features(one_thread: None) 
     torch.testing.assert_close(block.project(own, half), expected / 2)
 
 
-def test_only_fusions_with_maps_predict_them_and_only_mean_fill_takes_weights() -> None:
+def test_only_rfnet_predicts_maps() -> None:
     x, available = torch.randn(1, 3, 16, 16), torch.ones(3, dtype=torch.bool)
     for fusion, maps in ((MMFormerFusion, 0), (RFNetFusion, 2), (M2FTransFusion, 0), (MeanFill, 0)):
         net = network(fusion)
-        streams = net.encode(x, available)
-        skips, found = net.fuse_supervised(streams)
-        assert len(found) == maps and net.predicts_maps == bool(maps)
-        assert differences(skips, net.fuse(streams)) == []
-        if fusion is not MeanFill:
-            with pytest.raises(NotImplementedError, match="takes no weights of the modalities"):
-                net.fuse(streams, torch.ones(3))
+        assert len(net.fuse(net.encode(x, available)).maps) == maps and net.predicts_maps == bool(maps)
     assert list(network(MeanFill).fusions.state_dict()) == [f"{n}.{k}" for n in range(3) for k in ("weight", "bias")]
 
 

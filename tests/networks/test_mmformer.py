@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fusion_networks import places, random_streams
+from fusion_networks import random_streams, specs
 
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
@@ -18,7 +18,7 @@ def silent(block: TransformerBlock) -> None:
 
 @torch.no_grad()
 def test_without_transformers_it_is_a_masked_projection(one_thread: None) -> None:
-    scales = places()
+    scales = specs()
     fusion = MMFormerFusion(scales, MMFormerConfig(depth=2))
     for transformer in (*fusion.intra, fusion.inter):
         for block in transformer:
@@ -31,20 +31,20 @@ def test_without_transformers_it_is_a_masked_projection(one_thread: None) -> Non
         )
         for m, f in own
     )
-    torch.testing.assert_close(fusion(streams)[2], fusion.finish(total))
+    torch.testing.assert_close(fusion(streams).skips[2], fusion.finish(total))
 
 
 @torch.no_grad()
 def test_tokens_of_one_modality_reach_another_only_across(one_thread: None) -> None:
     """With the inter-modal transformer silent, the projections of two modalities add up; with it, they do not."""
-    scales = places()
+    scales = specs()
     fusion = MMFormerFusion(scales)
     fusion.finish = torch.nn.Sequential()
     streams = random_streams(scales, torch.tensor([[True, False, True]]))
 
     def gap() -> float:
-        both = fusion(streams)[2]
-        alone = [fusion(streams.narrowed(torch.eye(3, dtype=torch.bool)[m]))[2] for m in (0, 2)]
+        both = fusion(streams).skips[2]
+        alone = [fusion(streams.narrowed(torch.eye(3, dtype=torch.bool)[m])).skips[2] for m in (0, 2)]
         return float((both - alone[0] - alone[1]).abs().max())
 
     assert gap() > 1e-3
@@ -54,7 +54,7 @@ def test_tokens_of_one_modality_reach_another_only_across(one_thread: None) -> N
 
 @torch.no_grad()
 def test_the_intra_modal_transformer_relates_distant_places(one_thread: None) -> None:
-    scales = places()
+    scales = specs()
     fusion = MMFormerFusion(scales)
     fusion.finish = torch.nn.Sequential()
     streams = random_streams(scales, torch.tensor([[True, False, False]]))
@@ -63,7 +63,7 @@ def test_the_intra_modal_transformer_relates_distant_places(one_thread: None) ->
     other = type(streams)(streams.available, streams.pairs, (*streams.scales[:-1], tuple(moved)))
 
     def reach() -> float:
-        return float((fusion(streams)[2] - fusion(other)[2])[:, :, 3, 3].abs().max())
+        return float((fusion(streams).skips[2] - fusion(other).skips[2])[:, :, 3, 3].abs().max())
 
     silent(fusion.inter[0])
     assert reach() > 1e-4
@@ -72,7 +72,7 @@ def test_the_intra_modal_transformer_relates_distant_places(one_thread: None) ->
 
 
 def test_the_planned_width_is_the_default_and_another_can_be_chosen() -> None:
-    scales = places()
+    scales = specs()
     assert MMFormerFusion(scales).embed[0].embedding.out_channels == 8
     fusion = MMFormerFusion(scales, MMFormerConfig(width=16, depth=3, expansion=2))
     assert fusion.embed[0].embedding.out_channels == 16 and len(fusion.inter) == 3

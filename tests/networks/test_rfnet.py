@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fusion_networks import places, random_streams
+from fusion_networks import random_streams, specs
 from torch.nn.functional import leaky_relu
 
 from nnunetv2_mmkd.networks.fusion.rfnet import (
@@ -19,8 +19,8 @@ from nnunetv2_mmkd.networks.resize import linear_resize
 
 
 def an_own(subset: list[bool]) -> Own:
-    place = places()[0]
-    return own_features(random_streams([place], torch.tensor([subset])), 0, 0)
+    spec = specs()[0]
+    return own_features(random_streams([spec], torch.tensor([subset])), 0, 0)
 
 
 def test_probabilities_of_classes_and_of_regions() -> None:
@@ -37,7 +37,7 @@ def test_probabilities_of_classes_and_of_regions() -> None:
 @pytest.mark.parametrize("subset", [[True, True, True], [True, False, True], [False, True, False]])
 @torch.no_grad()
 def test_the_weights_are_the_equation(one_thread: None, subset: list[bool]) -> None:
-    block = RegionAwareFusion(places()[0], RFNetConfig(hidden=5))
+    block = RegionAwareFusion(specs()[0], RFNetConfig(hidden=5))
     own = an_own(subset)
     regions = torch.rand(2, 16, 16)
     rows = []
@@ -55,12 +55,12 @@ def test_the_weights_are_the_equation(one_thread: None, subset: list[bool]) -> N
 
 @torch.no_grad()
 def test_the_fusion_is_the_equation(one_thread: None) -> None:
-    block = RegionAwareFusion(places()[0], RFNetConfig(hidden=5))
+    block = RegionAwareFusion(specs()[0], RFNetConfig(hidden=5))
     own, regions = an_own([True, False, True]), torch.rand(2, 16, 16)
     weights = block.weights(own, regions)
     regional = torch.zeros(2, 16, 16)
     for k in range(2):
-        mixed = sum(weights[k, place] * regions[k] * f for place, (_, f) in enumerate(own))
+        mixed = sum(weights[k, index] * regions[k] * f for index, (_, f) in enumerate(own))
         regional += torch.einsum("oc,cxy->oxy", block.regional[k], mixed)
     expected = torch.cat([regional[None], block.shortcut(own)], 1)
     torch.testing.assert_close(block(own, regions), block.finish(expected))
@@ -69,7 +69,7 @@ def test_the_fusion_is_the_equation(one_thread: None) -> None:
 @torch.no_grad()
 def test_regions_weigh_modalities_apart(one_thread: None) -> None:
     """The weights of a region depend on what lies in it, and on nothing outside."""
-    block = RegionAwareFusion(places()[0], RFNetConfig())
+    block = RegionAwareFusion(specs()[0], RFNetConfig())
     own = an_own([True, True, False])
     left = torch.zeros(16, 16)
     left[:, :8] = 1
@@ -81,7 +81,7 @@ def test_regions_weigh_modalities_apart(one_thread: None) -> None:
 
 @torch.no_grad()
 def test_an_empty_region_and_half_precision_stay_finite(one_thread: None) -> None:
-    block = RegionAwareFusion(places()[0], RFNetConfig())
+    block = RegionAwareFusion(specs()[0], RFNetConfig())
     regions = torch.stack([torch.zeros(256, 256), torch.ones(256, 256)])
     own = [(0, (torch.randn(4, 256, 256) + 2).half()), (2, torch.randn(4, 256, 256).half())]
     weights = block.weights(own, regions)
@@ -91,8 +91,8 @@ def test_an_empty_region_and_half_precision_stay_finite(one_thread: None) -> Non
 
 
 def test_maps_rest_on_the_scale_below(one_thread: None) -> None:
-    place, below = places()[:2]
-    maps = RegionMaps(place, below, RFNetConfig())
+    spec, below = specs()[:2]
+    maps = RegionMaps(spec, below, RFNetConfig())
     own = an_own([True, True, True])
     fused, coarser = torch.randn(1, 6, 8, 8, requires_grad=True), torch.randn(1, 2, 8, 8, requires_grad=True)
     logits = maps(own, (fused, coarser))
@@ -107,9 +107,9 @@ def test_maps_rest_on_the_scale_below(one_thread: None) -> None:
 
 def test_maps_get_no_gradient_from_what_is_fused_with_them(one_thread: None) -> None:
     """They are detached where they weigh; the largest scale's map has no other way to the skips."""
-    scales = places()
+    scales = specs()
     fusion = RFNetFusion(scales)
-    skips, maps = fusion.supervised(random_streams(scales, torch.tensor([[True, False, True]])))
+    skips, maps = fusion(random_streams(scales, torch.tensor([[True, False, True]])))
     torch.stack([(each * torch.randn_like(each)).sum() for each in skips]).sum().backward(retain_graph=True)
     assert all(weight.grad is None for weight in fusion.maps.parameters())
     maps[0].square().sum().backward()

@@ -1,4 +1,4 @@
-"""Tokens of a feature map and the way back; attention to a context; places of a fusion in an anisotropic plan."""
+"""Tokens of a feature map and the way back; attention to a context; scales of a fusion in an anisotropic plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from nnunetv2_mmkd.networks.fusion.scale_spec import places_of
+from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.transformers import TokenEmbedding, TokenProjection, TransformerBlock, as_maps, as_sequence
 
 
@@ -63,11 +63,11 @@ def test_places_follow_an_anisotropic_plan() -> None:
         1, 3, [4, 6, 8], nn.Conv3d, [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]], 1, 2, 1,
         True, nn.InstanceNorm3d, {"affine": True}, nonlin=nn.LeakyReLU,
     )  # fmt: skip
-    places = places_of(net.encoder, (8, 20, 16), modalities=3, heads=2, exclusive=False)
-    assert [place.size for place in places] == [(8, 20, 16), (8, 10, 8), (4, 5, 4)]
-    assert [tuple(each.shape[2:]) for each in net.encoder(torch.randn(1, 1, 8, 20, 16))] == [p.size for p in places]
-    assert [(place.scale, place.channels) for place in places] == [(0, 4), (1, 6), (2, 8)]
-    assert not places[0].exclusive and (places[0].modalities, places[0].heads) == (3, 2)
-    kernel = places[0].convolution(4, 2, planned_kernel=True)
+    specs = scale_specs(net.encoder, (8, 20, 16), modalities=3, heads=2, exclusive=False)
+    assert [spec.size for spec in specs] == [(8, 20, 16), (8, 10, 8), (4, 5, 4)]
+    assert [tuple(each.shape[2:]) for each in net.encoder(torch.randn(1, 1, 8, 20, 16))] == [p.size for p in specs]
+    assert [(spec.index, spec.channels) for spec in specs] == [(0, 4), (1, 6), (2, 8)]
+    assert not specs[0].exclusive and (specs[0].modalities, specs[0].heads) == (3, 2)
+    kernel = specs[0].convolution(4, 2, planned_kernel=True)
     assert kernel.kernel_size == (1, 3, 3) and kernel(torch.randn(1, 4, 8, 20, 16)).shape == (1, 2, 8, 20, 16)
-    assert [type(each) for each in places[1].norm_and_nonlinearity(6)] == [nn.InstanceNorm3d, nn.LeakyReLU]
+    assert [type(each) for each in specs[1].norm_and_nonlinearity(6)] == [nn.InstanceNorm3d, nn.LeakyReLU]

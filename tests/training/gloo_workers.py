@@ -11,7 +11,8 @@ from torch import nn
 
 from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.training import gradients
 
@@ -29,8 +30,8 @@ def tiny_network(shared: bool) -> MultiStreamUNet:
 
     first = planned()
     encoders = [first.encoder] if shared else [first.encoder, planned().encoder, planned().encoder]
-    fusions = [MeanFillProjection(len(NAMES), channels) for channels in first.encoder.output_channels]
-    return MultiStreamUNet(encoders, fusions, first.decoder, NAMES)
+    fusion = MeanFill(scale_specs(first.encoder, (16, 16), len(NAMES), 3))
+    return MultiStreamUNet(encoders, fusion, first.decoder, NAMES)
 
 
 def a_batch(generator: torch.Generator, masks: Any) -> Batch:

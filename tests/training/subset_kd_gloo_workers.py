@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nnunetv2_mmkd.methods.base import ExtraNetwork, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.networks.availability import tell_norms
-from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFillProjection
+from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
@@ -29,8 +30,8 @@ def tiny_network(kind: str) -> Any:
     )  # fmt: skip
     if kind == "told":
         return mask_inputs(tell_norms(planned, 3), NAMES, "norms")
-    fusions = [MeanFillProjection(3, channels) for channels in planned.encoder.output_channels]
-    return MultiStreamUNet(tied_encoders(planned.encoder, 3), fusions, planned.decoder, NAMES)
+    fusion = MeanFill(scale_specs(planned.encoder, (16, 16), len(NAMES), 3))
+    return MultiStreamUNet(tied_encoders(planned.encoder, 3), fusion, planned.decoder, NAMES)
 
 
 def classes(target: Tensor) -> tuple[Tensor, int]:

@@ -19,7 +19,7 @@ from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat, MaskedProjection
 from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
 from nnunetv2_mmkd.networks.resize import linear_resize, nearest_resize
-from nnunetv2_mmkd.networks.streams import Streams
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 from nnunetv2_mmkd.networks.transformers import (
     PositionalEncoding,
     TokenEmbedding,
@@ -58,13 +58,13 @@ class M2FTransConfig:
 class M2FTransFusion(Fusion):
     """Masked attention of fusion tokens, spatial weights from it, cross-attention between channels.
 
-    At the bottleneck the features of each available modality become tokens, as :class:`FusionTransformer` says. How
-    much its first block looks at a place of a modality is a map by which the features of that modality are multiplied
-    at all scales. The two deepest scales are then fused by :class:`ChannelCrossAttention`, asked by the fusion tokens
-    and by the fused bottleneck; the others are :class:`~nnunetv2_mmkd.networks.fusion.masked_concat.MaskedConcat`.
+    At the bottleneck the features of each available modality become tokens (:class:`FusionTransformer`). How much its
+    first block attends to a position of a modality is a map; it multiplies the features of that modality at all scales.
+    The two deepest scales are then fused by :class:`ChannelCrossAttention`; the query is the fusion tokens, or the
+    fused bottleneck. The others are :class:`~nnunetv2_mmkd.networks.fusion.masked_concat.MaskedConcat`.
 
     Args:
-        places: the scales, largest first.
+        scales: of the network, largest first.
         config: of the transformer.
 
     References:
@@ -78,40 +78,41 @@ class M2FTransFusion(Fusion):
         plan. No dropout: nnU-Net plans none.
     """
 
-    def __init__(self, places: Sequence[ScaleSpec], config: M2FTransConfig | None = None) -> None:
+    def __init__(self, scales: Sequence[ScaleSpec], config: M2FTransConfig | None = None) -> None:
         super().__init__()
         self.config = config or M2FTransConfig()
-        place = places[-1]
-        self.transformer = FusionTransformer(place, self.config)
+        bottleneck = scales[-1]
+        self.transformer = FusionTransformer(bottleneck, self.config)
         self.project = TokenProjection(
-            place.encoder.conv_op, self.transformer.width, place.channels, self.transformer.patch
+            bottleneck.encoder.conv_op, self.transformer.width, bottleneck.channels, self.transformer.patch
         )
-        deep = places[max(0, len(places) - CROSS_SCALES) :]
-        self.skips = nn.ModuleList(MaskedConcat(place) for place in places[: len(places) - len(deep)])
-        self.cross = nn.ModuleList(ChannelCrossAttention(place) for place in deep)
+        deep = scales[max(0, len(scales) - CROSS_SCALES) :]
+        self.skips = nn.ModuleList(MaskedConcat(scale) for scale in scales[: len(scales) - len(deep)])
+        self.cross = nn.ModuleList(ChannelCrossAttention(scale) for scale in deep)
         self.rise = nn.ModuleList(here.convolution(below.channels, here.channels) for here, below in pairwise(deep))
 
-    def supervised(self, streams: Streams, recomputed_scales: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-        """See :meth:`Fusion.supervised`: the skips, and no maps."""
+    def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
+        """See :meth:`Fusion.forward`; no maps."""
+        streams = streams.weighted(weights)
         fused = [self._sample(streams, sample, recomputed_scales) for sample in range(len(streams.available))]
-        return [torch.cat(scale) for scale in zip(*fused, strict=True)], []
+        return Fused([torch.cat(scale) for scale in zip(*fused, strict=True)], [])
 
     def _sample(self, streams: Streams, sample: int, recomputed_scales: int) -> list[Tensor]:
         """Skips of a sample, largest first."""
         scales = [own_features(streams, sample, scale) for scale in range(len(streams.scales))]
-        tokens, looked_at = self.transformer(scales[-1])
+        tokens, attention_maps = self.transformer(scales[-1])
         skips: list[Tensor] = []
         for scale in reversed(range(len(scales))):
             own, size = scales[scale], scales[scale][0][1].shape[1:]
-            factors = [nearest_resize(each, size)[0, 0] for each in looked_at]
+            factors = [nearest_resize(each, size)[0, 0] for each in attention_maps]
             depth = scale - len(self.skips)
             if depth < 0:
                 block = partial(self.skips[scale], own, factors)
             elif depth == len(self.cross) - 1:
                 block = partial(self.cross[depth], self.project(tokens, size), own, factors)
             else:
-                asking = linear_resize(self.rise[depth](skips[-1]), size)
-                block = partial(self.cross[depth], asking, own, factors)
+                query = linear_resize(self.rise[depth](skips[-1]), size)
+                block = partial(self.cross[depth], query, own, factors)
             skips.append(run(block, scale < recomputed_scales))
         return skips[::-1]
 
@@ -122,7 +123,7 @@ class FusionTransformer(nn.Module):
     All go through the same blocks. The fusion tokens are learned, as many as a modality has.
 
     Args:
-        place: the bottleneck.
+        bottleneck: the smallest scale.
         config: of the transformer.
 
     Attributes:
@@ -130,12 +131,12 @@ class FusionTransformer(nn.Module):
         patch: edges of a token's patch.
     """
 
-    def __init__(self, place: ScaleSpec, config: M2FTransConfig) -> None:
+    def __init__(self, bottleneck: ScaleSpec, config: M2FTransConfig) -> None:
         super().__init__()
-        self.width = config.width or place.channels
+        self.width = config.width or bottleneck.channels
         embed = [
-            TokenEmbedding(place.encoder.conv_op, place.channels, self.width, place.size)
-            for _ in range(place.modalities)
+            TokenEmbedding(bottleneck.encoder.conv_op, bottleneck.channels, self.width, bottleneck.size)
+            for _ in range(bottleneck.modalities)
         ]
         self.patch = embed[0].patch
         self.embed = nn.ModuleList(embed)
@@ -153,13 +154,13 @@ class FusionTransformer(nn.Module):
 
         Returns:
             the fusion tokens ``[1, E, *grid]``, and for each available modality how much the first block's fusion
-            tokens look at its places, ``[1, 1, *grid]``, 1 where attention is even.
+            tokens attend to its positions, ``[1, 1, *grid]``, 1 where attention is even.
         """
         embedded = [self.embed[modality](features[None]) for modality, features in own]
         grid = embedded[0].shape[2:]
         modal = [as_sequence(each) for each in embedded]
         fusion = as_sequence(self.fusion_tokens.at(grid)).contiguous()  # no view of a parameter
-        looked_at: list[Tensor] = []
+        attention_maps: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             context = torch.cat(modal, 1)
             if number + 1 < len(self.blocks):
@@ -168,41 +169,41 @@ class FusionTransformer(nn.Module):
             if attention is not None:  # [1, H, N, |A| N + N]
                 share = attention.mean((1, 2)) * attention.shape[-1]
                 cells = math.prod(grid)
-                looked_at = [each.reshape(1, 1, *grid) for each in share[:, : cells * len(own)].split(cells, 1)]
-        return as_maps(fusion, grid), looked_at
+                attention_maps = [each.reshape(1, 1, *grid) for each in share[:, : cells * len(own)].split(cells, 1)]
+        return as_maps(fusion, grid), attention_maps
 
 
 class ChannelCrossAttention(nn.Module):
-    r"""Channels of what is asked for attend to the channels of the available modalities.
+    r"""Channels of the query attend to the channels of the available modalities.
 
-    In each of H groups of channels, with q from what is asked for, k and v from the modalities' features, rows of V
+    In each of H groups of channels, with q from the query, k and v from the modalities' features, rows of V
     voxels each,
 
     .. math:: \phi\Big(q_0 + \operatorname{softmax}_{m \in A,\ j}(\tau \cos(q_i, k_{m,j}))\, v + \sum_{m \in A} W_m f_m
               \Big)
 
-    with q_0 what is asked for itself and phi the planned norm and nonlinearity.
+    with q_0 the query itself and phi the planned norm and nonlinearity.
 
     Args:
-        place: the scale.
+        scale: where it is.
     """
 
-    def __init__(self, place: ScaleSpec) -> None:
+    def __init__(self, scale: ScaleSpec) -> None:
         super().__init__()
-        channels = place.channels
+        channels = scale.channels
         self.groups = head_count(channels)
-        self.query = place.convolution(channels, channels)
-        self.key = _per_modality(place)
-        self.value = _per_modality(place)
+        self.query = scale.convolution(channels, channels)
+        self.key = _per_modality(scale)
+        self.value = _per_modality(scale)
         self.tau = nn.Parameter(torch.full((self.groups, 1, 1), 4.0))
-        self.project = MaskedProjection(place.modalities, channels, channels)
-        self.finish = place.norm_and_nonlinearity(channels)
+        self.project = MaskedProjection(scale.modalities, channels, channels)
+        self.finish = scale.norm_and_nonlinearity(channels)
 
-    def forward(self, asking: Tensor, own: Own, factors: Sequence[Tensor]) -> Tensor:
+    def forward(self, query: Tensor, own: Own, factors: Sequence[Tensor]) -> Tensor:
         """Fuse the features of a sample.
 
         Args:
-            asking: ``[1, C, *spatial]``.
+            query: ``[1, C, *spatial]``.
             own: the available modalities' ``[C, *spatial]``.
             factors: for each of them a map ``[*spatial]`` that its features are multiplied by.
 
@@ -213,14 +214,14 @@ class ChannelCrossAttention(nn.Module):
             (modality, features * factor.to(features.dtype))
             for (modality, features), factor in zip(own, factors, strict=True)
         ]
-        query = self._grouped(self.query(asking)[0].flatten(1))
+        rows = self._grouped(self.query(query)[0].flatten(1))
         key = torch.cat([self._grouped(self.key[m] @ features.flatten(1)) for m, features in weighted], 1)
         value = torch.cat([self._grouped(self.value[m] @ features.flatten(1)) for m, features in weighted], 1)
-        with torch.autocast(query.device.type, enabled=False):
-            cosines = normalize(query.float(), dim=2) @ normalize(key.float(), dim=2).transpose(1, 2)
+        with torch.autocast(rows.device.type, enabled=False):
+            cosines = normalize(rows.float(), dim=2) @ normalize(key.float(), dim=2).transpose(1, 2)
             attention = (self.tau * cosines).softmax(2)
-        attended = (attention.to(value.dtype) @ value).flatten(0, 1).reshape(asking.shape)
-        fused: Tensor = self.finish(asking + attended + self.project(weighted))
+        attended = (attention.to(value.dtype) @ value).flatten(0, 1).reshape(query.shape)
+        fused: Tensor = self.finish(query + attended + self.project(weighted))
         return fused
 
     def _grouped(self, rows: Tensor) -> Tensor:
@@ -228,7 +229,7 @@ class ChannelCrossAttention(nn.Module):
         return rows.unflatten(0, (self.groups, -1))
 
 
-def _per_modality(place: ScaleSpec) -> nn.Parameter:
+def _per_modality(scale: ScaleSpec) -> nn.Parameter:
     """A matrix ``[C, C]`` for each modality, He-initialised for one of them."""
-    weight = torch.empty(place.modalities, place.channels, place.channels)
-    return nn.Parameter(weight.normal_(std=math.sqrt(2 / (1 + 1e-2**2) / place.channels)))
+    weight = torch.empty(scale.modalities, scale.channels, scale.channels)
+    return nn.Parameter(weight.normal_(std=math.sqrt(2 / (1 + 1e-2**2) / scale.channels)))

@@ -1,4 +1,4 @@
-r"""Masked concatenation and a 1x1 convolution, of the modalities that are there.
+r"""Masked concatenation and a 1x1 convolution, of the available modalities.
 
 Legend: M modalities, A available modalities of a sample, C channels, N voxels.
 """
@@ -45,10 +45,10 @@ class MaskedProjection(nn.Module):
         """
         spatial = own[0][1].shape[1:]
         total: Tensor | None = None
-        for place, (modality, features) in enumerate(own):
+        for index, (modality, features) in enumerate(own):
             part = self.weight[modality] @ features.flatten(1)
             if factors is not None:
-                part = part * factors[place].flatten().to(part.dtype)
+                part = part * factors[index].flatten().to(part.dtype)
             total = part if total is None else total + part
         assert total is not None
         return total.reshape(1, -1, *spatial)
@@ -57,10 +57,10 @@ class MaskedProjection(nn.Module):
 class MaskedConcat(nn.Module):
     """:class:`MaskedProjection` to the planned width, then the planned norm and nonlinearity."""
 
-    def __init__(self, place: ScaleSpec) -> None:
+    def __init__(self, scale: ScaleSpec) -> None:
         super().__init__()
-        self.project = MaskedProjection(place.modalities, place.channels, place.channels)
-        self.finish = place.norm_and_nonlinearity(place.channels)
+        self.project = MaskedProjection(scale.modalities, scale.channels, scale.channels)
+        self.finish = scale.norm_and_nonlinearity(scale.channels)
 
     def forward(self, own: Own, factors: Sequence[Tensor] | None = None) -> Tensor:
         """Features of a sample ``[C, *spatial]`` each -> ``[1, C, *spatial]``; for ``factors`` see the projection."""

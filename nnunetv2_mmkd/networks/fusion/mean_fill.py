@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.networks.fusion.base import PerScaleFusion
+from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 
 
 class MeanFillProjection(nn.Module):
@@ -77,8 +78,13 @@ class MeanFillProjection(nn.Module):
         return torch.stack(fused)
 
 
-class MeanFill(PerScaleFusion):
-    """:class:`MeanFillProjection` at every scale."""
+class MeanFill(Fusion, nn.ModuleList):
+    """:class:`MeanFillProjection` at every scale, largest first."""
 
-    def __init__(self, places: Sequence[ScaleSpec]) -> None:
-        super().__init__(MeanFillProjection(place.modalities, place.channels) for place in places)
+    def __init__(self, scales: Sequence[ScaleSpec]) -> None:
+        super().__init__(MeanFillProjection(scale.modalities, scale.channels) for scale in scales)
+
+    def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
+        """See :meth:`Fusion.forward`; filled features are multiplied, too, and there is nothing to recompute."""
+        scales = zip(self, streams.scales, weights or [None] * len(self), strict=True)
+        return Fused([block(features, streams.pairs, streams.available, own) for block, features, own in scales], [])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
 from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
-from nnunetv2_mmkd.networks.streams import Streams
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 from nnunetv2_mmkd.networks.transformers import (
     PositionalEncoding,
     TokenEmbedding,
@@ -53,7 +53,7 @@ class MMFormerFusion(Fusion):
 
     At the bottleneck the features of each available modality become tokens with learned positions, which its own
     transformer relates to each other (long-range context within a modality); the tokens of all available modalities,
-    with positions that tell modality and place, then go through one transformer as a single sequence of
+    with positions that tell modality and position, then go through one transformer as a single sequence of
     :math:`|A| N` tokens; and
 
     .. math:: \phi\Big(\sum_{m \in A} T_m t_m\Big)
@@ -62,7 +62,7 @@ class MMFormerFusion(Fusion):
     scales are :class:`~nnunetv2_mmkd.networks.fusion.masked_concat.MaskedConcat`.
 
     Args:
-        places: the scales, largest first.
+        scales: of the network, largest first.
         config: of the transformers.
 
     References:
@@ -76,24 +76,25 @@ class MMFormerFusion(Fusion):
         plans none.
     """
 
-    def __init__(self, places: Sequence[ScaleSpec], config: MMFormerConfig | None = None) -> None:
+    def __init__(self, scales: Sequence[ScaleSpec], config: MMFormerConfig | None = None) -> None:
         super().__init__()
         self.config = config or MMFormerConfig()
-        self.skips = nn.ModuleList(MaskedConcat(place) for place in places[:-1])
-        place = places[-1]
-        conv_op, channels = place.encoder.conv_op, place.channels
+        self.skips = nn.ModuleList(MaskedConcat(scale) for scale in scales[:-1])
+        bottleneck = scales[-1]
+        conv_op, channels, modalities = bottleneck.encoder.conv_op, bottleneck.channels, bottleneck.modalities
         width = self.config.width or channels
-        embed = [TokenEmbedding(conv_op, channels, width, place.size) for _ in range(place.modalities)]
+        embed = [TokenEmbedding(conv_op, channels, width, bottleneck.size) for _ in range(modalities)]
         patch, grid = embed[0].patch, embed[0].grid
         self.embed = nn.ModuleList(embed)
-        self.intra = nn.ModuleList(_transformer(width, self.config) for _ in range(place.modalities))
-        self.position = nn.ModuleList(PositionalEncoding(width, grid) for _ in range(place.modalities))
+        self.intra = nn.ModuleList(_transformer(width, self.config) for _ in range(modalities))
+        self.position = nn.ModuleList(PositionalEncoding(width, grid) for _ in range(modalities))
         self.inter = _transformer(width, self.config)
-        self.project = nn.ModuleList(TokenProjection(conv_op, width, channels, patch) for _ in range(place.modalities))
-        self.finish = place.norm_and_nonlinearity(channels)
+        self.project = nn.ModuleList(TokenProjection(conv_op, width, channels, patch) for _ in range(modalities))
+        self.finish = bottleneck.norm_and_nonlinearity(channels)
 
-    def supervised(self, streams: Streams, recomputed_scales: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-        """See :meth:`Fusion.supervised`: the skips, and no maps."""
+    def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
+        """See :meth:`Fusion.forward`; no maps."""
+        streams = streams.weighted(weights)
         samples = range(len(streams.available))
         skips = []
         for scale, block in enumerate(self.skips):
@@ -101,7 +102,7 @@ class MMFormerFusion(Fusion):
             skips.append(torch.cat([run(partial(block, own), scale < recomputed_scales) for own in owns]))
         last = len(self.skips)
         bottleneck = [self._bottleneck(own_features(streams, sample, last)) for sample in samples]
-        return [*skips, torch.cat(bottleneck)], []
+        return Fused([*skips, torch.cat(bottleneck)], [])
 
     def _bottleneck(self, own: Own) -> Tensor:
         """The fused bottleneck of a sample, ``[1, C, *spatial]``."""

@@ -18,7 +18,7 @@ from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedProjection
 from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
 from nnunetv2_mmkd.networks.resize import linear_resize
-from nnunetv2_mmkd.networks.streams import Streams
+from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RFNetFusion(Fusion):
     below; they say where each region is, for :class:`RegionAwareFusion`, and are supervised.
 
     Args:
-        places: the scales, largest first.
+        scales: of the network, largest first.
         config: of the fusion.
 
     References:
@@ -64,21 +64,22 @@ class RFNetFusion(Fusion):
 
     predicts_maps = True
 
-    def __init__(self, places: Sequence[ScaleSpec], config: RFNetConfig | None = None) -> None:
+    def __init__(self, scales: Sequence[ScaleSpec], config: RFNetConfig | None = None) -> None:
         super().__init__()
         self.config = config or RFNetConfig()
-        below: list[ScaleSpec | None] = [*places[1:], None]
+        below: list[ScaleSpec | None] = [*scales[1:], None]
         self.maps = nn.ModuleList(
-            RegionMaps(place, coarser, self.config) for place, coarser in zip(places, below, strict=True)
+            RegionMaps(scale, coarser, self.config) for scale, coarser in zip(scales, below, strict=True)
         )
-        self.weigh = nn.ModuleList(RegionAwareFusion(place, self.config) for place in places)
-        self.exclusive = places[0].exclusive
+        self.weigh = nn.ModuleList(RegionAwareFusion(scale, self.config) for scale in scales)
+        self.exclusive = scales[0].exclusive
 
-    def supervised(self, streams: Streams, recomputed_scales: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-        """See :meth:`Fusion.supervised`: the skips, and the logits of the region maps but the bottleneck's."""
+    def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
+        """See :meth:`Fusion.forward`; maps are the logits of the regions, the bottleneck's left out."""
+        streams = streams.weighted(weights)
         fused = [self._sample(streams, sample, recomputed_scales) for sample in range(len(streams.available))]
         skips, maps = ([torch.cat(scale) for scale in zip(*kind, strict=True)] for kind in zip(*fused, strict=True))
-        return skips, maps[:-1] if len(maps) > 1 else maps
+        return Fused(skips, maps[:-1] if len(maps) > 1 else maps)
 
     def _sample(self, streams: Streams, sample: int, recomputed_scales: int) -> tuple[list[Tensor], list[Tensor]]:
         """Skips and logits of a sample, largest first."""
@@ -108,21 +109,21 @@ class RegionMaps(nn.Module):
     """Predicts where the regions are, from the masked features of a scale and what the scale below knows.
 
     Args:
-        place: the scale.
+        scale: where it is.
         below: the next smaller one, or None at the bottleneck.
         config: of the fusion.
     """
 
-    def __init__(self, place: ScaleSpec, below: ScaleSpec | None, config: RFNetConfig) -> None:
+    def __init__(self, scale: ScaleSpec, below: ScaleSpec | None, config: RFNetConfig) -> None:
         super().__init__()
-        width = max(place.heads, round(config.map_share * place.channels))
-        self.project = MaskedProjection(place.modalities, place.channels, width)
-        self.rise = None if below is None else place.convolution(below.channels, width)
+        width = max(scale.heads, round(config.map_share * scale.channels))
+        self.project = MaskedProjection(scale.modalities, scale.channels, width)
+        self.rise = None if below is None else scale.convolution(below.channels, width)
         self.head = nn.Sequential(
-            place.norm_and_nonlinearity(width),
-            place.convolution(width, width, planned_kernel=True),
-            place.norm_and_nonlinearity(width),
-            place.convolution(width, place.heads, bias=True),
+            scale.norm_and_nonlinearity(width),
+            scale.convolution(width, width, planned_kernel=True),
+            scale.norm_and_nonlinearity(width),
+            scale.convolution(width, scale.heads, bias=True),
         )
 
     def forward(self, own: Own, below: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -156,14 +157,14 @@ class RegionAwareFusion(nn.Module):
     of a region or of all modalities together is kept for backward.
 
     Args:
-        place: the scale.
+        scale: where it is.
         config: of the fusion.
     """
 
-    def __init__(self, place: ScaleSpec, config: RFNetConfig) -> None:
+    def __init__(self, scale: ScaleSpec, config: RFNetConfig) -> None:
         super().__init__()
-        regions = place.heads if place.exclusive else place.heads + 1
-        modalities, channels, hidden = place.modalities, place.channels, config.hidden
+        regions = scale.heads if scale.exclusive else scale.heads + 1
+        modalities, channels, hidden = scale.modalities, scale.channels, config.hidden
         half = channels // 2
         self.from_means = _normal(regions, modalities, hidden, channels, fan_in=modalities * channels + 1)
         self.from_share = _normal(regions, hidden, fan_in=modalities * channels + 1)
@@ -172,7 +173,7 @@ class RegionAwareFusion(nn.Module):
         self.weight_bias = nn.Parameter(torch.zeros(regions, modalities))
         self.regional = _normal(regions, half, channels, fan_in=channels)
         self.shortcut = MaskedProjection(modalities, channels, channels - half)
-        self.finish = place.norm_and_nonlinearity(channels)
+        self.finish = scale.norm_and_nonlinearity(channels)
 
     def forward(self, own: Own, regions: Tensor) -> Tensor:
         """Fuse the features of a sample.
@@ -189,8 +190,8 @@ class RegionAwareFusion(nn.Module):
         total: Tensor | None = None
         for region, probability in enumerate(regions.flatten(1)):
             mixed: Tensor | None = None
-            for place, (_, features) in enumerate(own):
-                matrix = weights[region, place] * self.regional[region]
+            for index, (_, features) in enumerate(own):
+                matrix = weights[region, index] * self.regional[region]
                 part = matrix.to(features.dtype) @ features.flatten(1)
                 mixed = part if mixed is None else mixed + part
             assert mixed is not None

@@ -1,4 +1,4 @@
-"""Where a fusion block stands: what it may know of the plan, and of a sample.
+"""What a fusion block may know of a scale of the plan, and of a sample.
 
 Legend: M modalities, A available modalities of a sample, C channels.
 """
@@ -23,7 +23,7 @@ class ScaleSpec:
 
     Attributes:
         modalities: M.
-        scale: 0 is the largest.
+        index: 0 is the largest.
         channels: C, of each modality's features and of what the decoder expects.
         size: of the maps at the planned patch size.
         heads: of the segmentation.
@@ -32,7 +32,7 @@ class ScaleSpec:
     """
 
     modalities: int
-    scale: int
+    index: int
     channels: int
     size: tuple[int, ...]
     heads: int
@@ -41,7 +41,7 @@ class ScaleSpec:
 
     def convolution(self, before: int, after: int, *, planned_kernel: bool = False, bias: bool = False) -> nn.Module:
         """A 1x1 convolution of the plan's dimension, or one with the scale's planned kernel; the size stays."""
-        kernel = self.encoder.kernel_sizes[self.scale] if planned_kernel else [1] * len(self.size)
+        kernel = self.encoder.kernel_sizes[self.index] if planned_kernel else [1] * len(self.size)
         kernel = [kernel] * len(self.size) if isinstance(kernel, int) else list(kernel)
         layer: nn.Module = self.encoder.conv_op(
             before, after, kernel, padding=[edge // 2 for edge in kernel], bias=bias
@@ -58,7 +58,7 @@ class ScaleSpec:
         return nn.Sequential(*layers)
 
 
-def places_of(
+def scale_specs(
     encoder: Any, patch_size: Sequence[int], modalities: int, heads: int, exclusive: bool = True
 ) -> tuple[ScaleSpec, ...]:
     """The scales of a planned encoder, largest first.
@@ -70,12 +70,12 @@ def places_of(
         heads: of the segmentation.
         exclusive: whether the heads are classes, not regions.
     """
-    places, size = [], tuple(int(edge) for edge in patch_size)
-    for scale, (channels, stride) in enumerate(zip(encoder.output_channels, encoder.strides, strict=True)):
+    specs, size = [], tuple(int(edge) for edge in patch_size)
+    for index, (channels, stride) in enumerate(zip(encoder.output_channels, encoder.strides, strict=True)):
         steps = [stride] * len(size) if isinstance(stride, int) else stride
         size = tuple(max(1, -(-edge // step)) for edge, step in zip(size, steps, strict=True))
-        places.append(ScaleSpec(modalities, scale, int(channels), size, heads, exclusive, encoder))
-    return tuple(places)
+        specs.append(ScaleSpec(modalities, index, int(channels), size, heads, exclusive, encoder))
+    return tuple(specs)
 
 
 def own_features(streams: Streams, sample: int, scale: int) -> list[tuple[int, Tensor]]:
