@@ -129,7 +129,13 @@ def write_json(path: Path, content: Any, indent: int = 2) -> None:
 
 
 def temporary_folder(parent: str | Path) -> Path:
-    """Make a folder for unfinished output inside ``parent`` (on the same disk, so that a rename is atomic)."""
+    """Make a folder for unfinished output inside ``parent`` (on the same disk, so that a rename is atomic).
+
+    Those that dead processes left in ``parent`` are removed.
+    """
+    for path in Path(parent).glob(f"{TEMPORARY_FOLDER}*"):
+        if _is_leftover(path.name):
+            _remove(path)
     return Path(tempfile.mkdtemp(prefix=TEMPORARY_FOLDER, suffix=_owner_ending(), dir=parent or "."))
 
 
@@ -159,9 +165,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            owner = _OWNER.search(name)
-            live = owner is not None and is_running(int(owner[1]), owner[2])
-            if is_temporary(name) and name != LOCK and not live:
+            if _is_leftover(name):
                 _remove(Path(parent, name))
         folders[:] = [name for name in folders if not is_temporary(name)]
 
@@ -188,6 +192,11 @@ def _host(name: str | None = None) -> str:
 
 def _owner_ending() -> str:
     return f".{os.getpid()}@{_host()}{_TEMPORARY}"
+
+
+def _is_leftover(name: str) -> bool:
+    owner = _OWNER.search(name)
+    return is_temporary(name) and name != LOCK and not (owner and is_running(int(owner[1]), owner[2]))
 
 
 def _remove(path: Path) -> None:

@@ -7,6 +7,7 @@ checked is what is written (:mod:`nnunetv2_mmkd.files`).
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ TOLERANCE = 1e-3
 """Largest difference of affines (mm) and of labels from whole numbers that is taken for rounding."""
 
 _GZIP = b"\x1f\x8b"
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
 _UNREADABLE: tuple[type[Exception], ...] = (
     OSError,
@@ -64,6 +66,32 @@ class Volume:
     def compressed(self) -> bool:
         """Whether the file is gzip-compressed, whatever its name says."""
         return self.stored.startswith(_GZIP)
+
+
+def stem_of(name: str) -> str | None:
+    """File name without ``.nii`` or ``.nii.gz`` (any case); None for hidden and other files."""
+    match = _NIFTI.search(name)
+    return None if name.startswith(".") or match is None else name[: match.start()]
+
+
+def check_intact(path: Path) -> None:
+    """Check that a file of any format is worth reading: SimpleITK reads damaged ones without a word, NaN as zero.
+
+    Raises:
+        InputError: it is absent, unreadable or empty, its gzip stream is damaged or ends early, or it is a NIfTI file
+            that :func:`read_volume` refuses.
+    """
+    if stem_of(path.name) is not None:
+        read_volume(path)
+        return
+    try:
+        stored = path.read_bytes()
+        if stored.startswith(_GZIP):
+            gzip.decompress(stored)
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); {_REMEDY}") from error
+    if not stored:
+        raise InputError(f"{path}: the file is empty; {_REMEDY}")
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
@@ -119,8 +147,7 @@ def parse_volume(path: Path, stored: bytes) -> Volume:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that is there but cannot be read."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: cannot be read as NIfTI ({reason}); {_REMEDY}")
+    return InputError(f"{path}: cannot be read as NIfTI ({_reason(error)}); {_REMEDY}")
 
 
 def spacing_of(header: nib.Nifti1Header) -> np.ndarray:
@@ -187,6 +214,10 @@ def map_labels(labels: np.ndarray, mapping: dict[int, int], dtype: str) -> tuple
 def compress(plain: bytes) -> bytes:
     """gzip without a time stamp: the same content gives the same file."""
     return gzip.compress(plain, compresslevel=6, mtime=0)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _image_class(start: bytes) -> type[nib.Nifti1Image]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.images import stem_of
 
 logger = logging.getLogger(__name__)
 
-_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _GRADE = re.compile(r"hgg|lgg", re.IGNORECASE)
 
 
@@ -138,7 +138,7 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
     root_of: dict[Path, Path] = {}
     for source in sources:
         root = source_root(source)
-        stems = [(path, nifti_stem(path.name)) for folder in walk(root) for path in listed(folder)]
+        stems = [(path, stem_of(path.name)) for folder in walk(root) for path in listed(folder)]
         files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and path.is_file()]
         if not any(parts for _, parts in files):
             raise InputError(
@@ -168,12 +168,6 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
     return found
 
 
-def nifti_stem(name: str) -> str | None:
-    """File name without ``.nii`` or ``.nii.gz`` (any case); None for hidden and other files."""
-    match = _NIFTI.search(name)
-    return None if name.startswith(".") or match is None else name[: match.start()]
-
-
 def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
     """Directories that are cases; not descended into, but for a folder that only wraps another of its name."""
     for folder in walk(root, spec.is_case):
@@ -185,7 +179,7 @@ def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
 
 def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:
     case = folder.name
-    candidates = [(stem, path) for path in listed(folder) if (stem := nifti_stem(path.name)) is not None]
+    candidates = [(stem, path) for path in listed(folder) if (stem := stem_of(path.name)) is not None]
     images: list[Path | None] = []
     for channel in spec.channels:
         ending = re.compile(rf"[_-](?:{'|'.join(map(re.escape, channel.suffixes))})", re.IGNORECASE)
@@ -230,7 +224,7 @@ def _unwrap(case: str, path: Path) -> Path:
     """Some mirrors have a folder ``x_t1.nii`` with the one file in it."""
     if not path.is_dir():
         return path
-    inside = [file for file in sorted(path.iterdir()) if nifti_stem(file.name) is not None and file.is_file()]
+    inside = [file for file in sorted(path.iterdir()) if stem_of(file.name) is not None and file.is_file()]
     if len(inside) != 1:
         raise InputError(f"case {case}: {path} is a folder with {len(inside)} NIfTI files; expected one file")
     return inside[0]

@@ -17,7 +17,7 @@ import numpy as np
 
 from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
-from nnunetv2_mmkd.editions.discover import CaseFiles, discover, listed, nifti_stem, source_root, walk
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover, listed, source_root, walk
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
@@ -78,7 +78,7 @@ def _by_names(sources: Sequence[Path | str], editions: Sequence[EditionSpec]) ->
             for spec in folders:
                 if spec.is_case(folder.name):
                     found[spec.name].add(folder.name)
-            stems = [stem for path in listed(folder) if (stem := nifti_stem(path.name)) is not None] if files else []
+            stems = [stem for path in listed(folder) if (stem := nifti.stem_of(path.name)) is not None] if files else []
             for spec in files:
                 found[spec.name] |= {parts[0] for stem in stems if (parts := spec.split_stem(stem)) is not None}
     cases = set().union(*found.values())

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_mmkd import images as nifti
-from nnunetv2_mmkd.editions.discover import CaseFiles, discover, nifti_stem
+from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import atomic_write, replacing
@@ -107,7 +107,7 @@ def write_files(
         archive.unlink(missing_ok=True)  # an old one must not be taken for this one
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
-    others = [path.name for path in out.iterdir() if nifti_stem(path.name) is not None and path.name not in contents]
+    others = [path.name for path in out.iterdir() if nifti.stem_of(path.name) is not None and path.name not in contents]
     if others:
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
     for name, content in contents.items():
@@ -137,7 +137,7 @@ def archive_name(spec: EditionSpec, name: str) -> str:
 def _predictions(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"folder of predictions {folder} does not exist")
-    files = [(stem, path) for path in sorted(folder.iterdir()) if (stem := nifti_stem(path.name)) is not None]
+    files = [(stem, path) for path in sorted(folder.iterdir()) if (stem := nifti.stem_of(path.name)) is not None]
     if not files:
         raise InputError(f"{folder}: no predictions there; expected <case>.nii.gz as nnUNetv2_predict writes them")
     stems = [stem for stem, _ in files]
