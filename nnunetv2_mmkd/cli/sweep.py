@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"-np takes a number from 1 on, not {args.np}")
     set_ext_trainer()
 
-    from nnunetv2_mmkd.workflows.sweep.run import Settings, run_sweep
+    from nnunetv2_mmkd.workflows.sweep.run import SweepSettings, run_sweep
 
-    settings = Settings(args.engine, args.np, args.dry_run, not args.disable_progress_bar)
+    settings = SweepSettings(args.engine, args.np, args.dry_run, not args.disable_progress_bar)
     outcome = run_sweep(args.file, args.o, settings)
     sys.stdout.write("\n".join(outcome.lines) + "\n")
     for problem in outcome.problems:

@@ -137,21 +137,21 @@ def site_pattern(site_of: Mapping[str, str], lacks: Mapping[str, tuple[str, ...]
     return {case: lacks.get(site, ()) for case, site in site_of.items()}
 
 
-def parse_rates(words: Sequence[str], modalities: Sequence[str]) -> dict[str, float]:
+def parse_rates(words: Sequence[str], modalities: Sequence[str], option: str = "--rates") -> dict[str, float]:
     """``["t1=0.2", "t1c=0.4"]`` -> a rate for each modality, 0 for those not named.
 
     Raises:
         InputError: not of this form, an unknown modality, one named twice, no probability.
     """
-    named = _pairs(words, "--rates", "t1=0.2", lambda text: modalities[indices([text], modalities)[0]])
+    named = _pairs(words, option, "t1=0.2", lambda text: modalities[indices([text], modalities)[0]])
     rates = dict.fromkeys(modalities, 0.0)
     for name, text in named.items():
         try:
             rates[name] = float(text)
         except ValueError as error:
-            raise InputError(f"--rates {name}={text}: {text!r} is no number") from error
+            raise InputError(f"{option} {name}={text}: {text!r} is no number") from error
         if not 0 <= rates[name] <= 1:
-            raise InputError(f"--rates {name}={text}: a rate lies between 0 and 1")
+            raise InputError(f"{option} {name}={text}: a rate lies between 0 and 1")
     return rates
 
 

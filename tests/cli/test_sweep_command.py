@@ -10,15 +10,15 @@ import pytest
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.workflows.sweep import run
-from nnunetv2_mmkd.workflows.sweep.run import Outcome, Settings
+from nnunetv2_mmkd.workflows.sweep.run import SweepOutcome, SweepSettings
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the command would have run, instead of it; the first entry is what it says of the end."""
-    seen: list[Any] = [Outcome(("line",), ())]
+    seen: list[Any] = [SweepOutcome(("line",), ())]
 
-    def called(*arguments: Any) -> Outcome:
+    def called(*arguments: Any) -> SweepOutcome:
         seen.append(arguments)
         return seen[0]
 
@@ -30,13 +30,13 @@ def test_options_arrive(calls: list[Any], capsys: pytest.CaptureFixture[str]) ->
     assert main(["sweep", "a.yaml", "-o", "out"]) == 0
     argv = ["sweep", "a.yaml", "-o", "out", "--engine", "slurm", "-np", "3", "--dry-run", "--disable_progress_bar"]
     assert main(argv) == 0
-    assert calls[1] == (Path("a.yaml"), Path("out"), Settings())
-    assert calls[2] == (Path("a.yaml"), Path("out"), Settings("slurm", 3, True, False))
+    assert calls[1] == (Path("a.yaml"), Path("out"), SweepSettings())
+    assert calls[2] == (Path("a.yaml"), Path("out"), SweepSettings("slurm", 3, True, False))
     assert capsys.readouterr().out == "line\nline\n"
 
 
 def test_a_failure_is_told(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    calls[0] = Outcome(("line",), ("1 of 2 tasks failed, first train_A; see log.txt",))
+    calls[0] = SweepOutcome(("line",), ("1 of 2 tasks failed, first train_A; see log.txt",))
     assert main(["sweep", "a.yaml", "-o", "out"]) == 1
     found = capsys.readouterr()
     assert found.out == "line\n" and found.err == "mmkd sweep: 1 of 2 tasks failed, first train_A; see log.txt\n"
@@ -64,4 +64,4 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("dataset: 1\nconfiguration: 2d\ntrainers: [MetaKD]\n")
     with pytest.raises(InputError, match="cannot be made"):
-        run.run_sweep(file, file / "out", Settings())
+        run.run_sweep(file, file / "out", SweepSettings())

@@ -1,15 +1,16 @@
-"""A sweep held against what is installed and there, before the first process: nothing is written."""
+"""Checks of a sweep before the first process; nothing is written. What preflight, evaluation and the protocols check
+themselves is called here, with the key of the sweep's file in front of their message."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -18,97 +19,95 @@ from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
 from nnunetv2_mmkd.evaluation.table_files import read_columns
-from nnunetv2_mmkd.names import canonical, indices, modality_names
-from nnunetv2_mmkd.training.missing_rates import table_path
+from nnunetv2_mmkd.names import canonical
+from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
+from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
+from nnunetv2_mmkd.protocols.missing_rates import training_cases
+from nnunetv2_mmkd.training.missing_rates import read_table, table_path
 from nnunetv2_mmkd.training.preflight import check_training, find_trainer
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
-from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, Rates, Sweep
-from nnunetv2_mmkd.workflows.sweep.tasks import Model, models_of
+from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, Rates, Sweep, read_sweep
+from nnunetv2_mmkd.workflows.sweep.tasks import SweepModel, models_of
 
 FOLDS = 5
 """Folds that nnU-Net makes where there are no splits."""
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSweep:
     """A sweep that may begin.
 
     Attributes:
         sweep: what the file says.
         models: all that are to be trained.
-        preprocessed: the data set's folder.
-        modalities: canonical names.
-        unwritten: tables that must be written first.
-        splits: whether there are splits already.
-        data: folder of the preprocessed cases.
+        data_set: what they are trained on.
+        unwritten: missing-rate tables that must be written first.
+        preprocessed_cases: folder of the configuration's preprocessed cases.
     """
 
     sweep: Sweep
-    models: tuple[Model, ...]
-    preprocessed: Path
-    modalities: tuple[str, ...]
+    models: tuple[SweepModel, ...]
+    data_set: DataSet
     unwritten: tuple[Rates, ...]
-    splits: bool
-    data: Path
+    preprocessed_cases: Path
+
+    @property
+    def splits(self) -> Path:
+        """nnU-Net's file with the folds, which need not exist yet."""
+        return self.data_set.preprocessed / SPLITS
 
 
-def check(sweep: Sweep, device: str | None = None) -> Checked:
-    """Check everything that can be known beforehand.
+def check_sweep(file: Path, device: str | None = None) -> CheckedSweep:
+    """Read a sweep's file and check everything that can be known beforehand.
 
     Args:
-        sweep: what the file says.
+        file: see :func:`~nnunetv2_mmkd.workflows.sweep.definition.read_sweep`.
         device: that this machine must have, where it is not the sweep's (a cluster's nodes have another).
 
     Raises:
         InputError: the first bad thing, with the file and the key.
     """
-    try:
+    sweep = read_sweep(file)
+    with naming(f"{file}: "):
         return _check(sweep, device or sweep.device)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Put something in front of the message of an :class:`InputError`."""
+    try:
+        yield
     except InputError as error:
-        text = str(error)
-        raise InputError(text if str(sweep.file) in text else f"{sweep.file}: {text}") from error
+        raise InputError(f"{what}{error}") from error
 
 
-def _check(sweep: Sweep, device: str) -> Checked:
+def _check(sweep: Sweep, device: str) -> CheckedSweep:
     check_training(sweep.dataset, sweep.configuration, "0", PREFIX, sweep.plans, None, device)
     name = str(maybe_convert_to_dataset_name(sweep.dataset))
-    folder = Path(str(nnUNet_preprocessed)) / name
-    plans = load_json(str(folder / f"{sweep.plans}.json"))
-    data = folder / PlansManager(plans).get_configuration(sweep.configuration).data_identifier
-    if not data.is_dir() or not any(data.iterdir()):
-        raise InputError(f"configuration: {data} holds no cases; run `nnUNetv2_preprocess -d {sweep.dataset}`")
-    dataset_json = load_json(str(folder / "dataset.json"))
-    modalities = modality_names(dataset_json)
-    splits = _check_folds(sweep.folds, folder / "splits_final.json")
-    unwritten = [rates for rates in sweep.missing_rates if rates is not None and _to_write(rates, folder, modalities)]
+    data = read_data_set(int(name.removeprefix("Dataset").partition("_")[0]))
+    plans = load_json(str(data.preprocessed / f"{sweep.plans}.json"))
+    cases = data.preprocessed / PlansManager(plans).get_configuration(sweep.configuration).data_identifier
+    if not cases.is_dir() or not any(cases.iterdir()):
+        raise InputError(f"configuration: {cases} holds no cases; run `nnUNetv2_preprocess -d {sweep.dataset}`")
+    unwritten = [rates for rates in sweep.missing_rates if rates is not None and _must_be_written(rates, data)]
     models = models_of(sweep, Path(str(nnUNet_results)) / name)
     for method in sweep.methods:
         _check_trainer(method, sweep)
     for model in models:
-        try:
+        with naming(f"trainers: {model.method} takes no endings: "):
             find_trainer(model.trainer)
-        except InputError as error:
-            raise InputError(f"trainers: {model.method} takes no endings ({error})") from error
-    _check_evaluation(sweep, dataset_json, modalities, folder)
-    _check_compare(sweep, dataset_json, modalities)
-    return Checked(sweep, tuple(models), folder, modalities, tuple(unwritten), splits, data)
-
-
-def _check_folds(folds: Sequence[int], file: Path) -> bool:
-    there = file.is_file()
-    count = len(load_json(str(file))) if there else FOLDS
-    for fold in folds:
-        if fold >= count:
-            raise InputError(f"folds: there is no fold {fold}; {file} has the folds 0 to {count - 1}")
-    return there
+    dataset_json = load_json(str(data.preprocessed / "dataset.json"))
+    _check_folds(sweep, data, models)
+    _check_evaluation(sweep, dataset_json, data)
+    _check_compare(sweep, dataset_json, data)
+    return CheckedSweep(sweep, tuple(models), data, tuple(unwritten), cases)
 
 
 def _check_trainer(method: str, sweep: Sweep) -> None:
-    try:
+    with naming("trainers: "):
         found = find_trainer(PREFIX + method)
-    except InputError as error:
-        raise InputError(f"trainers: {error}") from error
     if not issubclass(found, nnUNetTrainerMMKD):
         raise InputError(
             f"trainers: {found.__name__} is no trainer of nnunetv2-mmkd, so it knows no missing modalities; the "
@@ -118,85 +117,81 @@ def _check_trainer(method: str, sweep: Sweep) -> None:
         if value is not None:
             raise InputError(f"trainers: {method} names {value!r} itself: leave the ending out and set {key}")
     lengths = {
-        "length.epochs": (found.suffix_epochs, sweep.epochs),
-        "length.iterations": (found.suffix_iterations, sweep.iterations),
+        "length.epochs": (found.suffix_epochs, sweep.length.epochs),
+        "length.iterations": (found.suffix_iterations, sweep.length.iterations),
     }
     for key, (own, common) in lengths.items():
         if own is not None and own == common:
             raise InputError(f"trainers: {method} names {key}, {own}, once more: leave the ending out")
 
 
-def _to_write(rates: Rates, folder: Path, modalities: Sequence[str]) -> bool:
-    """Whether the table must be written; refused where another one of this tag is there."""
-    where = f"missing_rates, tag {rates.tag}"
-    wanted = dict.fromkeys(modalities, 0.0)
-    given = set()
-    for name, rate in (rates.rates or {}).items():
-        try:
-            modality = modalities[indices([name], modalities)[0]]
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        if modality in given:
-            raise InputError(f"{where}: rates has {modality} twice")
-        given.add(modality)
-        wanted[modality] = rate
-    path = table_path(folder, rates.tag)
-    if not path.is_file():
+def _must_be_written(rates: Rates, data: DataSet) -> bool:
+    """Whether the table must be written; refused where another one of this tag exists, or no case could keep any."""
+    path = table_path(data.preprocessed, rates.tag)
+    with naming(f"missing_rates, tag {rates.tag}: "):
+        wanted = parse_rates(rates.words(), data.modalities, "rates")
+        if not path.is_file():
+            if rates.rates is None:
+                raise InputError(f"{path} does not exist; give rates, or write it with `mmkd rates`")
+            draw_missing(data.cases, data.modalities, wanted, rates.seed, data.missing)
+            return True
+        table = read_table(path, data.modalities, data.cases)
         if rates.rates is None:
-            raise InputError(f"{where}: {path} is not there; give rates, or write it with `mmkd rates`")
-        return True
-    if rates.rates is None:
-        return False
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        found = {canonical(name): float(rate) for name, rate in table["rates"].items()}
-        seed = table["seed"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{where}: {path} is no missing-rate table ({error!r})") from error
-    if found != wanted or seed != rates.seed:
-        raise InputError(
-            f"{where}: {path} is there already with rates {found} and seed {seed}, not {wanted} and {rates.seed}; take "
-            "another tag, or leave rates and seed out to use what is there"
-        )
+            return False
+        noted = table.get("rates")
+        found = {canonical(name): rate for name, rate in noted.items()} if isinstance(noted, dict) else noted
+        if found != wanted or table.get("seed") != rates.seed:
+            raise InputError(
+                f"{path} exists already with rates {found} and seed {table.get('seed')}, not {wanted} and "
+                f"{rates.seed}; take another tag, or leave rates and seed out to use what it says"
+            )
     return False
 
 
-def _check_evaluation(sweep: Sweep, dataset_json: dict[str, Any], modalities: Sequence[str], folder: Path) -> None:
+def _check_folds(sweep: Sweep, data: DataSet, models: list[SweepModel]) -> None:
+    """Folds of the splits, or of those that nnU-Net will make; later evaluated as ``mmkd evaluate`` does."""
+    count = len(training_cases(data)) or FOLDS
+    for fold in sweep.folds:
+        if fold >= count:
+            raise InputError(f"folds: there is no fold {fold}; {data.preprocessed / SPLITS} has 0 to {count - 1}")
+    if sweep.evaluation.test:
+        with naming("evaluation.test: "):
+            for model in models:
+                test_cases(str(model.folder), data.name, sweep.folds)
+    elif (data.preprocessed / SPLITS).is_file():
+        with naming("folds: "):
+            for model in models:
+                validation_cases(str(model.folder), data.name, sweep.folds)
+
+
+def _check_evaluation(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet) -> None:
     options = sweep.evaluation
-    try:
-        settings = ScoreSettings(
-            options.metrics, options.empty, options.tolerance, options.lesions, options.et_threshold
+    with naming("evaluation: "):
+        check_scores(
+            ScoreSettings(options.metrics, options.empty, options.tolerance, options.lesions, options.et_threshold),
+            dataset_json,
         )
-        check_scores(settings, dataset_json)
-        choose_subsets(options.subsets, modalities)
-    except InputError as error:
-        raise InputError(f"evaluation: {error}") from error
+        choose_subsets(options.subsets, data.modalities)
     if not 0 < options.step_size <= 1:
         raise InputError(f"evaluation.step_size is {options.step_size}: expected more than 0, at most 1")
-    if options.test and not (folder / "mmkd_test_cases.json").is_file():
-        raise InputError(f"evaluation.test: {folder / 'mmkd_test_cases.json'} is not there; `mmkd splits` writes it")
 
 
-def _check_compare(sweep: Sweep, dataset_json: dict[str, Any], modalities: Sequence[str]) -> None:
-    for pair in sweep.compare.pairs:
-        for name in pair:
-            if name not in sweep.methods:
-                raise InputError(f"compare.pairs: {name} is not among the trainers {', '.join(sweep.methods)}")
-    regions = evaluated_regions(dataset_json)
-    for region in sweep.compare.regions:
-        if region not in regions:
-            raise InputError(f"compare.regions: there is no region {region!r}; there are {', '.join(regions)}")
-    try:
-        evaluated = choose_subsets(sweep.evaluation.subsets, modalities)
-        wanted = choose_subsets(sweep.compare.subsets, modalities)
-    except InputError as error:
-        raise InputError(f"compare.subsets: {error}") from error
-    for subset in wanted:
-        if subset not in evaluated:
-            raise InputError(f"compare.subsets: {subset} is not among evaluation.subsets {', '.join(evaluated)}")
-    known = sweep.evaluation.metrics
-    for metric in sweep.compare.metrics:
-        if metric.partition("@")[0].removesuffix(POSTPROCESSED) not in known and "@" not in metric:
-            raise InputError(f"compare.metrics: {metric!r} is not among evaluation.metrics {', '.join(known)}")
-    if sweep.compare.patients is not None:
-        read_columns(sweep.compare.patients, ("case", "patient"), "patients")
+def _check_compare(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet) -> None:
+    options, evaluated = sweep.compare, sweep.evaluation
+    with naming("compare.subsets: "):
+        subsets = choose_subsets(options.subsets, data.modalities)
+    _check_among("compare.pairs", [name for pair in options.pairs for name in pair], "trainers", sweep.methods)
+    _check_among("compare.regions", options.regions, "regions", evaluated_regions(dataset_json))
+    _check_among("compare.subsets", subsets, "evaluation.subsets", choose_subsets(evaluated.subsets, data.modalities))
+    for metric in options.metrics:
+        if "@" not in metric:
+            name = metric.removesuffix(POSTPROCESSED)
+            _check_among("compare.metrics", [name], "evaluation.metrics", evaluated.metrics)
+    if options.patients is not None:
+        read_columns(options.patients, ("case", "patient"), "patients")
+
+
+def _check_among(key: str, names: Iterable[str], what: str, known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{key}: {name!r} is not among the {what} {', '.join(known)}")

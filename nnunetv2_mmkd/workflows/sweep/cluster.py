@@ -43,10 +43,10 @@ class NodeJob:
         """Run the task, from its last checkpoint if there is one; whether it ended well."""
         if self.task.finished():
             return True
-        self._running = Running(self.task, before=_leave_the_signal_to_the_job)
+        self._running = Running(self.task)
         while not self._running.ended():
             time.sleep(1)
-        if self._running.process.returncode == -signal.SIGTERM:
+        if self._running.process.returncode == 128 + signal.SIGTERM:
             time.sleep(KILLED)
         return self._running.close()
 
@@ -57,11 +57,6 @@ class NodeJob:
         if self._running is not None:
             self._running.stop()
         return DelayedSubmission(NodeJob(self.task))
-
-
-def _leave_the_signal_to_the_job() -> None:
-    """Slurm tells all processes of a job that its time is over; it would kill nnU-Net before the job can act."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class ClusterEngine:

@@ -1,14 +1,19 @@
-"""The file of a sweep: a small YAML table (nnU-Net's own dependencies bring PyYAML; Python 3.10 has no TOML reader)."""
+"""The file of a sweep: a small YAML table, read by dacite into frozen dataclasses.
+
+PyYAML comes with nnU-Net; Python 3.10 has no TOML reader.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
+import dacite
 import yaml
 
 from nnunetv2_mmkd.errors import InputError
@@ -18,21 +23,30 @@ COMPLETE = "complete"
 
 PREFIX = "nnUNetTrainer"
 
-KEYS = (
-    "dataset",
-    "configuration",
-    "plans",
-    "device",
-    "trainers",
-    "folds",
-    "seeds",
-    "length",
-    "missing_rates",
-    "evaluation",
-    "compare",
-    "slurm",
-)
-"""Keys of the file."""
+T = TypeVar("T")
+
+
+class _BadValue(dacite.exceptions.DaciteFieldError):
+    """A value that cannot be used; dacite completes the path of the field on the way up."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def _check_distinct(key: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise _BadValue(key, f"has {name} twice")
+
+
+def _check_least(least: int, **values: float | None) -> None:
+    for key, value in values.items():
+        if value is not None and not value >= least:
+            raise _BadValue(key, f"is {value:g}: expected at least {least}")
 
 
 @dataclass(frozen=True)
@@ -41,13 +55,43 @@ class Rates:
 
     Attributes:
         tag: of the table and of the trainers' names.
-        rates: modality -> rate; None: the table is there already.
+        rates: modality -> rate; None: the table exists already.
         seed: of the draw.
     """
 
     tag: str
     rates: Mapping[str, float] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*", self.tag) or re.fullmatch(r"seed\d+", self.tag):
+            raise _BadValue(
+                "tag", f"is {self.tag!r}: expected lower-case letters and digits, a letter first, not seed<digits>"
+            )
+        for name, rate in (self.rates or {}).items():
+            if not 0 <= rate <= 1:
+                raise _BadValue(f"rates.{name}", f"is {rate:g}: expected a number from 0 to 1")
+        _check_least(0, seed=self.seed)
+
+    def words(self) -> list[str]:
+        """The rates as ``mmkd rates --rates`` takes them."""
+        return [f"{name}={rate}" for name, rate in (self.rates or {}).items()]
+
+
+@dataclass(frozen=True)
+class Length:
+    """Training length; None: the trainer's own.
+
+    Attributes:
+        epochs: per training.
+        iterations: per epoch.
+    """
+
+    epochs: int | None = None
+    iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_least(1, epochs=self.epochs, iterations=self.iterations)
 
 
 @dataclass(frozen=True)
@@ -65,6 +109,9 @@ class EvaluationOptions:
     test: bool = False
     processes: int = 3
 
+    def __post_init__(self) -> None:
+        _check_least(0, tolerance=self.tolerance, et_threshold=self.et_threshold, processes=self.processes)
+
 
 @dataclass(frozen=True)
 class CompareOptions:
@@ -75,7 +122,7 @@ class CompareOptions:
         metrics: empty: those of the evaluation.
         regions: empty: all.
         subsets: as for the evaluation; empty: all (a specialist is compared on its own).
-        patients: CSV with the columns case and patient.
+        patients: CSV with the columns case and patient; in the file, relative to its folder.
         confidence, resamples: of the intervals.
     """
 
@@ -87,39 +134,60 @@ class CompareOptions:
     confidence: float = 0.95
     resamples: int = 10_000
 
+    def __post_init__(self) -> None:
+        for number, (first, second) in enumerate(self.pairs):
+            if first == second:
+                raise _BadValue(f"pairs[{number}]", f"has {first} twice: give two methods")
+        if not 0 < self.confidence < 1:
+            raise _BadValue("confidence", f"is {self.confidence:g}: expected a level between 0 and 1, e.g. 0.95")
+        _check_least(1, resamples=self.resamples)
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep's file says.
+    """What a sweep's file says; the fields are its keys.
 
     Attributes:
-        file: where it was read, for messages.
         dataset: name or number.
         configuration, plans, device: as for ``mmkd train``.
-        methods: names of trainers without ``nnUNetTrainer``; an ending such as ``_13epochs`` stands for a length of
-            their own.
+        trainers: names, with or without ``nnUNetTrainer``; an ending such as ``_13epochs`` is a length of their own.
         folds: numbers.
-        seeds: of the endings ``_seed<N>``; None: not seeded.
-        epochs, iterations: training length; None: the trainer's own.
-        missing_rates: None: training cases as they are.
+        seeds: of the endings ``_seed<N>``; empty: one training of each, not seeded.
+        length: of all trainings.
+        missing_rates: None (in the file ``complete``): training cases as they are.
         evaluation, compare: what is done with the models.
         slurm: parameters of submitit.
     """
 
-    file: Path
     dataset: str
     configuration: str
-    methods: tuple[str, ...]
+    trainers: tuple[str, ...]
     plans: str = "nnUNetPlans"
-    device: str = "cuda"
+    device: Literal["cuda", "cpu", "mps"] = "cuda"
     folds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    seeds: tuple[int | None, ...] = (None,)
-    epochs: int | None = None
-    iterations: int | None = None
+    seeds: tuple[int, ...] = ()
+    length: Length = Length()
     missing_rates: tuple[Rates | None, ...] = (None,)
     evaluation: EvaluationOptions = EvaluationOptions()
     compare: CompareOptions = CompareOptions()
     slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_distinct("trainers", self.methods)
+        _check_least(0, **{f"folds[{number}]": fold for number, fold in enumerate(self.folds)})
+        for number, seed in enumerate(self.seeds):
+            if not 0 <= seed <= 999_999_999:
+                raise _BadValue(f"seeds[{number}]", f"is {seed}: expected 0 to 999999999")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Trainers without ``nnUNetTrainer``, as in tables."""
+        return tuple(map(method_name, self.trainers))
+
+
+def method_name(trainer: str) -> str:
+    """A trainer's name without ``nnUNetTrainer``."""
+    return trainer.removeprefix(PREFIX)
 
 
 def read_sweep(file: Path) -> Sweep:
@@ -129,199 +197,126 @@ def read_sweep(file: Path) -> Sweep:
         InputError: it cannot be read, is no YAML, has a key twice or an unknown one, lacks one, or holds a value of the
             wrong kind or twice; the message names file and key.
     """
-    table = _Table(file, "", _load(file), KEYS)
-    length = table.table("length", ("epochs", "iterations"))
-    return Sweep(
-        file=file,
-        dataset=str(table.scalar("dataset", (int, str), _NOTHING)),
-        configuration=table.scalar("configuration", (str,), _NOTHING),
-        methods=tuple(method_name(name) for name in table.distinct("trainers", (str,), _NOTHING, method_name)),
-        plans=table.scalar("plans", (str,), "nnUNetPlans"),
-        device=table.choice("device", ("cuda", "cpu", "mps"), "cuda"),
-        folds=table.distinct("folds", (int,), (0, 1, 2, 3, 4), least=0),
-        seeds=table.distinct("seeds", (int,), (None,), least=0, most=999_999_999),
-        epochs=length.scalar("epochs", (int,), None, least=1),
-        iterations=length.scalar("iterations", (int,), None, least=1),
-        missing_rates=_rates(table),
-        evaluation=_evaluation(table),
-        compare=_compare(table, file),
-        slurm=dict(table.table("slurm", None).content),
-    )
+    content = _load(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: the file is no table of keys and values")
+    if type(content.get("dataset")) is int:
+        content["dataset"] = str(content["dataset"])
+    try:
+        sweep = _section(Sweep, content)
+    except dacite.exceptions.DaciteFieldError as error:
+        key = (error.field_path or "").replace(".[", "[")
+        raise InputError(f"{file}: {key} {_problem(error)}") from error
+    if sweep.compare.patients is None:
+        return sweep
+    return replace(sweep, compare=replace(sweep.compare, patients=file.parent / sweep.compare.patients))
 
 
-def method_name(trainer: str) -> str:
-    """A trainer's name without ``nnUNetTrainer``: what stands in tables."""
-    return trainer.removeprefix(PREFIX)
+def _problem(error: dacite.exceptions.DaciteFieldError) -> str:
+    if isinstance(error, dacite.exceptions.MissingValueError):
+        return "is missing"
+    if isinstance(error, dacite.exceptions.WrongTypeError):  # a Literal; the hooks say the others
+        return f"is {error.value!r}: choose from {', '.join(map(str, get_args(error.field_type)))}"
+    return str(error)
 
 
-def _rates(table: _Table) -> tuple[Rates | None, ...]:
-    entries = table.sequence("missing_rates", (str, dict), (COMPLETE,))
-    found: list[Rates | None] = []
-    for number, entry in enumerate(entries):
-        where = f"missing_rates[{number}]"
-        if isinstance(entry, str):
-            if entry != COMPLETE:
-                table.refuse(where, f"is {entry!r}: expected {COMPLETE!r}, or {{tag: ..., rates: ..., seed: ...}}")
-            found.append(None)
-            continue
-        each = _Table(table.file, where, entry, ("tag", "rates", "seed"))
-        tag = each.scalar("tag", (str,), _NOTHING)
-        if not re.fullmatch(r"[a-z][a-z0-9]*", tag) or re.fullmatch(r"seed\d+", tag):
-            each.refuse("tag", f"is {tag!r}: lower-case letters and digits, a letter first, not seed<digits>")
-        rates = each.content.get("rates")
-        if rates is not None and (not isinstance(rates, dict) or not rates):
-            each.refuse("rates", "is no table: expected {t1: 0.2, t1ce: 0.4}")
-        for name, rate in (rates or {}).items():
-            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
-                each.refuse(f"rates.{name}", f"is {rate!r}: expected a number from 0 to 1")
-        named = None if rates is None else {str(name): float(rate) for name, rate in rates.items()}
-        found.append(Rates(tag, named, each.scalar("seed", (int,), 0, least=0)))
-    tags = [COMPLETE if each is None else each.tag for each in found]
-    for tag in tags:
-        if tags.count(tag) > 1:
-            table.refuse("missing_rates", f"has {tag} twice")
-    return tuple(found)
+def _table(content: Any) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        raise _BadValue("", f"is no table of keys and values, but {content!r}")
+    return content
 
 
-def _evaluation(table: _Table) -> EvaluationOptions:
-    default = EvaluationOptions()
-    each = table.table("evaluation", tuple(EvaluationOptions.__dataclass_fields__))
-    return EvaluationOptions(
-        metrics=each.distinct("metrics", (str,), default.metrics),
-        subsets=each.distinct("subsets", (str,), default.subsets),
-        empty=each.scalar("empty", (str,), default.empty),
-        tolerance=float(each.scalar("tolerance", (int, float), default.tolerance, least=0)),
-        lesions=each.scalar("lesions", (str,), None),
-        et_threshold=each.scalar("et_threshold", (int,), 0, least=0),
-        step_size=float(each.scalar("step_size", (int, float), default.step_size)),
-        disable_tta=each.scalar("disable_tta", (bool,), False),
-        test=each.scalar("test", (bool,), False),
-        processes=each.scalar("processes", (int,), default.processes, least=0),
-    )
+def _section(kind: type[T], content: Any) -> T:
+    """A table of the file as a dataclass; a key without a value counts as left out."""
+    keys = [each.name for each in fields(cast(Any, kind))]
+    for key in _table(content):
+        if key not in keys:  # not left to dacite's ``strict``, which does not say where
+            near = difflib.get_close_matches(str(key), keys, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(keys)}"
+            raise _BadValue(str(key), f"is no key of a sweep: {hint}")
+    given = {key: value for key, value in content.items() if value is not None}
+    return dacite.from_dict(kind, given, dacite.Config(type_hooks=_HOOKS))
 
 
-def _compare(table: _Table, file: Path) -> CompareOptions:
-    default = CompareOptions()
-    each = table.table("compare", tuple(CompareOptions.__dataclass_fields__))
-    pairs = []
-    for number, pair in enumerate(each.sequence("pairs", (list,), ())):
-        if len(pair) != 2 or not all(isinstance(name, str) for name in pair):
-            each.refuse(f"pairs[{number}]", f"is {pair}: expected two methods, [MetaKD, ModalityDropout]")
-        first, second = map(method_name, pair)
-        if first == second:
-            each.refuse(f"pairs[{number}]", f"has {first} twice: give two methods")
-        if (first, second) in pairs:
-            each.refuse("pairs", f"has [{first}, {second}] twice")
-        pairs.append((first, second))
-    patients = each.scalar("patients", (str,), None)
-    confidence = each.scalar("confidence", (float,), default.confidence)
-    if not 0 < confidence < 1:
-        each.refuse("confidence", f"is {confidence}: expected a level between 0 and 1, e.g. 0.95")
-    return CompareOptions(
-        pairs=tuple(pairs),
-        metrics=each.distinct("metrics", (str,), ()),
-        regions=each.distinct("regions", (str,), ()),
-        subsets=each.distinct("subsets", (str,), ()),
-        patients=None if patients is None else file.parent / patients,
-        confidence=confidence,
-        resamples=each.scalar("resamples", (int,), default.resamples, least=1),
-    )
+def _scalar(kinds: tuple[type, ...], expected: str, value: Any) -> Any:
+    """A value of exactly one of some types (``True`` is no number), as the first of them."""
+    if type(value) not in kinds:
+        raise _BadValue("", f"is {value!r}: expected {expected}")
+    return kinds[0](value)
 
 
-_NOTHING: Any = object()
-"""Default of what must be there."""
+_word = partial(_scalar, (str,), "a word")
+_whole_number = partial(_scalar, (int,), "a whole number")
+_number = partial(_scalar, (float, int), "a number")
 
-_KINDS: Mapping[type, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table",
+
+def _entries(read: Callable[[Any], Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Read values one by one; an error names the entry."""
+    found = {}
+    for key, value in content.items():
+        try:
+            found[key] = read(value)
+        except dacite.exceptions.DaciteFieldError as error:
+            error.update_path(key)
+            raise
+    return found
+
+
+def _list(read: Callable[[Any], Any], content: Any) -> tuple[Any, ...]:
+    """A list with something in it and nothing twice."""
+    if not isinstance(content, list):
+        raise _BadValue("", f"is {content!r}: expected a list")
+    if not content:
+        raise _BadValue("", "is empty: leave it out, or give something")
+    found = tuple(_entries(read, {f"[{number}]": value for number, value in enumerate(content)}).values())
+    _check_distinct("", list(map(_shown, found)))
+    return found
+
+
+def _shown(entry: Any) -> str:
+    """What an entry of a list is called."""
+    if isinstance(entry, tuple):
+        return f"[{', '.join(entry)}]"
+    return COMPLETE if entry is None else entry.tag if isinstance(entry, Rates) else str(entry)
+
+
+def _rates(content: Any) -> dict[str, float]:
+    if not _table(content):
+        raise _BadValue("", "is an empty table: expected {t1: 0.2, t1ce: 0.4}")
+    return _entries(_number, {str(name): rate for name, rate in content.items()})
+
+
+def _missing_rates(entry: Any) -> Rates | None:
+    if isinstance(entry, dict):
+        return _section(Rates, entry)
+    if entry != COMPLETE:
+        raise _BadValue("", f"is {entry!r}: expected {COMPLETE!r}, or {{tag: ..., rates: ..., seed: ...}}")
+    return None
+
+
+def _pair(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise _BadValue("", f"is {names!r}: expected two methods, [MetaKD, ModalityDropout]")
+    return tuple(map(method_name, names))
+
+
+_HOOKS: dict[Any, Callable[[Any], Any]] = {
+    str: _word,
+    int: _whole_number,
+    float: _number,
+    bool: partial(_scalar, (bool,), "true or false"),
+    Path: lambda name: Path(_word(name)),
+    Length: partial(_section, Length),
+    EvaluationOptions: partial(_section, EvaluationOptions),
+    CompareOptions: partial(_section, CompareOptions),
+    tuple[str, ...]: partial(_list, _word),
+    tuple[int, ...]: partial(_list, _whole_number),
+    tuple[tuple[str, str], ...]: partial(_list, _pair),
+    tuple[Rates | None, ...]: partial(_list, _missing_rates),
+    Mapping[str, float]: _rates,
+    Mapping[str, Any]: _table,
 }
-
-
-class _Table:
-    """A table of the file, whose values are taken out one by one; refusals name file and key."""
-
-    def __init__(self, file: Path, where: str, content: Any, keys: Sequence[str] | None) -> None:
-        self.file, self.where = file, where
-        if not isinstance(content, dict):
-            raise InputError(f"{file}: {where or 'the file'} is no table of keys and values")
-        self.content: dict[str, Any] = content
-        for key in content:
-            if keys is not None and key not in keys:
-                near = difflib.get_close_matches(str(key), keys, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(keys)}"
-                self.refuse(str(key), f"is no key of a sweep: {hint}")
-
-    def refuse(self, key: str, what: str) -> None:
-        """Say what is wrong with a key."""
-        raise InputError(f"{self.file}: {self._name(key)} {what}")
-
-    def _name(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
-
-    def scalar(self, key: str, kinds: tuple[type, ...], default: Any, least: float | None = None) -> Any:
-        """A single value."""
-        if self.content.get(key) is None:
-            if default is _NOTHING:
-                self.refuse(key, "is missing")
-            return default
-        self._check(key, self.content[key], kinds, least)
-        return self.content[key]
-
-    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
-        """One of some words."""
-        value = str(self.scalar(key, (str,), default))
-        if value not in choices:
-            self.refuse(key, f"is {value!r}: choose from {', '.join(choices)}")
-        return value
-
-    def sequence(
-        self, key: str, kinds: tuple[type, ...], default: Any, least: float | None = None, most: float | None = None
-    ) -> list[Any]:
-        """A list with something in it."""
-        values = self.scalar(key, (list,), default)
-        if values is default:
-            return list(default)
-        if not values:
-            self.refuse(key, "is empty: leave it out, or give something")
-        for number, value in enumerate(values):
-            self._check(f"{key}[{number}]", value, kinds, least, most)
-        return list(values)
-
-    def distinct(
-        self,
-        key: str,
-        kinds: tuple[type, ...],
-        default: Any,
-        name: Any = None,
-        least: float | None = None,
-        most: float | None = None,
-    ) -> tuple[Any, ...]:
-        """A list without repetition."""
-        values = self.sequence(key, kinds, default, least, most)
-        names = [name(value) if name else value for value in values]
-        for value in names:
-            if names.count(value) > 1:
-                self.refuse(key, f"has {value} twice")
-        return tuple(values)
-
-    def table(self, key: str, keys: Sequence[str] | None) -> _Table:
-        """A table within; empty if it is not there."""
-        content = self.content.get(key)
-        return _Table(self.file, self._name(key), {} if content is None else content, keys)
-
-    def _check(
-        self, key: str, value: Any, kinds: tuple[type, ...], least: float | None, most: float | None = None
-    ) -> None:
-        allowed = (*kinds, int) if float in kinds else kinds
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
-            self.refuse(key, f"is {value!r}: expected {' or '.join(_KINDS[kind] for kind in kinds)}")
-        if (least is not None and value < least) or (most is not None and value > most):
-            limits = f"at least {least}" if most is None else f"{least} to {most}"
-            self.refuse(key, f"is {value}: expected {limits}")
+"""How dacite reads a value of each type: strictly, and with the number of a list's entry in the error."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -332,7 +327,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
             seen.add(key)
         return cast("dict[Hashable, Any]", super().construct_mapping(node, deep))
 

@@ -12,38 +12,33 @@ from nnunetv2_mmkd.workflows.sweep.tasks import Task
 PAUSE = 0.2
 
 
-class LocalEngine:
-    """Runs tasks as processes of this machine.
+def run_local(
+    tasks: Sequence[Task], ended: Callable[[Task, bool], None], processes: int = 1, devices: Sequence[str] = ()
+) -> None:
+    """Run tasks in their order as processes of this machine.
+
+    An interruption (Ctrl-C, SIGTERM, a kill) ends them, too. submitit's local executor is no substitute: it starts all
+    jobs at once, hides the GPUs, and its jobs go on when the process that started them was interrupted or killed.
 
     Args:
+        tasks: to run.
+        ended: called with each task and whether it ended well.
         processes: tasks at a time.
-        devices: values of ``CUDA_VISIBLE_DEVICES`` that the places take in turn; empty: as it is.
+        devices: values of ``CUDA_VISIBLE_DEVICES``, shared out among the ``processes``; empty: left as it is.
     """
-
-    def __init__(self, processes: int = 1, devices: Sequence[str] = ()) -> None:
-        self.processes = processes
-        self.devices = tuple(devices)
-
-    def run(self, tasks: Sequence[Task], ended: Callable[[Task, bool], None]) -> None:
-        """Run tasks in their order; ``ended`` is told of each and whether it ended well.
-
-        An interruption (Ctrl-C, SIGTERM) ends the processes, too.
-        """
-        waiting = list(tasks)
-        places: list[Running | None] = [None] * self.processes
-        try:
-            with orderly_termination():
-                while waiting or any(places):
-                    for place, running in enumerate(places):
-                        if running is not None and running.ended():
-                            places[place] = None
-                            ended(running.task, running.close())
-                        if places[place] is None and waiting:
-                            places[place] = Running(waiting.pop(0), self._environment(place))
-                    time.sleep(PAUSE)
-        finally:
-            for running in filter(None, places):
-                running.stop()
-
-    def _environment(self, place: int) -> dict[str, str]:
-        return {"CUDA_VISIBLE_DEVICES": self.devices[place % len(self.devices)]} if self.devices else {}
+    waiting = list(tasks)
+    slots: list[Running | None] = [None] * processes
+    try:
+        with orderly_termination():
+            while waiting or any(slots):
+                for slot, running in enumerate(slots):
+                    if running is not None and running.ended():
+                        slots[slot] = None
+                        ended(running.task, running.close())
+                    if slots[slot] is None and waiting:
+                        environment = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
+                        slots[slot] = Running(waiting.pop(0), environment)
+                time.sleep(PAUSE)
+    finally:
+        for running in filter(None, slots):
+            running.stop()

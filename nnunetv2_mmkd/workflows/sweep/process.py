@@ -1,4 +1,8 @@
-"""One task as a process of its own, with a log and a note of its state; the same here and on a node of a cluster."""
+"""One task as a process of its own, with a log and a note of its state; the same here and on a node of a cluster.
+
+Two rules: no process begins before its note is on the disk, and none outlives the process that started it
+(:mod:`.guard`).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import is_running, read_marker, write_json
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 
-GRACE = 15.0
-"""Seconds between asking a process to end and ending it."""
+GUARD = "nnunetv2_mmkd.workflows.sweep.guard"
 
 
 def log_of(task: Task) -> Path:
@@ -58,30 +62,43 @@ class Running:
     Args:
         task: to run.
         environment: variables on top of this process's.
-        before: called in the new process first.
+
+    Raises:
+        InputError: log or note cannot be written; nothing runs then.
     """
 
-    def __init__(
-        self, task: Task, environment: Mapping[str, str] | None = None, before: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, task: Task, environment: Mapping[str, str] | None = None) -> None:
         self.task = task
         command = [sys.executable, "-m", "nnunetv2_mmkd.cli.main", *task.arguments()]
-        task.folder.mkdir(parents=True, exist_ok=True)
-        self.log = log_of(task).open("ab")
-        self.log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} mmkd {shlex.join(command[3:])}\n".encode())
-        self.log.flush()
+        try:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            with log_of(task).open("ab") as log:
+                log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} mmkd {shlex.join(command[3:])}\n".encode())
+                log.flush()
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", GUARD, *command],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise InputError(f"{task.name}: cannot write {log_of(task)}: {error.strerror or error}") from error
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            start_new_session=True,  # so that it can be ended with its workers
-            preexec_fn=before,
-        )
-        facts = {"process": self.process.pid, "runner": os.getpid(), "host": socket.gethostname()}
-        note(task, state="running", **facts)
+        try:
+            note(task, state="running", process=self.process.pid, runner=os.getpid(), host=socket.gethostname())
+        except BaseException:
+            self._end()
+            raise
+        with suppress(BrokenPipeError):  # the guard could not start: its exit code and the log say so
+            self._pipe.write(b"1")
+            self._pipe.flush()
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
 
     def ended(self) -> bool:
         """Whether the process has ended; then :meth:`close` is due."""
@@ -89,26 +106,27 @@ class Running:
 
     def close(self) -> bool:
         """Note how it ended; whether it ended well."""
-        code = self.process.wait()
+        code = self._end()
         good = code == 0
         if good:
             self.task.conclude()
             good = self.task.finished()
-        self._close("done" if good else "failed", exit_code=code)
+        self._note("done" if good else "failed", exit_code=code)
         return good
 
     def stop(self) -> None:
         """End the process and its workers."""
-        for wanted, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, wanted)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(patience)
-                break
+        self._end()
+        self._note("interrupted")
+
+    def _end(self) -> int:
+        """Close the pipe, at which the guard ends what still runs; returns the exit code."""
+        with suppress(BrokenPipeError):
+            self._pipe.close()
+        code = self.process.wait()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # workers that are left
-        self._close("interrupted")
+        return code
 
-    def _close(self, state: str, **facts: Any) -> None:
-        self.log.close()
+    def _note(self, state: str, **facts: Any) -> None:
         note(self.task, state=state, seconds=round(time.monotonic() - self.began, 1), **facts)

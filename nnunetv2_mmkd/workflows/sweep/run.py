@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,41 +21,32 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import check_writable, locked, write_json, write_text
 from nnunetv2_mmkd.protocols.missing_rates import write_rates
-from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, Checked, check
+from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, CheckedSweep, check_sweep, naming
 from nnunetv2_mmkd.workflows.sweep.cluster import ClusterEngine
-from nnunetv2_mmkd.workflows.sweep.definition import Sweep, read_sweep
-from nnunetv2_mmkd.workflows.sweep.local import LocalEngine
+from nnunetv2_mmkd.workflows.sweep.definition import Sweep
+from nnunetv2_mmkd.workflows.sweep.local import run_local
 from nnunetv2_mmkd.workflows.sweep.process import log_of, runs_elsewhere, state_of
 from nnunetv2_mmkd.workflows.sweep.tables import write_tables
 from nnunetv2_mmkd.workflows.sweep.tasks import Task, Training, evaluations_of, trainings_of
+
+T = TypeVar("T", bound=Task)
 
 log = logging.getLogger(__name__)
 
 ENGINES = ("local", "slurm", "submitit")
 
-
-class Engine(Protocol):
-    """Runs tasks."""
-
-    def run(self, tasks: Sequence[Task], ended: Ended) -> None:
-        """Run tasks and tell of each how it ended."""
-        ...
-
-
-class Ended(Protocol):
-    """Is told how a task ended."""
-
-    def __call__(self, task: Task, good: bool, /) -> None: ...
+Engine = Callable[[Sequence[Task], Callable[[Task, bool], None]], None]
+"""Runs tasks, and calls the function with each that has ended and whether it ended well."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class SweepSettings:
     """How a sweep is run.
 
     Attributes:
         engine: of :data:`ENGINES`; ``submitit`` tries a cluster's way with submitit's local executor.
         processes: tasks at a time, on this machine.
-        dry_run: check and tell, write nothing.
+        dry_run: check and list the tasks, write nothing.
         progress: show a bar.
         patience: seconds between looks at a cluster's queue.
     """
@@ -67,18 +59,18 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A task in the table of tasks: its state is done, skipped (finished before), failed, waiting (not begun), or, of
-    what is still to do in a dry run, new or goes on."""
+class TaskRow:
+    """A task in the table of tasks: its state is done, skipped (finished before), failed, waiting (not begun), or, in a
+    dry run, finished, goes on or new."""
 
     task: str
     state: str
-    seconds: float | None
-    log: str
+    seconds: float | None = None
+    log: str = ""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """How a sweep ended.
 
     Attributes:
@@ -90,7 +82,7 @@ class Outcome:
     problems: tuple[str, ...]
 
 
-def run_sweep(file: Path, output: Path, settings: Settings) -> Outcome:
+def run_sweep(file: Path, output: Path, settings: SweepSettings) -> SweepOutcome:
     """Run what a file asks for.
 
     Args:
@@ -101,15 +93,14 @@ def run_sweep(file: Path, output: Path, settings: Settings) -> Outcome:
     Raises:
         InputError: anything wrong with file, installation, data or output, before the first task.
     """
-    sweep = read_sweep(file)
     check_writable(str(output))
-    checked = check(sweep, None if settings.engine == "local" else "cpu")
-    output = output.absolute()
-    models = list(checked.models)
+    checked = check_sweep(file, None if settings.engine == "local" else "cpu")
+    sweep, models, output = checked.sweep, list(checked.models), output.absolute()
     trainings = trainings_of(sweep, models, output)
     evaluations = evaluations_of(sweep, models, output)
     tasks: list[Task] = [*trainings, *evaluations]
-    engine = _engine(sweep, output, settings)
+    with naming(f"{file}: "):
+        engine = _engine(sweep, output, settings)
     for task in tasks:
         busy = runs_elsewhere(task)
         if busy is not None:
@@ -117,79 +108,67 @@ def run_sweep(file: Path, output: Path, settings: Settings) -> Outcome:
                 f"{task.name} is being run by process {busy}, of an earlier sweep in {output}: wait for it or end it"
             )
     if settings.dry_run:
-        rows = [Row(task.name, _outlook(task), None, "") for task in tasks]
-        return Outcome((_listed(rows),), ())
+        return SweepOutcome((_listed([TaskRow(task.name, _outlook(task)) for task in tasks]),), ())
     with locked(output):
         _prepare(checked)
-        with tqdm(desc=sweep.file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
-            rows = _run(trainings, engine, bar)
-            trained = {row.task for row in rows if row.state in ("done", "skipped")}
+        with tqdm(desc=file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
+            trained, rows = _run(trainings, engine, bar)
             ready = [
-                each
-                for each in evaluations
-                if all(task.name in trained for task in trainings if task.model == each.model)
+                each for each in evaluations if all(task in trained for task in trainings if task.model == each.model)
             ]
-            rows += _run(ready, engine, bar)
-        rows += [Row(each.name, "waiting", None, "") for each in evaluations if each not in ready]
-        scored = {row.task for row in rows if row.state in ("done", "skipped")}
-        there = [each for each in ready if each.name in scored]
+            scored, more = _run(ready, engine, bar)
+        rows += [*more, *(TaskRow(each.name, "waiting") for each in evaluations if each not in ready)]
         problems = _failures(rows)
         lines: list[str] = []
-        if there:
-            lines, odd = write_tables(sweep, there, checked.modalities, output)
-            problems += [f"not compared: {each}" for each in odd]
+        if scored:
+            lines, not_compared = write_tables(sweep, scored, checked.data_set.modalities, output)
+            problems += [f"not compared: {each}" for each in not_compared]
         write_table(pd.DataFrame(rows), output / "tasks.csv")
         write_text(output / "tasks.md", _listed(rows))
-        return Outcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
+        return SweepOutcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
 
 
-def _engine(sweep: Sweep, output: Path, settings: Settings) -> Engine:
-    if settings.engine == "local":
-        devices: list[str] = []
-        if sweep.device == "cuda" and settings.processes > 1 and torch.cuda.device_count() > 1:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            devices = visible.split(",") if visible else [str(each) for each in range(torch.cuda.device_count())]
-        return LocalEngine(settings.processes, devices)
-    cluster = "slurm" if settings.engine == "slurm" else "local"
-    try:
-        return ClusterEngine(output / "submitit", sweep.slurm, cluster, settings.patience)
-    except InputError as error:
-        raise InputError(f"{sweep.file}: {error}") from error
+def _engine(sweep: Sweep, output: Path, settings: SweepSettings) -> Engine:
+    if settings.engine != "local":
+        cluster = "slurm" if settings.engine == "slurm" else "local"
+        return ClusterEngine(output / "submitit", sweep.slurm, cluster, settings.patience).run
+    devices: list[str] = []
+    if sweep.device == "cuda" and settings.processes > 1 and torch.cuda.device_count() > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        devices = visible.split(",") if visible else [str(each) for each in range(torch.cuda.device_count())]
+    return partial(run_local, processes=settings.processes, devices=devices)
 
 
-def _prepare(checked: Checked) -> None:
-    """Write what the tasks would otherwise write side by side: missing-rate tables, and nnU-Net's splits."""
-    number = int(checked.preprocessed.name.removeprefix("Dataset").partition("_")[0])
+def _prepare(checked: CheckedSweep) -> None:
+    """Write what the tasks would otherwise all write: missing-rate tables, and nnU-Net's splits."""
+    number = int(checked.data_set.name.removeprefix("Dataset").partition("_")[0])
     for rates in checked.unwritten:
-        words = [f"{name}={rate}" for name, rate in (rates.rates or {}).items()]
-        for line in write_rates(number, rates.tag, rates=words, seed=rates.seed).lines():
+        for line in write_rates(number, rates.tag, rates=rates.words(), seed=rates.seed).lines():
             log.info("%s", line)
-    if not checked.splits:
-        # as nnUNetTrainer.do_split, which writes them where they are not there
-        cases = sorted(infer_dataset_class(str(checked.data)).get_identifiers(str(checked.data)))
-        splits = generate_crossval_split(list(np.sort(cases)), seed=12345, n_splits=FOLDS)
-        plain = [{part: [str(case) for case in fold[part]] for part in ("train", "val")} for fold in splits]
-        write_json(checked.preprocessed / "splits_final.json", plain)
+    if not checked.splits.is_file():
+        # as nnUNetTrainer.do_split, which writes them where there are none
+        folder = str(checked.preprocessed_cases)
+        cases = np.sort(list(infer_dataset_class(folder).get_identifiers(folder)))
+        splits = generate_crossval_split(list(cases), seed=12345, n_splits=FOLDS)
+        write_json(checked.splits, [{part: list(map(str, fold[part])) for part in ("train", "val")} for fold in splits])
 
 
-def _run(tasks: Sequence[Task], engine: Engine, bar: tqdm) -> list[Row]:
-    """Run what is not finished; a row per task, in order."""
-    states = {}
-    for task in tasks:
-        if task.finished():
-            states[task.name] = "skipped"
-            bar.update()
+def _run(tasks: Sequence[T], engine: Engine, bar: tqdm) -> tuple[list[T], list[TaskRow]]:
+    """Run what is not finished; returns the finished tasks, and a row per task, in order."""
+    states = {task.name: "skipped" for task in tasks if task.finished()}
+    bar.update(len(states))
 
-    def ended(task: Task, good: bool, /) -> None:
+    def ended(task: Task, good: bool) -> None:
         states[task.name] = "done" if good else "failed"
         if not good:
             log.warning("%s failed: %s", task.name, log_of(task))
         bar.update()
 
-    todo = [task for task in tasks if task.name not in states]
-    if todo:
-        engine.run(todo, ended)
-    return [Row(task.name, states[task.name], state_of(task).get("seconds"), str(log_of(task))) for task in tasks]
+    to_do = [task for task in tasks if task.name not in states]
+    if to_do:
+        engine(to_do, ended)
+    rows = [TaskRow(task.name, states[task.name], state_of(task).get("seconds"), str(log_of(task))) for task in tasks]
+    return [task for task in tasks if states[task.name] != "failed"], rows
 
 
 def _outlook(task: Task) -> str:
@@ -198,14 +177,14 @@ def _outlook(task: Task) -> str:
     return "goes on" if isinstance(task, Training) and task.begun() else "new"
 
 
-def _failures(rows: Sequence[Row]) -> list[str]:
+def _failures(rows: Sequence[TaskRow]) -> list[str]:
     failed = [row for row in rows if row.state == "failed"]
     if not failed:
         return []
     return [f"{len(failed)} of {len(rows)} tasks failed, first {failed[0].task}; see {failed[0].log}"]
 
 
-def _listed(rows: Sequence[Row]) -> str:
+def _listed(rows: Sequence[TaskRow]) -> str:
     lines = ["| task | state | time |", "|---|---|--:|"]
     lines += [f"| {row.task} | {row.state} | {_time(row.seconds)} |" for row in rows]
     return "\n".join(lines) + "\n"

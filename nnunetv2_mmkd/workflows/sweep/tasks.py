@@ -17,7 +17,7 @@ CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 @dataclass(frozen=True)
-class Model:
+class SweepModel:
     """One trained model, with all its folds.
 
     Attributes:
@@ -79,7 +79,7 @@ class Training:
     written last.
     """
 
-    model: Model
+    model: SweepModel
     fold: int
     dataset: str
     configuration: str
@@ -121,7 +121,7 @@ class Training:
 class Evaluation:
     """``mmkd evaluate`` of one model."""
 
-    model: Model
+    model: SweepModel
     folds: tuple[int, ...]
     dataset: str
     configuration: str
@@ -173,7 +173,7 @@ class Evaluation:
         return {"arguments": self._what(), "checkpoints": stamps}
 
 
-def models_of(sweep: Sweep, parent: Path) -> list[Model]:
+def models_of(sweep: Sweep, parent: Path) -> list[SweepModel]:
     """All models of a sweep. A method whose name has a length of its own, say ``_13epochs``, keeps it.
 
     Args:
@@ -182,22 +182,22 @@ def models_of(sweep: Sweep, parent: Path) -> list[Model]:
     """
     found = []
     for rates in sweep.missing_rates:
-        for seed in sweep.seeds:
+        for seed in sweep.seeds or (None,):
             for method in sweep.methods:
                 own = {match.lastgroup for match in SUFFIX.finditer(method)}
                 parts = [
                     f"_{rates.tag}" if rates else "",
-                    f"_{sweep.epochs}epochs" if sweep.epochs and "epochs" not in own else "",
-                    f"_{sweep.iterations}iters" if sweep.iterations and "iterations" not in own else "",
+                    f"_{sweep.length.epochs}epochs" if sweep.length.epochs and "epochs" not in own else "",
+                    f"_{sweep.length.iterations}iters" if sweep.length.iterations and "iterations" not in own else "",
                     f"_seed{seed}" if seed is not None else "",
                 ]
                 trainer = PREFIX + method + "".join(parts)
                 folder = parent / f"{trainer}__{sweep.plans}__{sweep.configuration}"
-                found.append(Model(method, rates.tag if rates else None, seed, trainer, folder))
+                found.append(SweepModel(method, rates.tag if rates else None, seed, trainer, folder))
     return found
 
 
-def trainings_of(sweep: Sweep, models: list[Model], output: Path) -> list[Training]:
+def trainings_of(sweep: Sweep, models: list[SweepModel], output: Path) -> list[Training]:
     """A training per fold and model; folds of one model are not next to one another, so that they rarely meet."""
     return [
         Training(
@@ -209,7 +209,7 @@ def trainings_of(sweep: Sweep, models: list[Model], output: Path) -> list[Traini
     ]  # fmt: skip
 
 
-def evaluations_of(sweep: Sweep, models: list[Model], output: Path) -> list[Evaluation]:
+def evaluations_of(sweep: Sweep, models: list[SweepModel], output: Path) -> list[Evaluation]:
     """An evaluation per model."""
     return [
         Evaluation(

@@ -1,4 +1,4 @@
-"""A sweep is held against what is there before anything runs; the first bad thing is named."""
+"""A sweep is checked before anything runs; the first bad thing is named."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from tiny_nnunet import Home
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.training.preflight import find_trainer
-from nnunetv2_mmkd.workflows.sweep.checks import Checked, check
-from nnunetv2_mmkd.workflows.sweep.definition import read_sweep
-from nnunetv2_mmkd.workflows.sweep.run import Settings, _prepare, run_sweep
+from nnunetv2_mmkd.workflows.sweep.checks import CheckedSweep, check_sweep
+from nnunetv2_mmkd.workflows.sweep.run import SweepSettings, _prepare, run_sweep
 
 REST = "trainers: [ModalityDropout, MetaKD]\n"
 
@@ -36,13 +35,13 @@ def write(data: Path, text: str = "", rest: str = REST, configuration: str = "3d
     return file
 
 
-def checked(data: Path, text: str = "", rest: str = REST, configuration: str = "3d_fullres") -> Checked:
-    return check(read_sweep(write(data, text, rest, configuration)))
+def checked(data: Path, text: str = "", rest: str = REST, configuration: str = "3d_fullres") -> CheckedSweep:
+    return check_sweep(write(data, text, rest, configuration))
 
 
 def test_good(data: Path) -> None:
     found = checked(data, "seeds: [1, 2]\nmissing_rates: [complete, {tag: mr, rates: {T1Gd: 0.5}}]\n")
-    assert len(found.models) == 8 and found.modalities == ("t1", "t1ce", "t2") and not found.splits
+    assert len(found.models) == 8 and found.data_set.modalities == ("t1", "t1ce", "t2")
     assert [rates.tag for rates in found.unwritten] == ["mr"]
     assert not list(data.glob("mmkd_*")) and not (data / "splits_final.json").exists()
 
@@ -60,12 +59,12 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
     assert json.loads(table.read_text())["rates"] == {"t1": 0.0, "t1ce": 0.5, "t2": 0.0}
     before = table.stat().st_mtime_ns
     again = checked(data, text)
-    assert again.splits and again.unwritten == ()
+    assert again.splits.is_file() and again.unwritten == ()
     _prepare(again)
     assert table.stat().st_mtime_ns == before
     assert checked(data, "missing_rates: [{tag: mr}]\n").unwritten == ()
     for other in ("{t1: 0.5}, seed: 3", "{t1ce: 0.5}, seed: 4", "{t1ce: 0.4}, seed: 3"):
-        with pytest.raises(InputError, match=r"missing_rates, tag mr: .*mmkd_missing_mr\.json is there already"):
+        with pytest.raises(InputError, match=r"missing_rates, tag mr: .*mmkd_missing_mr\.json exists already"):
             checked(data, f"missing_rates: [{{tag: mr, rates: {other}}}]\n")
     # the splits are nnU-Net's own
     from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout as control
@@ -88,23 +87,36 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         ("", "trainers: [MetaKD_seed0]\n", "MetaKD_seed0 names 0 itself: leave the ending out and set seeds"),
         ("", "trainers: [MetaKD_mr]\n", "MetaKD_mr names 'mr' itself: leave the ending out and set missing_rates"),
         ("missing_rates: [{tag: a, rates: {adc: 0.1}}]\n", REST, "missing_rates, tag a: unknown modality 'adc'"),
-        ("missing_rates: [{tag: a, rates: {t1c: 0.1, t1ce: 0.1}}]\n", REST, "rates has t1ce twice"),
-        ("missing_rates: [{tag: a}]\n", REST, r"mmkd_missing_a\.json is not there; give rates"),
+        (
+            "missing_rates: [{tag: a, rates: {t1c: 0.1, t1ce: 0.1}}]\n",
+            REST,
+            "tag a: rates names t1ce twice",
+        ),
+        (
+            "missing_rates: [{tag: a, rates: {t1: 1, t1ce: 1, t2: 1}}]\n",
+            REST,
+            "tag a: .*left with no modality",
+        ),
+        ("missing_rates: [{tag: a}]\n", REST, r"mmkd_missing_a\.json does not exist; give rates"),
         ("evaluation: {metrics: [dise]}\n", REST, "evaluation: unknown metric 'dise'"),
         ("evaluation: {subsets: [t9]}\n", REST, "evaluation: unknown modality 't9'"),
         ("evaluation: {empty: zero}\n", REST, "evaluation: .*zero"),
         ("evaluation: {step_size: 2}\n", REST, "evaluation.step_size is 2.0"),
         ("evaluation: {lesions: brats1066}\n", REST, "evaluation: .*brats1066"),
         ("evaluation: {test: true}\n", REST, r"evaluation.test: .*mmkd_test_cases\.json is not there"),
-        ("compare: {pairs: [[MetaKD, LCKD]]}\n", REST, "compare.pairs: LCKD is not among the trainers"),
-        ("compare: {regions: [ET]}\n", REST, "compare.regions: there is no region 'ET'; there are whole, core"),
+        (
+            "compare: {pairs: [[MetaKD, LCKD]]}\n",
+            REST,
+            "compare.pairs: 'LCKD' is not among the trainers ModalityDropout, ",
+        ),
+        ("compare: {regions: [ET]}\n", REST, "compare.regions: 'ET' is not among the regions whole, core"),
         ("compare: {subsets: [t9]}\n", REST, "compare.subsets: unknown modality 't9'"),
         (
             "evaluation: {subsets: [singles]}\ncompare: {subsets: [t1+t2]}\n",
             REST,
-            r"compare.subsets: t1\+t2 is not among evaluation.subsets t1, t1ce, t2",
+            r"compare.subsets: 't1\+t2' is not among the evaluation.subsets t1, t1ce, t2",
         ),
-        ("compare: {metrics: [nsd]}\n", REST, "compare.metrics: 'nsd' is not among evaluation.metrics dice, hd95"),
+        ("compare: {metrics: [nsd]}\n", REST, "compare.metrics: 'nsd' is not among the evaluation.metrics dice"),
         ("compare: {patients: none.csv}\n", REST, r"none\.csv"),
     ],
 )
@@ -121,7 +133,7 @@ def test_what_is_not_there(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(data)
     file.write_text(file.read_text().replace(f"dataset: {data.name[7:10]}", "dataset: 77"))
     with pytest.raises(InputError, match=r"sweep\.yaml: .*77"):
-        check(read_sweep(file))
+        check_sweep(file)
     shutil.rmtree(data / "nnUNetPlans_2d")
     with pytest.raises(InputError, match=r"configuration: .*nnUNetPlans_2d holds no cases"):
         checked(data, configuration="2d")
@@ -137,8 +149,8 @@ def test_slurms_parameters(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
         ("slurm: {time: '1-00'}\n", "slurm.time is '1-00': expected minutes"),
     ):
         with pytest.raises(InputError, match=message):
-            run_sweep(write(data, text), tmp_path / "out", Settings("submitit"))
+            run_sweep(write(data, text), tmp_path / "out", SweepSettings("submitit"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=r"sweep\.yaml: there is no Slurm here"):
-        run_sweep(write(data), tmp_path / "out", Settings("slurm"))
+        run_sweep(write(data), tmp_path / "out", SweepSettings("slurm"))
     assert not (tmp_path / "out").exists()

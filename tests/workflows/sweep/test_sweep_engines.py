@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from verbs import Verb
 
-from nnunetv2_mmkd.workflows.sweep.local import LocalEngine
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.workflows.sweep import local, process
+from nnunetv2_mmkd.workflows.sweep.local import run_local
 from nnunetv2_mmkd.workflows.sweep.process import Running, log_of, note, runs_elsewhere, state_of
 
 
@@ -28,19 +32,27 @@ def lasting(folder: Path, name: str = "lasting") -> Verb:
     return Verb(name, ("phantom", str(folder / "phantoms"), "-n", "2000", "--size", "64"), folder)
 
 
-def alive(process: int) -> bool:
+def alive(number: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(number, 0)
     except ProcessLookupError:
         return False
-    return True
+    status = Path(f"/proc/{number}/stat")  # a dead process whose parent has not asked for its exit code
+    return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert condition()
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, processes: int) -> None:
     tasks = [good(tmp_path), bad(tmp_path), good(tmp_path, "last")]
     told: dict[str, bool] = {}
-    LocalEngine(processes).run(tasks, lambda task, well: told.update({task.name: well}))
+    run_local(tasks, lambda task, well: told.update({task.name: well}), processes)
     assert told == {"good": True, "bad": False, "last": True}
     if processes == 1:
         assert list(told) == ["good", "bad", "last"]
@@ -55,7 +67,7 @@ def test_a_process_that_ends_well_with_its_work_undone_has_failed(tmp_path: Path
         def conclude(self) -> None: ...
 
     told: list[bool] = []
-    LocalEngine().run([Undone("undone", ("env",), tmp_path)], lambda task, well: told.append(well))
+    run_local([Undone("undone", ("env",), tmp_path)], lambda task, well: told.append(well))
     assert told == [False]
 
 
@@ -65,7 +77,7 @@ def test_an_interruption_ends_the_processes(tmp_path: Path) -> None:
 
     slow = lasting(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        LocalEngine(2).run([slow, good(tmp_path)], interrupted)
+        run_local([slow, good(tmp_path)], interrupted, 2)
     assert state_of(slow)["state"] == "interrupted" and not alive(state_of(slow)["process"])
 
 
@@ -82,10 +94,75 @@ def test_a_process_of_an_earlier_sweep_is_seen(tmp_path: Path) -> None:
     assert not Path("/proc").is_dir() or runs_elsewhere(slow) is None
 
 
-def test_several_gpus_are_shared_out() -> None:
-    engine = LocalEngine(3, ("4", "7"))
-    assert [engine._environment(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["4", "7", "4"]
-    assert LocalEngine(3)._environment(1) == {}
+STARTER = """
+import sys, time
+from pathlib import Path
+from verbs import Verb
+
+parent = Path(sys.argv[1])
+tasks = [Verb(x, ("phantom", str(parent / f"{x}_images"), "-n", "2000", "--size", "48"), parent) for x in ("a", "b")]
+"""
+LOCAL = """
+from nnunetv2_mmkd.workflows.sweep.local import run_local
+run_local(tasks, lambda task, well: None, processes=2)
+"""
+BARE = """
+from nnunetv2_mmkd.workflows.sweep.process import Running
+running = [Running(task) for task in tasks]
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize(("by", "how"), [(signal.SIGTERM, LOCAL), (signal.SIGKILL, BARE), (signal.SIGHUP, BARE)])
+def test_no_process_outlives_the_sweep(tmp_path: Path, by: signal.Signals, how: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    sweep = subprocess.Popen([sys.executable, "-c", STARTER + how, str(tmp_path)], env=environment)
+    wait_for(lambda: all(list(tmp_path.glob(f"{name}_images/**/*.nii.gz")) for name in ("a", "b")), 60)
+    guards = [int(state_of(lasting(tmp_path, name))["process"]) for name in ("a", "b")]
+    assert all(map(alive, guards))
+    sweep.send_signal(by)
+    sweep.wait()
+    wait_for(lambda: not any(map(alive, guards)))
+    before = len(list(tmp_path.rglob("*.nii.gz")))
+    time.sleep(1)
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == before
+
+
+def test_nothing_runs_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk."""
+    numbers: list[int] = []
+
+    def full(task: Verb, **facts: int) -> None:
+        numbers.append(facts["process"])
+        raise InputError("cannot write state.json: No space left on device")
+
+    monkeypatch.setattr(process, "note", full)
+    with pytest.raises(InputError, match="No space left"):
+        Running(lasting(tmp_path))
+    assert len(numbers) == 1 and not alive(numbers[0])
+    assert len(log_of(lasting(tmp_path)).read_text().splitlines()) == 1 and not (tmp_path / "phantoms").exists()
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "good").touch()
+    with pytest.raises(InputError, match=r"good: cannot write .*log\.txt"):
+        Running(good(tmp_path))
+
+
+@pytest.mark.parametrize(("devices", "seen"), [((), [None] * 3), (("4", "7"), ["4", "7", "4"])])
+def test_several_gpus_are_shared_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], seen: list[str | None]
+) -> None:
+    found = []
+
+    class Recorded(Running):
+        def __init__(self, task: Verb, environment: dict[str, str]) -> None:
+            found.append(environment.get("CUDA_VISIBLE_DEVICES"))
+            super().__init__(task, environment)
+
+    monkeypatch.setattr(local, "Running", Recorded)
+    run_local([good(tmp_path, name) for name in "abc"], lambda task, well: None, 3, devices)
+    assert found == seen
 
 
 @pytest.fixture
@@ -141,10 +218,7 @@ def test_slurms_queue_is_asked_when_a_job_is_gone(tmp_path: Path, slurm: None) -
     engine.run([slow], lambda task, well: told.append(well))
     killer.wait()
     assert told == [False] and state_of(slow)["reason"] == "the job left the queue without a word"
-    deadline = time.monotonic() + 30
-    while alive(state_of(slow)["process"]) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not alive(state_of(slow)["process"])
+    wait_for(lambda: not alive(state_of(slow)["process"]))
 
 
 KILLER = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.workflows.sweep.definition import CompareOptions, EvaluationOptions, Rates, read_sweep
+from nnunetv2_mmkd.workflows.sweep.definition import CompareOptions, EvaluationOptions, Length, Rates, read_sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import evaluations_of, models_of, trainings_of
 
 LEAST = "dataset: 7\nconfiguration: 2d\ntrainers: [MetaKD]\n"
@@ -24,7 +24,7 @@ def test_the_least(tmp_path: Path) -> None:
     sweep = read_sweep(written(tmp_path, LEAST))
     assert (sweep.dataset, sweep.configuration, sweep.methods) == ("7", "2d", ("MetaKD",))
     assert (sweep.plans, sweep.device, sweep.folds) == ("nnUNetPlans", "cuda", (0, 1, 2, 3, 4))
-    assert (sweep.seeds, sweep.missing_rates, sweep.epochs, sweep.iterations) == ((None,), (None,), None, None)
+    assert (sweep.seeds, sweep.missing_rates, sweep.length) == ((), (None,), Length())
     assert sweep.evaluation == EvaluationOptions() and sweep.compare == CompareOptions() and sweep.slurm == {}
 
 
@@ -47,6 +47,7 @@ slurm: {partition: gpu, time: 60, additional_parameters: {a: b}}
 """
     sweep = read_sweep(written(tmp_path, text))
     assert sweep.methods == ("MetaKD", "Mine") and sweep.folds == (1, 0) and sweep.seeds == (3, 0)
+    assert sweep.length == Length(2, 5)
     assert sweep.missing_rates == (Rates("mr28", {"t1": 0.2, "flair": 1.0}, 4), None, Rates("there"))
     assert sweep.evaluation == EvaluationOptions(("dice",), ("singles",), "nan", 2.0, "x", 9, 1.0, True, True, 1)
     assert sweep.compare.pairs == (("MetaKD", "Mine"),) and sweep.compare.patients == tmp_path / "p.csv"
@@ -141,7 +142,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
     [
         (LEAST + "seed: [1]\n", "seed is no key of a sweep: did you mean 'seeds'"),
         (LEAST + "evaluation: {metric: [dice]}\n", "evaluation.metric is no key of a sweep: did you mean 'metrics'"),
-        (LEAST + "zzzz: 1\n", "zzzz is no key of a sweep: there are dataset, configuration"),
+        (LEAST + "zzzz: 1\n", "zzzz is no key of a sweep: the keys are dataset, configuration"),
         (LEAST + "compare: {pair: []}\n", "compare.pair is no key"),
         (LEAST + "length: {epoch: 3}\n", "length.epoch is no key"),
         (LEAST.replace("dataset: 7\n", ""), "dataset is missing"),
@@ -165,13 +166,26 @@ def test_the_trials_of_the_readme_are_one() -> None:
         (LEAST + "missing_rates: [{tag: seed3}]\n", r"missing_rates\[0\].tag is 'seed3'.*not seed<digits>"),
         (LEAST + "missing_rates: [{tag: a, rates: {t1: 2}}]\n", r"missing_rates\[0\].rates.t1 is 2"),
         (LEAST + "missing_rates: [{tag: a, rates: [1]}]\n", r"missing_rates\[0\].rates is no table"),
+        (
+            LEAST + "missing_rates: [{tag: a, rates: {t1: yes}}]\n",
+            r"missing_rates\[0\].rates.t1 is True: expected a",
+        ),
+        (LEAST + "missing_rates: [complete, {tag: a, seed: x}]\n", r"missing_rates\[1\].seed is 'x': expected a whole"),
+        (LEAST + "missing_rates: [{rates: {t1: 1}}]\n", r"missing_rates\[0\].tag is missing"),
         (LEAST + "missing_rates: [{tags: a}]\n", r"missing_rates\[0\].tags is no key.*'tag'"),
         (LEAST + "compare: {pairs: [[A]]}\n", r"compare.pairs\[0\] is \['A'\]: expected two methods"),
         (LEAST + "compare: {pairs: [[A, A]]}\n", r"compare.pairs\[0\] has A twice"),
         (LEAST + "compare: {pairs: [[A, B], [A, B]]}\n", r"compare.pairs has \[A, B\] twice"),
         (LEAST + "compare: {confidence: 95}\n", "compare.confidence is 95: expected a level"),
+        (LEAST + "compare: {patients: [a]}\n", r"compare.patients is \['a'\]: expected a word"),
+        (LEAST + "evaluation: {tolerance: .nan}\n", "evaluation.tolerance is nan: expected at least 0"),
+        (LEAST + "evaluation: {metrics: dice}\n", "evaluation.metrics is 'dice': expected a list"),
+        (LEAST + "slurm: [gpu]\n", "slurm is no table"),
+        (LEAST + "seed:\n", "seed is no key of a sweep: did you mean 'seeds'"),
+        (LEAST.replace("7", "2024-01-01"), "dataset is datetime.date.*: expected a word"),
+        (LEAST.replace("7", "yes"), "dataset is True: expected a word"),
         (LEAST + "evaluation: {disable_tta: 1}\n", "evaluation.disable_tta is 1: expected true or false"),
-        (LEAST + "dataset: 8\n", "line 1: the key 'dataset' is there twice"),
+        (LEAST + "dataset: 8\n", "line 1: the key 'dataset' is given twice"),
         ("dataset: [\n", "line 2: "),
         ("- 7\n", "the file is no table"),
         ("", "the file is no table"),
