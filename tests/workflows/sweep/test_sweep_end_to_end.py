@@ -75,7 +75,7 @@ def file(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "stops.py").write_text(STOPS)
     monkeypatch.setenv("nnUNet_extTrainer", f"{os.environ['nnUNet_extTrainer']}{os.pathsep}{tmp_path / 'mine'}")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     written = tmp_path / "sweep.yaml"
     written.write_text(FILE.format(number=home.dataset(3, "regions")[7:10]))
     return written
