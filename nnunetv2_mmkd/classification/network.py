@@ -7,7 +7,7 @@ Legend: B batch, M modalities, P available pairs, W width of the features, K cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pair
 class MultiModalClassifier(nn.Module):
     """``encode`` each available modality, ``fuse`` by mean filling and concatenation, ``decode`` to logits.
 
-    Only available (subject, modality) pairs are encoded: whatever stands in a missing input is never read.
+    Only available (subject, modality) pairs are encoded: the content of a missing input is never read.
 
     Args:
         encoders: modality -> encoder ``[B, *shape] -> [B, W]`` with the attribute ``width``.
@@ -112,6 +112,22 @@ class MultiModalClassifier(nn.Module):
     def decode(self, skips: list[Tensor]) -> Tensor:
         """Concatenate and classify, Eq. (3): one skip ``[B, M, W]`` -> ``[B, K]``."""
         return self.head(skips[0].flatten(1))
+
+
+def build_classifier(
+    make_encoder: Callable[[str], nn.Module], modalities: Sequence[str], classes: int, seed: int
+) -> MultiModalClassifier:
+    """A classifier with initial weights drawn from a seed; the caller's random state stays as it is.
+
+    Args:
+        make_encoder: modality -> a new encoder.
+        modalities: names of the M modalities.
+        classes: K.
+        seed: of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MultiModalClassifier({name: make_encoder(name) for name in modalities}, classes)
 
 
 def fill(features: Tensor, available: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of a classification: accuracy, Dice (F1) by class, macro F1.
+"""Scores of a classification.
 
 Legend: N subjects, K classes.
 """
@@ -6,31 +6,12 @@ Legend: N subjects, K classes.
 from __future__ import annotations
 
 import torch
+from sklearn.metrics import f1_score
 from torch import Tensor
 
 
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of the subjects whose class was predicted; NaN without subjects."""
-    return float((predicted == labels).double().mean())
-
-
-def f1_by_class(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """F1 of each class, 2 TP / (2 TP + FP + FN): the Dice of its indicator over the subjects.
-
-    Args:
-        predicted: int ``[N]``.
-        labels: int ``[N]``.
-        classes: K.
-
-    Returns:
-        float64 ``[K]``, NaN where no subject is of the class.
-    """
-    chosen = torch.nn.functional.one_hot(predicted, classes).double()
-    return dice_by_class(chosen, labels)
-
-
 def dice_by_class(chosen: Tensor, labels: Tensor) -> Tensor:
-    """Dice over the subjects of each class, of decisions or of probabilities.
+    """Dice over the subjects of each class, of decisions (then it is the class's F1) or of probabilities.
 
     Args:
         chosen: ``[N, K]`` in [0, 1].
@@ -44,6 +25,10 @@ def dice_by_class(chosen: Tensor, labels: Tensor) -> Tensor:
     return torch.where(truth.sum(0) > 0, dice, torch.nan)
 
 
-def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
-    """Mean F1 over the classes that there are; NaN without subjects."""
-    return float(f1_by_class(predicted, labels, classes).nanmean())
+def macro_f1(predicted: Tensor, labels: Tensor) -> float:
+    """Mean F1, 2 TP / (2 TP + FP + FN), over the classes that occur among the labels.
+
+    Args:
+        predicted, labels: int ``[N]``, N > 0.
+    """
+    return float(f1_score(labels, predicted, labels=labels.unique(), average="macro"))

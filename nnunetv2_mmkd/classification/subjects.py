@@ -109,3 +109,18 @@ class Subjects:
             present=there[rows],
             labels=self.labels[rows],
         )
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """Disjoint parts of a data set.
+
+    Attributes:
+        training: subjects to train on.
+        validation: subjects for what methods need for themselves: meta-updates, elections.
+        test: subjects for testing only.
+    """
+
+    training: Subjects
+    validation: Subjects
+    test: Subjects

@@ -31,16 +31,16 @@ from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Optimiser, schedule and subset law; the defaults are MetaKD's for Audiovision-MNIST (§8).
+    """Optimiser, schedule and modality dropout; the defaults are MetaKD's for Audiovision-MNIST (§8).
 
     Attributes:
         epochs: length (§8: 60).
         batch_size: subjects per step (paper silent).
         lr: learning rate of Adam (§8: 1e-3).
-        lr_factor: on the learning rate every ``lr_every`` epochs (§8: "decayed by 10 %").
+        lr_factor: factor of the learning rate every ``lr_every`` epochs (§8: "decayed by 10 %").
         lr_every: see there (§8: 20).
         weight_decay: L2 penalty of Adam (§8: 1e-2).
-        law: what is dropped in training of what a subject has.
+        modality_dropout: distribution of what is dropped in training of what a subject has.
         seed: of the order, the dropping, dropout.
         save_every: epochs between two checkpoints.
     """
@@ -51,7 +51,7 @@ class TrainSettings:
     lr_factor: float = 0.9
     lr_every: int = 20
     weight_decay: float = 1e-2
-    law: ModalityDropoutConfig = field(default_factory=lambda: ModalityDropoutConfig("uniform"))
+    modality_dropout: ModalityDropoutConfig = field(default_factory=ModalityDropoutConfig)
     seed: int = 0
     save_every: int = 10
 
@@ -62,6 +62,12 @@ class TrainSettings:
         for name in ("lr", "lr_factor"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+
+    def stored(self) -> dict[str, Any]:
+        """As plain values for files, in which modality dropout is called ``law``."""
+        values = asdict(self)
+        values["law"] = values.pop("modality_dropout")
+        return values
 
 
 Curves = dict[str, list[float]]
@@ -91,10 +97,10 @@ def train(
         method: its objective.
         training: subjects that are trained on.
         held_out: subjects for what the method needs for itself; not trained on.
-        settings: optimiser, schedule, subset law.
+        settings: optimiser, schedule, modality dropout.
         class_weights: ``[K]`` weights of the cross-entropy, or None.
         device: where to train.
-        checkpoint: file; if it is there the training goes on from it.
+        checkpoint: file; if it exists, the training continues from it.
         log: takes lines of text.
         progress: show a progress bar over the epochs.
 
@@ -142,61 +148,66 @@ def _check(network: nn.Module, method: Method, training: Subjects, held_out: Sub
     require_held_out(held_out, method.held_out, type(method).__name__)
 
 
+@dataclass
 class _Run:
     """One training: everything that a checkpoint holds."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        method: Method,
-        training: Subjects,
-        held_out: Subjects | None,
-        settings: TrainSettings,
-        class_weights: Tensor | None,
-        device: torch.device,
-        log: Callable[[str], None],
-    ) -> None:
-        self.network, self.method, self.settings = network, method, settings
-        self.training, self.device = training, device
-        self.sampler = SubsetSampler(settings.law, settings.seed, training.modalities)
+    network: nn.Module
+    method: Method
+    training: Subjects
+    held_out: Subjects | None
+    settings: TrainSettings
+    class_weights: Tensor | None
+    device: torch.device
+    log: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        settings, wanted = self.settings, self.method.held_out
+        self.sampler = SubsetSampler(settings.modality_dropout, settings.seed, self.training.modalities)
         self.order = torch.Generator().manual_seed(settings.seed)
-        self.weights = None if class_weights is None else class_weights.to(device, torch.float)
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(self.device, torch.float)
         self.epoch = self.iteration = 0
         self.curves: Curves = {}
         self.meta: MetaBatches | None = None
-        wanted = method.held_out
         capabilities: dict[type, Any] = {}
-        if held_out and wanted is not None and wanted.kind == "meta":
-            self.meta = MetaBatches(held_out, wanted, batch_size=settings.batch_size, device=device, seed=settings.seed)
+        if self.held_out and wanted is not None and wanted.kind == "meta":
+            self.meta = MetaBatches(
+                self.held_out, wanted, batch_size=settings.batch_size, device=self.device, seed=settings.seed
+            )
             capabilities[NextMetaBatch] = self.meta
-        if held_out and wanted is not None and wanted.kind == "election":
-            capabilities[SingleModalityDice] = single_modality_f1(network, held_out, device)
-        steps = -(-len(training) // settings.batch_size)
-        method.setup(
+        if self.held_out and wanted is not None and wanted.kind == "election":
+            capabilities[SingleModalityDice] = single_modality_f1(self.network, self.held_out, self.device)
+        steps = -(-len(self.training) // settings.batch_size)
+        self.method.setup(
             TrainingContext(
-                modalities=training.modalities,
-                device=device,
-                regions=training.classes,
+                modalities=self.training.modalities,
+                device=self.device,
+                regions=self.training.classes,
                 iterations=settings.epochs * steps,
-                log=log,
+                log=self.log,
                 capabilities=capabilities,
             )
         )
-        groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
-        for module in method.trainable():
-            groups.append({"params": list(module.to(device).parameters())})
-        self.optimizer = torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+        modules = [self.network, *(module.to(self.device) for module in self.method.trainable())]
+        self.optimizer = torch.optim.Adam(
+            [{"params": list(module.parameters())} for module in modules],
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, settings.lr_every, settings.lr_factor)
 
     @property
     def about(self) -> dict[str, Any]:
-        """What must be the same for a training to go on."""
+        """What must be the same for a training to continue."""
         config = self.method.config
-        described = asdict(config) if is_dataclass(config) and not isinstance(config, type) else None
+        settings = self.settings.stored()
+        del settings["save_every"]
         return {
-            "settings": {key: value for key, value in asdict(self.settings).items() if key != "save_every"},
+            "settings": settings,
             "method": type(self.method).__name__,
-            "config": described,
+            "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
             "modalities": list(self.training.modalities),
             "classes": list(self.training.classes),
             "subjects": list(self.training.ids),
@@ -204,7 +215,7 @@ class _Run:
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, weighted by class if asked for."""
-        return cross_entropy(logits, target, self.weights)
+        return cross_entropy(logits, target, self.class_weights)
 
     def train_epoch(self) -> None:
         """One pass over the training subjects."""
@@ -230,25 +241,27 @@ class _Run:
         self.epoch += 1
 
     def _drop(self, present: Tensor) -> Tensor:
-        """What is available in a step; who has one modality keeps it without a draw."""
+        """What is available in a step; a subject with a single modality keeps it without a draw."""
         available = present.clone()
         several = torch.nonzero(present.sum(1) > 1).flatten()
         if len(several):
             available[several] = self.sampler(present[several])
         return available
 
+    def _stateful(self) -> dict[str, Any]:
+        """Objects with ``state_dict`` and ``load_state_dict``."""
+        named = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
+        meta = {} if self.meta is None else {"meta": self.meta}
+        return {**named, "method": self.method, "sampler": self.sampler, **meta}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, as plain tensors and numbers."""
         return {
             "about": self.about,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "method": self.method.state_dict(),
+            "meta": None,
+            **{name: part.state_dict() for name, part in self._stateful().items()},
             "trainable": [module.state_dict() for module in self.method.trainable()],
-            "sampler": self.sampler.state_dict(),
             "order": self.order.get_state(),
-            "meta": None if self.meta is None else self.meta.state_dict(),
             "random_state": torch.get_rng_state(),
             "epoch": self.epoch,
             "iteration": self.iteration,
@@ -257,16 +270,11 @@ class _Run:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.method.load_state_dict(state["method"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
         for module, stored in zip(self.method.trainable(), state["trainable"], strict=True):
             module.load_state_dict(stored)
-        self.sampler.load_state_dict(state["sampler"])
         self.order.set_state(state["order"])
-        if self.meta is not None:
-            self.meta.load_state_dict(state["meta"])
         torch.set_rng_state(state["random_state"])
         self.epoch, self.iteration = int(state["epoch"]), int(state["iteration"])
         self.curves = state["curves"]

@@ -16,7 +16,7 @@ HELP = "classify subjects by tables and volumes of which any may be missing, as 
 DESCRIPTION = """\
 Train on a CSV with tabular modalities and paths of volumes, and score every subset of the modalities. One line per
 subject: the columns subject, diagnosis, imaging (path of a volume, relative to the CSV) and modality:name for the
-tables, with clinical, genomic and biospecimen as modalities; :category behind a name for codes that are no numbers. A
+tables, with clinical, genomic and biospecimen as modalities; :category after a name for codes that are not numbers. A
 modality whose cells are all empty is missing. SMOTE needs the extra: pip install "nnunetv2-mmkd[classification]".
 ADNI itself is restricted; nothing of it is shipped.
 """
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--grid", type=int, default=32, metavar="VOXELS", help="of a volume (default: %(default)s)")
     parser.add_argument("--epochs", type=int, help="(default: 100)")
     parser.add_argument("--batch_size", type=int, help="(default: 32)")
-    parser.add_argument("--law", help="subset law, per subject (default: count_uniform)")
+    parser.add_argument("--law", help="distribution of modality dropout, per subject (default: count_uniform)")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
@@ -51,14 +51,14 @@ def main(argv: Sequence[str]) -> int:
     if args.methods:
         protocol = replace(protocol, methods=tuple(args.methods))
     training = {
-        "law": args.law and ModalityDropoutConfig(args.law),
+        "modality_dropout": args.law and ModalityDropoutConfig(args.law),
         "epochs": args.epochs,
         "batch_size": args.batch_size,
     }
     settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
     sheet = read_sheet(args.csv)
     if sheet.left_out:
-        logging.getLogger(__name__).warning("left out, they tell the diagnosis: %s", ", ".join(sheet.left_out))
+        logging.getLogger(__name__).warning("left out, they contain the diagnosis: %s", ", ".join(sheet.left_out))
     with locked(args.o):
         run_sheet(sheet, replace(protocol, train=settings), args.o, device=args.device, progress=not args.quiet)
     sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""``mmkd avmnist``: MetaKD's table of Audiovision-MNIST, run anew."""
+"""``mmkd avmnist``: MetaKD's table of Audiovision-MNIST, reproduced."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-HELP = "MetaKD's table of Audiovision-MNIST, run anew beside the printed one"
+HELP = "MetaKD's table of Audiovision-MNIST, reproduced alongside the published one"
 
 DESCRIPTION = """\
 Pairs of handwritten and spoken digits: eight cells (audio or images for 5, 10, 15, 20 % of the training pairs, tested
 on the other modality alone), our own bounds, modality dropout, LCKD, MetaKD and an ablation, over several seeds, each
 with its own split. Needs the extra: pip install "nnunetv2-mmkd[classification]". In the output folder: table.md,
-results.csv, comparisons.csv, figures/, runs/. A run that is interrupted goes on where it stopped.
+results.csv, comparisons.csv, figures/, runs/. An interrupted run continues where it stopped.
 """
 
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; a wrong name lists them)")
     parser.add_argument("--published_split", action="store_true", help="the published test part for all seeds")
     parser.add_argument("--alpha", type=float, help="weight of the distillation (default: 0.1)")
-    parser.add_argument("--law", help="subset law, per subject (default: count_uniform)")
+    parser.add_argument("--law", help="distribution of modality dropout, per subject (default: count_uniform)")
     parser.add_argument("--epochs", type=int, help="(default: 60)")
     parser.add_argument("--batch_size", type=int, help="(default: 64)")
     parser.add_argument("-np", type=int, default=1, metavar="N", help="trainings at a time (default: %(default)s)")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
-    from nnunetv2_mmkd.classification.avmnist.protocol import Protocol
+    from nnunetv2_mmkd.classification.avmnist.protocol import AudiovisionProtocol
     from nnunetv2_mmkd.classification.avmnist.report import write_report
     from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all
     from nnunetv2_mmkd.modalities import ModalityDropoutConfig
@@ -51,10 +51,10 @@ def main(argv: Sequence[str]) -> int:
         "arms": args.methods and tuple(args.methods),
         "alpha": args.alpha,
     }
-    protocol = Protocol(seeds=args.seeds, published_split=args.published_split)
+    protocol = AudiovisionProtocol(seeds=args.seeds, published_split=args.published_split)
     protocol = replace(protocol, **{key: value for key, value in given.items() if value is not None})
     training = {
-        "law": args.law and ModalityDropoutConfig(args.law),
+        "modality_dropout": args.law and ModalityDropoutConfig(args.law),
         "epochs": args.epochs,
         "batch_size": args.batch_size,
     }

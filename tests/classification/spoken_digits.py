@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from nnunetv2_mmkd.classification.avmnist.pairs import PER_SPEAKER, SPEAKERS
-from nnunetv2_mmkd.classification.avmnist.run import Data
+from nnunetv2_mmkd.classification.avmnist.run import AudiovisionData
 from nnunetv2_mmkd.classification.avmnist.sounds import Clip
 
 
@@ -23,14 +23,14 @@ def pictures(per_digit: int = 160, seed: int = 0) -> tuple[NDArray[np.uint8], ND
     return images, labels.astype(np.int64)
 
 
-def data(seed: int = 0) -> Data:
+def data(seed: int = 0) -> AudiovisionData:
     """Everything in memory; the MFCC are made up as well."""
     random = np.random.default_rng(seed)
     clips = [Clip(d, s, i, Path(f"{d}_{s}_{i}.wav")) for d in range(10) for s in SPEAKERS for i in range(PER_SPEAKER)]
     sounds = random.normal(0, 1, (len(clips), 20, 20)).astype(np.float32)
     for sound, clip in zip(sounds, clips, strict=True):
         sound[2 * clip.digit : 2 * clip.digit + 2, :4] += 3
-    return Data(*pictures(seed=seed), clips, sounds)
+    return AudiovisionData(*pictures(seed=seed), clips, sounds)
 
 
 def write_clip(file: Path, seconds: float = 0.4, rate: int = 8000, channels: int = 1) -> None:

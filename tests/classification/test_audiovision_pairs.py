@@ -8,12 +8,12 @@ import pytest
 import torch
 from spoken_digits import data
 
-from nnunetv2_mmkd.classification.avmnist.pairs import needed, with_rate
-from nnunetv2_mmkd.classification.avmnist.protocol import Protocol
+from nnunetv2_mmkd.classification.avmnist.pairs import select_clips, with_rate
+from nnunetv2_mmkd.classification.avmnist.protocol import AudiovisionProtocol
 from nnunetv2_mmkd.errors import InputError
 
 DATA = data()
-PARTS = DATA.parts(Protocol(), seed=3)
+PARTS = DATA.split(AudiovisionProtocol(), seed=3)
 
 
 def test_1500_pairs_60_10_30_and_nothing_twice() -> None:
@@ -40,12 +40,12 @@ def test_inputs_are_normalised_as_published() -> None:
 
 
 def test_seeds_are_new_splits_and_the_published_test_part_is_fixed() -> None:
-    again = DATA.parts(Protocol(), seed=3)
+    again = DATA.split(AudiovisionProtocol(), seed=3)
     assert again.test.ids == PARTS.test.ids
-    other = DATA.parts(Protocol(), seed=4)
+    other = DATA.split(AudiovisionProtocol(), seed=4)
     shared = {name.split("-")[0] for name in other.test.ids} & {name.split("-")[0] for name in PARTS.test.ids}
     assert 80 < len(shared) < 190  # 30 % of 450 expected
-    published = [DATA.parts(Protocol(published_split=True), seed).test for seed in (0, 1)]
+    published = [DATA.split(AudiovisionProtocol(published_split=True), seed).test for seed in (0, 1)]
     assert published[0].ids == published[1].ids
     assert {int(name.split("-")[0].split("_")[2]) for name in published[0].ids} == set(range(15))
 
@@ -65,9 +65,9 @@ def test_rates_are_exact_balanced_and_nested() -> None:
 
 
 def test_too_few_clips_or_images_are_named() -> None:
-    assert needed(list(reversed(DATA.clips))) == list(DATA.clips)
+    assert select_clips(list(reversed(DATA.clips))) == list(DATA.clips)
     with pytest.raises(InputError, match=r"lacks 1 of the 1500 clips, e\.g\. 0_jackson_0\.wav"):
-        needed(DATA.clips[1:])
+        select_clips(DATA.clips[1:])
     few = replace(DATA, images=DATA.images[:1000], labels=DATA.labels[:1000])
     with pytest.raises(InputError, match=r"digit 0 \d+ times; 150 are needed"):
-        few.parts(Protocol(), seed=0)
+        few.split(AudiovisionProtocol(), seed=0)

@@ -17,12 +17,11 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
     METAKD,
     NO_KD,
     UPPER,
-    Cell,
-    Job,
-    Protocol,
-    jobs_of,
+    AudiovisionProtocol,
+    TableCell,
+    TrainingJob,
 )
-from nnunetv2_mmkd.classification.avmnist.report import Table, printed, write_report
+from nnunetv2_mmkd.classification.avmnist.report import published, read_results, write_report
 from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all, run_job
 from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.cli.main import main
@@ -30,16 +29,16 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.metakd import MetaKD
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
-QUICK = Protocol(
+QUICK = AudiovisionProtocol(
     rates=(0.2,),
     seeds=2,
     arms=(LOWER, DROPOUT, "LCKD", METAKD, NO_KD, UPPER),
-    train=TrainSettings(epochs=1, law=ModalityDropoutConfig("count_uniform")),
+    train=TrainSettings(epochs=1, modality_dropout=ModalityDropoutConfig("count_uniform")),
 )
 
 
 def test_the_defaults_are_the_papers() -> None:
-    protocol = Protocol()
+    protocol = AudiovisionProtocol()
     assert [cell.setting for cell in protocol.cells][::4] == ["(a) audio rate 5%", "(b) visual rate 5%"]
     settings = protocol.train
     assert (settings.epochs, settings.lr, settings.weight_decay) == (60, 1e-3, 1e-2)
@@ -49,21 +48,21 @@ def test_the_defaults_are_the_papers() -> None:
     config = made.config
     assert (config.meta_lr, config.meta_weight_decay, config.meta_optimizer) == (1e-2, 1e-2, "adam")
     assert len(protocol.cells) == 8 and protocol.seeds == 10
-    assert len(jobs_of(protocol)) == 10 * (8 * 4 + 2 + 1)  # each bound once per seed
+    assert len(protocol.jobs) == 10 * (8 * 4 + 2 + 1)  # each bound once per seed
 
 
-def test_the_printed_numbers_stand_beside() -> None:
-    theirs = [printed(cell) for cell in Protocol().cells]
-    assert [cell["MetaKD"] for cell in theirs] == [93.56, 94.22, 94.89, 95.11, 84.67, 85.56, 86.89, 88.44]
-    assert {cell["LowerB"] for cell in theirs} == {92.35, 80.44} and {cell["UpperB"] for cell in theirs} == {98.22}
-    assert printed(Cell("audio", 0.3)) == {}
+def test_the_published_numbers_are_read_by_cell() -> None:
+    theirs = published(AudiovisionProtocol().cells)
+    assert theirs["MetaKD"].tolist() == [93.56, 94.22, 94.89, 95.11, 84.67, 85.56, 86.89, 88.44]
+    assert set(theirs["LowerB"]) == {92.35, 80.44} and set(theirs["UpperB"]) == {98.22}
+    assert published([TableCell("audio", 0.3)]).size == 0
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_from_trainings_to_the_table(tmp_path: Path) -> None:
     run_all(data(), QUICK, tmp_path, progress=False)
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
-    assert len(kept) == len(jobs_of(QUICK)) == 2 * (2 * 4 + 2 + 1)
+    stored = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
+    assert len(stored) == len(QUICK.jobs) == 2 * (2 * 4 + 2 + 1)
     text = write_report(QUICK, tmp_path, resamples=100)
     assert "(a) missing audio" in text and "MetaKD [printed]" in text and "2 seeds" in text
     results = pd.read_csv(tmp_path / "results.csv")
@@ -77,16 +76,16 @@ def test_from_trainings_to_the_table(tmp_path: Path) -> None:
     compared = pd.read_csv(tmp_path / "comparisons.csv")
     assert (compared["low"] <= compared["difference"]).all() and (compared["difference"] <= compared["high"]).all()
     run_all(data(), QUICK, tmp_path, progress=False)
-    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    assert all(file.stat().st_mtime_ns == time for file, time in stored.items())
     with pytest.raises(InputError, match="has not been run with these settings"):
-        Table(replace(QUICK, alpha=0.5), tmp_path)
+        read_results(replace(QUICK, alpha=0.5), tmp_path)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_test_data_do_not_reach_the_training() -> None:
     """Other test pairs change what is measured, not what is learned."""
-    parts = data().parts(QUICK, 0)
-    job = Job(0, METAKD, Cell("image", 0.2))
+    parts = data().split(QUICK, 0)
+    job = TrainingJob(0, METAKD, TableCell("image", 0.2))
     first = run_job(job, parts, QUICK)
     spoiled = parts.test.take(range(len(parts.test)))
     spoiled.inputs["audio"][:] = 0
@@ -97,11 +96,11 @@ def test_test_data_do_not_reach_the_training() -> None:
 
 def test_bad_settings_are_named() -> None:
     with pytest.raises(InputError, match="unknown method 'SMIL'"):
-        Protocol(arms=("SMIL",))
+        AudiovisionProtocol(arms=("SMIL",))
     with pytest.raises(InputError, match=r"rate 20.0: expected a share"):
-        Protocol(rates=(20.0,))
+        AudiovisionProtocol(rates=(20.0,))
     with pytest.raises(InputError, match="at least one seed"):
-        Protocol(seeds=0)
+        AudiovisionProtocol(seeds=0)
 
 
 def test_the_command_names_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +129,6 @@ def test_on_real_digits() -> None:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist")
     found = read_data(folder / "mnist_first10k_by_class.npz", folder / "fsdd")
-    protocol = replace(Protocol(), train=replace(Protocol().train, epochs=15))
-    outcome = run_job(Job(0, UPPER, None), found.parts(protocol, 0), protocol)
+    protocol = replace(AudiovisionProtocol(), train=replace(AudiovisionProtocol().train, epochs=15))
+    outcome = run_job(TrainingJob(0, UPPER, None), found.split(protocol, 0), protocol)
     assert outcome.test.mean() > 0.93

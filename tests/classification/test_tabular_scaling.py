@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nnunetv2_mmkd.classification.tabular.parts import split_rows
-from nnunetv2_mmkd.classification.tabular.reader import Column
-from nnunetv2_mmkd.classification.tabular.scaling import TableScaler
+from nnunetv2_mmkd.classification.tabular.scaling import scale_table
 from nnunetv2_mmkd.errors import InputError
 
-NAN = math.nan
+NAN = np.nan
 
 
 def test_by_hand() -> None:
-    columns = [
-        Column("clinical", "age", True, (60.0, 80.0, NAN, 100.0)),
-        Column("clinical", "sex", False, ("f", "m", "", "x")),
-        Column("clinical", "same", True, (5.0, 5.0, 5.0, 9.0)),
-    ]
-    scaler = TableScaler(columns, [0, 1])
-    assert scaler.width == 4 and scaler.categorical == (slice(1, 3),)
-    assert scaler().tolist() == [[-1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [3, 0, 0, 0]]
+    table = pd.DataFrame(
+        {
+            "age": [60.0, 80.0, NAN, 100.0],
+            "sex": ["f", "m", NAN, "x"],
+            "same": [5.0, 5.0, 5.0, 9.0],
+            "late": [NAN, NAN, "a", "b"],
+        }
+    )
+    values, categorical = scale_table(table, [0, 1])
+    assert values.dtype == torch.float32 and categorical[0] == slice(1, 3)
+    assert [block.stop - block.start for block in categorical] == [2, 0]
+    assert values.tolist() == [[-1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [3, 0, 0, 0]]
 
 
 def test_nothing_is_learned_from_other_parts() -> None:
-    def column(last: float) -> Column:
-        return Column("clinical", "age", True, (60.0, 80.0, NAN, last))
+    def table(last: float) -> pd.DataFrame:
+        return pd.DataFrame({"age": [60.0, 80.0, NAN, last]})
 
-    first, second = (TableScaler([column(last)], [0, 1, 2])() for last in (70.0, 1e6))
+    first, second = (scale_table(table(last), [0, 1, 2])[0] for last in (70.0, 1e6))
     assert torch.equal(first[:3], second[:3])
 
 
 def test_a_column_without_training_values_is_zero() -> None:
-    assert TableScaler([Column("clinical", "age", True, (NAN, NAN, 3.0))], [0, 1])().flatten().tolist() == [0, 0, 0]
+    assert scale_table(pd.DataFrame({"age": [NAN, NAN, 3.0]}), [0, 1])[0].flatten().tolist() == [0, 0, 0]
 
 
 def test_parts_are_disjoint_and_by_class() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the table: accuracy against the rate, and how the importance weights went. Numbers as CSV beside."""
+"""Figures of the table: accuracy against the rate, importance weights by epoch; their numbers as CSV alongside."""
 
 from __future__ import annotations
 
@@ -10,51 +10,47 @@ import pandas as pd
 
 from nnunetv2_mmkd.classification.training import Curves
 from nnunetv2_mmkd.evaluation.figures.style import NORMAL, PAGE, SMALL, TITLE, new_figure, save
+from nnunetv2_mmkd.evaluation.tables import PRINTED
+from nnunetv2_mmkd.training.curves import COLOURS, MARKERS
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_MARKERS = "osv^DPX*"
 
-
-def draw_accuracy(results: pd.DataFrame, printed: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    """Accuracy by rate, a panel per half of the table: ours with standard deviations, MetaKD's printed line dashed.
+def draw_accuracy(results: pd.DataFrame, published: pd.DataFrame, folder: Path) -> None:
+    """Accuracy by rate, a panel per half of the table: ours with standard deviations, MetaKD's published line dashed.
 
     Args:
         results: long table, a row per seed, settings as regions.
-        printed: setting -> method -> per cent, may be empty.
+        published: per cent, a row per setting and a column per method, may lack columns.
         folder: of ``accuracy.png``.
     """
     rows = results[results["metric"] == "accuracy"]
     figure = new_figure(PAGE, 2.9, "Accuracy with one modality missing in testing", "bars: sd over the seeds")
     axes = figure.subplots(1, 2, squeeze=False)[0]
     methods = list(dict.fromkeys(rows["method"]))
+    values = rows.groupby(["region", "method"], sort=False)["value"]
+    scores = pd.DataFrame({"mean": values.mean(), "sd": values.apply(pd.Series.std).fillna(0.0)})
     numbers = []
     for ax, letter in zip(axes, "ab", strict=True):
         settings = [name for name in dict.fromkeys(rows["region"]) if name.startswith(f"({letter})")]
         at = np.array([_rate(name) for name in settings])
         for order, method in enumerate(methods):
-            values = [rows[(rows["method"] == method) & (rows["region"] == name)]["value"] for name in settings]
-            means = np.array([column.mean() for column in values])
-            spread = np.array([column.std(ddof=1) if len(column) > 1 else 0.0 for column in values])
+            shown = scores.loc[[(name, method) for name in settings]]
+            numbers.append(shown)
             ax.errorbar(
-                at + 0.12 * (order - len(methods) / 2), means, spread,
-                color=_COLOURS[order % len(_COLOURS)], marker=_MARKERS[order % len(_MARKERS)],
+                at + 0.12 * (order - len(methods) / 2), shown["mean"], shown["sd"],
+                color=COLOURS[order % len(COLOURS)], marker=MARKERS[order % len(MARKERS)],
                 markersize=3, linewidth=1, elinewidth=0.6, capsize=1.5, label=method,
             )  # fmt: skip
-            numbers += [
-                {"setting": name, "method": method, "mean": mean, "sd": sd}
-                for name, mean, sd in zip(settings, means, spread, strict=True)
-            ]
-        theirs = [printed.get(name, {}).get("MetaKD", np.nan) for name in settings]
+        theirs = published.reindex(index=settings, columns=["MetaKD"]).to_numpy(float)
         if np.isfinite(theirs).any():
-            ax.plot(at, theirs, color="0.5", linestyle="--", linewidth=0.9, label="MetaKD [printed]")
+            ax.plot(at, theirs, color="0.5", linestyle="--", linewidth=0.9, label=f"MetaKD {PRINTED}")
         ax.set_title(settings[0].rpartition(" ")[0] if settings else "", fontsize=TITLE)
         ax.set_xlabel("rate in training (%)", fontsize=NORMAL)
         ax.set_ylabel("accuracy (%)", fontsize=NORMAL)
         ax.tick_params(labelsize=SMALL)
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=SMALL, frameon=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    save(figure, pd.DataFrame(numbers), folder / "accuracy.png")
+    table = pd.concat(numbers).rename_axis(["setting", "method"]).reset_index()
+    save(figure, table, folder / "accuracy.png")
 
 
 def draw_importance(learned: Mapping[str, Sequence[Curves]], path: Path) -> None:
@@ -75,8 +71,8 @@ def draw_importance(learned: Mapping[str, Sequence[Curves]], path: Path) -> None
             values = np.array([run[name] for run in runs])
             epochs = np.arange(1, values.shape[1] + 1)
             mean, sd = values.mean(0), values.std(0)
-            ax.plot(epochs, mean, color=_COLOURS[order], linewidth=1, label=name.partition("/")[2])
-            ax.fill_between(epochs, mean - sd, mean + sd, color=_COLOURS[order], alpha=0.2, linewidth=0)
+            ax.plot(epochs, mean, color=COLOURS[order], linewidth=1, label=name.partition("/")[2])
+            ax.fill_between(epochs, mean - sd, mean + sd, color=COLOURS[order], alpha=0.2, linewidth=0)
             numbers += [
                 {"setting": setting, "modality": name.partition("/")[2], "epoch": epoch, "mean": m, "sd": s}
                 for epoch, m, s in zip(epochs.tolist(), mean, sd, strict=True)
@@ -85,7 +81,6 @@ def draw_importance(learned: Mapping[str, Sequence[Curves]], path: Path) -> None
         ax.tick_params(labelsize=SMALL)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=SMALL, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, pd.DataFrame(numbers), path)
 
 

@@ -6,14 +6,14 @@ Legend: N pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.classification.avmnist.sounds import Clip
-from nnunetv2_mmkd.classification.subjects import Subjects
+from nnunetv2_mmkd.classification.subjects import DataSplit, Subjects
 from nnunetv2_mmkd.errors import InputError
 
 MODALITIES = ("image", "audio")
@@ -28,52 +28,37 @@ TRAINING, VALIDATION = 30, 5
 """Of those, by speaker and digit: training 60 %, validation 10 %; the rest, 30 %, is for testing."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The three parts of a split; no image and no sound is in two of them.
-
-    Attributes:
-        training, validation, test: 900, 150 and 450 pairs with the published data.
-    """
-
-    training: Subjects
-    validation: Subjects
-    test: Subjects
-
-
-def needed(clips: Sequence[Clip]) -> list[Clip]:
+def select_clips(clips: Sequence[Clip]) -> list[Clip]:
     """The 1500 clips of the protocol among those of a folder.
 
     Raises:
-        InputError: some are not there.
+        InputError: some do not exist.
     """
-    there = {(clip.digit, clip.speaker, clip.index): clip for clip in clips}
-    wanted = [(d, s, i) for d in range(10) for s in SPEAKERS for i in range(PER_SPEAKER)]
-    lacking = [
-        f"{digit}_{speaker}_{index}.wav" for digit, speaker, index in wanted if (digit, speaker, index) not in there
-    ]
+    available = {(clip.digit, clip.speaker, clip.index): clip for clip in clips}
+    keys = [(digit, speaker, i) for digit in range(10) for speaker in SPEAKERS for i in range(PER_SPEAKER)]
+    lacking = ["{}_{}_{}.wav".format(*key) for key in keys if key not in available]
     if lacking:
         raise InputError(
-            f"{clips[0].file.parent} lacks {len(lacking)} of the {len(wanted)} clips, e.g. {', '.join(lacking[:3])}; "
-            "expected all of them, get the data set anew"
+            f"{clips[0].file.parent} lacks {len(lacking)} of the {len(keys)} clips, e.g. {', '.join(lacking[:3])}; "
+            "expected all of them, download the data set again"
         )
-    return [there[key] for key in wanted]
+    return [available[key] for key in keys]
 
 
-def make_parts(
+def make_split(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     clips: Sequence[Clip],
     sounds: NDArray[np.float32],
     seed: int,
     published: bool = False,
-) -> Parts:
+) -> DataSplit:
     """Pair images and sounds within their class and split them 60/10/30, by class and speaker.
 
     Args:
         images: uint8 ``[., 28, 28]``.
         labels: of the images.
-        clips: of the sounds, as :func:`needed` gives them.
+        clips: of the sounds, as :func:`select_clips` returns them.
         sounds: MFCC ``[., 20, 20]``.
         seed: of images, split and pairs.
         published: the published test part (clips 0-14 of each speaker and digit, the first images of a class in the
@@ -94,7 +79,7 @@ def make_parts(
     random = np.random.default_rng(seed)
     rows: dict[str, list[tuple[int, int]]] = {"training": [], "validation": [], "test": []}
     for digit in range(10):
-        drawn: dict[str, list[int]] = {"training": [], "validation": [], "test": []}
+        drawn: dict[str, list[int]] = {part: [] for part in rows}
         for speaker in SPEAKERS:
             own = [row for row, clip in enumerate(clips) if (clip.digit, clip.speaker) == (digit, speaker)]
             own = _test_first(own, clips, random, published)
@@ -103,16 +88,14 @@ def make_parts(
             drawn["validation"] += own[split : split + VALIDATION]
             drawn["training"] += own[split + VALIDATION :]
         pictures = np.flatnonzero(labels == digit)
-        wanted = PER_SPEAKER * len(SPEAKERS)
-        if len(pictures) < wanted:
-            raise InputError(f"the images hold the digit {digit} {len(pictures)} times; {wanted} are needed")
-        chosen = pictures[:wanted] if published else random.choice(pictures, wanted, replace=False)
-        start = 0
-        for part in ("training", "validation", "test"):
+        count = PER_SPEAKER * len(SPEAKERS)
+        if len(pictures) < count:
+            raise InputError(f"the images hold the digit {digit} {len(pictures)} times; {count} are needed")
+        chosen = iter(pictures[:count] if published else random.choice(pictures, count, replace=False))
+        for part in rows:
             own = drawn[part] if published else random.permutation(drawn[part]).tolist()
-            rows[part] += [(int(i), s) for i, s in zip(chosen[start : start + len(own)], own, strict=True)]
-            start += len(own)
-    return Parts(*(_subjects(rows[part], images, labels, clips, sounds) for part in rows))
+            rows[part] += [(int(next(chosen)), sound) for sound in own]
+    return DataSplit(**{part: _subjects(pairs, images, labels, clips, sounds) for part, pairs in rows.items()})
 
 
 def _test_first(own: list[int], clips: Sequence[Clip], random: np.random.Generator, published: bool) -> list[int]:
@@ -146,7 +129,7 @@ def _subjects(
 def with_rate(subjects: Subjects, scarce: str, rate: float, seed: int) -> Subjects:
     """Leave a modality to a share of the subjects, balanced over the classes.
 
-    With one seed those who have it at a rate have it at every higher rate, too.
+    With one seed the subjects that have it at a rate have it at every higher rate, too.
 
     Args:
         subjects: complete ones.
@@ -155,7 +138,7 @@ def with_rate(subjects: Subjects, scarce: str, rate: float, seed: int) -> Subjec
         seed: of the draw.
 
     Raises:
-        InputError: the rate is out of range, or nobody would keep the modality.
+        InputError: the rate is out of range, or no subject would keep the modality.
 
     References:
         Wang et al., MetaKD, §4.3: the rate is the share of the training data whose sound (image) is available.
@@ -166,7 +149,7 @@ def with_rate(subjects: Subjects, scarce: str, rate: float, seed: int) -> Subjec
     random = np.random.default_rng((seed, MODALITIES.index(scarce)))
     order = random.permutation(len(subjects))
     labels = subjects.labels.numpy()[order]
-    rank = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)])
+    rank = pd.Series(labels).groupby(labels).cumcount()  # within the class
     kept = order[np.argsort(rank, kind="stable")][:count]  # one of each class in turn
     keep = torch.ones_like(subjects.present)
     column = subjects.modalities.index(scarce)

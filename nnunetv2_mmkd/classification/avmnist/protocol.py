@@ -1,8 +1,8 @@
-"""The table of Audiovision-MNIST: its eight cells, what is trained for each, and by which settings."""
+"""The table of Audiovision-MNIST: its eight cells, what is trained for each, and with which settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES
@@ -19,20 +19,20 @@ DROPOUT, METAKD, EQUAL, NO_KD = "modality dropout", "MetaKD", "MetaKD, ratios 1"
 
 ARMS: Mapping[str, str] = {
     LOWER: "one modality in training and testing, no second encoder",
-    DROPOUT: "the task loss under the subset law",
+    DROPOUT: "the task loss with modality dropout",
     "LCKD": "distillation from elected teachers",
     METAKD: "distillation weighted by learned importance",
     EQUAL: "ablation: distillation with all ratios 1",
     NO_KD: "ablation: no distillation; the same numbers as modality dropout, bit for bit",
     UPPER: "both modalities in training and testing, nothing missing",
 }
-"""What can be trained; the bounds know no rate."""
+"""What can be trained; the bounds do not depend on the rate."""
 
 DEFAULT_ARMS = tuple(name for name in ARMS if name != NO_KD)
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of the table.
 
     Attributes:
@@ -50,13 +50,13 @@ class Cell:
 
     @property
     def setting(self) -> str:
-        """Its name in the printed table."""
+        """Its name in the published table."""
         letter, name = ("a", "audio") if self.scarce == "audio" else ("b", "visual")
         return f"({letter}) {name} rate {100 * self.rate:g}%"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class AudiovisionProtocol:
     """Everything that decides the numbers.
 
     Attributes:
@@ -68,7 +68,7 @@ class Protocol:
         p: of its norm (§8: 1).
         meta_weight_decay: L2 penalty of the importance weights (§8: 1e-2).
         published_split: the published test part, the same for all seeds.
-        train: optimiser, schedule, subset law. The law is the papers' (§8), drawn for each subject.
+        train: optimiser, schedule, modality dropout. Its distribution is the papers' (§8), drawn for each subject.
 
     Raises:
         InputError: an unknown arm, no seed, or a rate out of range.
@@ -85,7 +85,9 @@ class Protocol:
     p: int = 1
     meta_weight_decay: float = 1e-2
     published_split: bool = False
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(law=ModalityDropoutConfig("count_uniform")))
+    train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(modality_dropout=ModalityDropoutConfig("count_uniform"))
+    )
 
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]
@@ -98,12 +100,24 @@ class Protocol:
                 raise InputError(f"rate {rate}: expected a share in (0, 1]")
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
+    def cells(self) -> tuple[TableCell, ...]:
         """Missing sounds first, as in the paper."""
-        return tuple(Cell(scarce, rate) for scarce in ("audio", "image") for rate in self.rates)
+        return tuple(TableCell(scarce, rate) for scarce in ("audio", "image") for rate in self.rates)
+
+    @property
+    def jobs(self) -> list[TrainingJob]:
+        """All trainings, seed by seed; each bound once."""
+        made = (self.job(seed, arm, cell) for seed in range(self.seeds) for cell in self.cells for arm in self.arms)
+        return list(dict.fromkeys(made))
+
+    def job(self, seed: int, arm: str, cell: TableCell) -> TrainingJob:
+        """The training whose result belongs to a cell."""
+        if arm == UPPER:
+            return TrainingJob(seed, arm, None)
+        return TrainingJob(seed, arm, TableCell(cell.scarce, self.rates[0]) if arm == LOWER else cell)
 
     def method(self, arm: str, seed: int) -> Method:
-        """The objective of an arm, freshly made."""
+        """A new objective of an arm."""
         if arm == "LCKD":
             return LCKD(LCKDConfig(alpha=self.alpha, p=self.p, initial_teacher="none"))
         if arm not in (METAKD, EQUAL, NO_KD):
@@ -120,18 +134,18 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One training.
 
     Attributes:
         seed: of everything.
         arm: a key of :data:`ARMS`.
-        cell: None for the upper bound; for a lower bound only ``known`` counts, its rate is that of all.
+        cell: None for the upper bound; a lower bound depends on its ``known`` only, its rate is that of all.
     """
 
     seed: int
     arm: str
-    cell: Cell | None
+    cell: TableCell | None
 
     @property
     def name(self) -> str:
@@ -142,22 +156,3 @@ class Job:
         if self.arm == LOWER:
             return f"seed{self.seed:02d}/{arm}_{self.cell.known}"
         return f"seed{self.seed:02d}/{arm}_{self.cell.scarce}{100 * self.cell.rate:g}"
-
-
-def job_of(protocol: Protocol, seed: int, arm: str, cell: Cell) -> Job:
-    """The training whose result stands in a cell."""
-    if arm == UPPER:
-        return Job(seed, arm, None)
-    return Job(seed, arm, Cell(cell.scarce, protocol.rates[0]) if arm == LOWER else cell)
-
-
-def jobs_of(protocol: Protocol) -> Sequence[Job]:
-    """All trainings, seed by seed; each bound once."""
-    return list(
-        dict.fromkeys(
-            job_of(protocol, seed, arm, cell)
-            for seed in range(protocol.seeds)
-            for cell in protocol.cells
-            for arm in protocol.arms
-        )
-    )

@@ -6,48 +6,34 @@ The layout, one line per subject::
     s001,MCI,71.5,F,,0,volumes/s001.nii.gz
     s002,CN,64,M,201.3,,
 
-``subject`` is a name of its own, ``diagnosis`` the class. A column of a table is ``modality:name``. It holds numbers;
-or categories, if one of its cells is no number or its title ends in ``:category``. A modality whose cells are all empty
-is missing; single empty cells are imputed. ``imaging`` is a path, relative to the CSV; empty if there is no volume.
+``subject`` is a unique name, ``diagnosis`` the class. A column of a table is ``modality:name``. It holds numbers; or
+categories, if one of its cells is no finite number or its title ends in ``:category``. A modality whose cells are all
+empty is missing; single empty cells are imputed. ``imaging`` is a path, relative to the CSV; empty if there is no
+volume.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
 
 SUBJECT, DIAGNOSIS, IMAGING = "subject", "diagnosis", "imaging"
 
 TABLES = ("clinical", "genomic", "biospecimen")
-"""Tabular modalities, in the order of the printed table."""
+"""Tabular modalities, in the order of the published table."""
 
 SAME: Mapping[str, str] = {"genetic": "genomic"}
 """Other names of a modality."""
 
 EXCLUDED = ("PTCOGBEG", "PTADDX", "PTADBEG")
-"""Clinical columns that are left out because they tell the diagnosis (MetaKD §7)."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a tabular modality.
-
-    Attributes:
-        modality: whose.
-        name: without modality.
-        numeric: numbers, or categories.
-        cells: by subject; NaN, or an empty text, where there is nothing.
-    """
-
-    modality: str
-    name: str
-    numeric: bool
-    cells: tuple[float, ...] | tuple[str, ...]
+"""Clinical columns that are left out because they contain the diagnosis (MetaKD §7)."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +41,29 @@ class Sheet:
     """What the CSV holds.
 
     Attributes:
-        subjects: their names.
-        diagnoses: their classes.
-        columns: of the tabular modalities.
+        diagnoses: class of each subject; the index is the subjects' names.
+        tables: tabular modality -> its columns, float64 or (categories) texts; NaN where a cell is empty.
         volumes: path of each subject's volume, None if there is none; empty without a column ``imaging``.
-        left_out: columns that are excluded because they tell the diagnosis.
+        left_out: columns that are excluded because they contain the diagnosis.
     """
 
-    subjects: tuple[str, ...]
-    diagnoses: tuple[str, ...]
-    columns: tuple[Column, ...]
-    volumes: tuple[Path | None, ...]
+    diagnoses: pd.Series
+    tables: Mapping[str, pd.DataFrame]
+    volumes: tuple[Path | None, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Those that the CSV has columns of; the imaging last."""
-        named = {column.modality for column in self.columns}
-        return (*(name for name in TABLES if name in named), *([IMAGING] if self.volumes else []))
+        return tuple(self.present)
+
+    @property
+    def present(self) -> pd.DataFrame:
+        """Which modalities each subject has, bool ``[N, M]``: some cell of the table is filled, or a volume exists."""
+        present = pd.DataFrame({name: table.notna().any(axis=1) for name, table in self.tables.items()})
+        if self.volumes:
+            present[IMAGING] = [path is not None for path in self.volumes]
+        return present
 
 
 def read_sheet(file: Path, exclude: Sequence[str] = EXCLUDED) -> Sheet:
@@ -83,78 +74,68 @@ def read_sheet(file: Path, exclude: Sequence[str] = EXCLUDED) -> Sheet:
         exclude: names of columns to leave out, in any case.
 
     Raises:
-        InputError: it cannot be read; an unknown or doubled column; a line with other than the expected number of
-            cells; a subject without name or diagnosis, twice, or with nothing; a volume that is not there; no table
-            and no volume at all, or fewer than two diagnoses.
+        InputError: it cannot be read; an unknown or repeated column; a line with other than the expected number of
+            cells; a subject without name or diagnosis, given twice, or with no modality; a volume that does not exist;
+            no table and no volume at all, or fewer than two diagnoses.
     """
-    head, rows = _cells(file)
-    plan, left_out = _plan(head, file, {name.lower() for name in exclude})
-    subjects = _named(rows, head, SUBJECT, file)
-    diagnoses = _named(rows, head, DIAGNOSIS, file)
-    for line, name in enumerate(subjects, start=2):
-        if name in subjects[: line - 2]:
-            raise InputError(f"{file}, line {line}: subject {name} is there twice; give each subject one line")
-    if len(set(diagnoses)) < 2:
-        raise InputError(f"{file}: all subjects are {diagnoses[0]}; at least two diagnoses are needed")
-    columns = tuple(_column(modality, name, kind, [row[at] for row in rows]) for at, modality, name, kind in plan)
+    cells = _read_cells(file)
+    columns, left_out = _columns(list(cells), file, {name.lower() for name in exclude})
+    _check_subjects(cells, file)
+    subjects = pd.Index(cells[SUBJECT])
+    tables = {
+        modality: pd.DataFrame({title: _values(cells[title], title) for title in titles}).set_axis(subjects)
+        for modality, titles in columns.items()
+        if titles
+    }
     volumes: tuple[Path | None, ...] = ()
-    if IMAGING in head:
-        volumes = tuple(_volume(row[head.index(IMAGING)], file, name) for row, name in zip(rows, subjects, strict=True))
-    sheet = Sheet(subjects, diagnoses, columns, volumes, left_out)
+    if IMAGING in cells:
+        volumes = tuple(_volume(cell, file, name) for cell, name in zip(cells[IMAGING], subjects, strict=True))
+    sheet = Sheet(cells[DIAGNOSIS].set_axis(subjects), tables, volumes, left_out)
     if not sheet.modalities:
         raise InputError(f"{file}: has neither a table nor the column {IMAGING!r}; a table's columns are modality:name")
-    for place, name in enumerate(subjects):
-        if not any(has(sheet, place).values()):
-            raise InputError(
-                f"{file}, line {place + 2}: subject {name} has nothing, all of {', '.join(sheet.modalities)} are "
-                "empty; leave the subject out"
-            )
+    for line, name in cells.loc[~sheet.present.any(axis=1).to_numpy(), SUBJECT].items():
+        raise InputError(
+            f"{file}, line {line}: subject {name} has no modality, all of {', '.join(sheet.modalities)} are empty; "
+            "leave the subject out"
+        )
     return sheet
 
 
-def has(sheet: Sheet, place: int) -> dict[str, bool]:
-    """Which modalities the subject in this place has: some cell of the table is filled, or there is a volume."""
-    there = dict.fromkeys(sheet.modalities, False)
-    for column in sheet.columns:
-        cell = column.cells[place]
-        filled = cell != "" if isinstance(cell, str) else not math.isnan(cell)
-        there[column.modality] = there[column.modality] or filled
-    if sheet.volumes:
-        there[IMAGING] = sheet.volumes[place] is not None
-    return there
-
-
-def _cells(file: Path) -> tuple[list[str], list[list[str]]]:
+def _read_cells(file: Path) -> pd.DataFrame:
+    """The cells as text, without blanks around them; the index holds the lines in the file."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            head = [cell.strip() for cell in next(reader, [])]
-            rows = []
-            for cells in filter(None, reader):
-                if len(cells) != len(head):
-                    raise InputError(f"{file}, line {reader.line_num}: {len(cells)} cells; expected {len(head)}")
-                rows.append([cell.strip() for cell in cells])
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
+        cells = pd.read_csv(
+            file,
+            header=None,
+            dtype=object,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            engine="python",
+            encoding="utf-8-sig",
+        )
+    except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read as CSV ({error})") from error
-    if not rows:
+    cells.index += 1
+    cells = cells.dropna(how="all")  # blank lines
+    for line, row in cells[cells.isna().any(axis=1)].iterrows():
+        raise InputError(f"{file}, line {line}: {row.count()} cells; expected {cells.shape[1]}")
+    cells = cells.apply(lambda column: column.str.strip())
+    if len(cells) < 2:
         raise InputError(f"{file}: has no subject; expected a line each below the head")
-    return head, rows
+    return cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
 
 
-def _plan(
-    head: Sequence[str], file: Path, exclude: set[str]
-) -> tuple[list[tuple[int, str, str, str]], tuple[str, ...]]:
-    """Position, modality, name and kind of the columns of tables; and those left out."""
+def _columns(titles: Sequence[str], file: Path, exclude: set[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Titles of the columns of each table, and of those left out."""
     for name in (SUBJECT, DIAGNOSIS):
-        if name not in head:
-            raise InputError(f"{file}: has no column {name!r}; it has {', '.join(head)}")
-    doubled = [name for name in head if head.count(name) > 1]
-    if doubled:
-        raise InputError(f"{file}: the column {doubled[0]!r} is there twice")
-    plan, left_out = [], []
-    for place, title in enumerate(head):
+        if name not in titles:
+            raise InputError(f"{file}: has no column {name!r}; it has {', '.join(titles)}")
+    repeated = [title for title in titles if titles.count(title) > 1]
+    if repeated:
+        raise InputError(f"{file}: the column {repeated[0]!r} is given twice")
+    columns: dict[str, list[str]] = {name: [] for name in TABLES}
+    left_out = []
+    for title in titles:
         if title in (SUBJECT, DIAGNOSIS, IMAGING):
             continue
         modality, _, rest = title.partition(":")
@@ -163,39 +144,34 @@ def _plan(
         if modality not in TABLES or not name or kind not in ("", "category"):
             raise InputError(
                 f"{file}: unknown column {title!r}; expected {SUBJECT}, {DIAGNOSIS}, {IMAGING}, or modality:name with "
-                f"one of {', '.join(TABLES)}, at will with :category behind"
+                f"one of {', '.join(TABLES)}, optionally followed by :category"
             )
         if name.lower() in exclude:
             left_out.append(title)
         else:
-            plan.append((place, modality, name, kind))
-    return plan, tuple(left_out)
+            columns[modality].append(title)
+    return columns, tuple(left_out)
 
 
-def _named(rows: Sequence[Sequence[str]], head: Sequence[str], column: str, file: Path) -> tuple[str, ...]:
-    place = head.index(column)
-    for line, row in enumerate(rows, start=2):
-        if not row[place]:
+def _check_subjects(cells: pd.DataFrame, file: Path) -> None:
+    for column in (SUBJECT, DIAGNOSIS):
+        for line in cells.index[cells[column] == ""]:
             raise InputError(f"{file}, line {line}: no {column}; fill it in, or leave the subject out")
-    return tuple(row[place] for row in rows)
+    for line, name in cells.loc[cells[SUBJECT].duplicated(), SUBJECT].items():
+        raise InputError(f"{file}, line {line}: subject {name} is given twice; give each subject one line")
+    if cells[DIAGNOSIS].nunique() < 2:
+        raise InputError(f"{file}: all subjects are {cells[DIAGNOSIS].iloc[0]}; at least two diagnoses are needed")
 
 
-def _column(modality: str, name: str, kind: str, cells: Sequence[str]) -> Column:
-    numbers = [_number(cell) for cell in cells]
-    if kind == "category" or any(number is None for number in numbers):
-        return Column(modality, name, False, tuple(cells))
-    return Column(modality, name, True, tuple(math.nan if number is None else number for number in numbers))
-
-
-def _number(cell: str) -> float | None:
-    """The number in a cell, NaN if it is empty, None if it is something else (infinity, too)."""
-    if not cell:
-        return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _values(cells: pd.Series, title: str) -> pd.Series:
+    """Numbers, or texts if a cell is no finite number; NaN where a cell is empty."""
+    filled = cells[cells != ""]
+    if not title.endswith(":category"):
+        with suppress(ValueError):
+            numbers = filled.astype(float)
+            if np.isfinite(numbers).all():
+                return numbers.reindex(cells.index)
+    return filled.reindex(cells.index)
 
 
 def _volume(cell: str, file: Path, subject: str) -> Path | None:

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder, VolumeEncoder
-from nnunetv2_mmkd.classification.network import MultiModalClassifier
+from nnunetv2_mmkd.classification.network import MultiModalClassifier, build_classifier
 from nnunetv2_mmkd.classification.prediction import predict, rows_with
 from nnunetv2_mmkd.classification.scores import macro_f1
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.tabular.balance import class_weights, oversample
-from nnunetv2_mmkd.classification.tabular.parts import Parts, make_parts
+from nnunetv2_mmkd.classification.tabular.parts import TabularSplit, make_split
 from nnunetv2_mmkd.classification.tabular.reader import IMAGING, Sheet
 from nnunetv2_mmkd.classification.tabular.volumes import read_volumes
-from nnunetv2_mmkd.classification.training import Curves, TrainSettings, train
+from nnunetv2_mmkd.classification.training import TrainSettings, train
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS
-from nnunetv2_mmkd.evaluation.subsets import all_subset_names, parse_subset
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import ModalityDropoutConfig, mask_of
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
 from nnunetv2_mmkd.training.curves import draw_curves
 
 METHODS = ("ModalityDropout", "LCKD", "MetaKD")
@@ -42,7 +42,7 @@ BALANCES: Mapping[str, str] = {
     "none": "classes as frequent as they are",
 }
 PUBLISHED = "metakd_table2"
-"""The printed table of ADNI."""
+"""The published table of ADNI."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class TabularProtocol:
         width: of the features (paper silent).
         meta: MetaKD's hyper-parameters: L1 (§8), importance weights by gradient descent with 1e-2 (§8), a meta-update
             every 10 iterations (§8: "periodic validation every 10 iterations").
-        train: Adam 1e-3, times 0.9 every 10 epochs, L2 penalty 5e-5, 100 epochs (§8); batches and law are not given
-            (the law is that of the paper's other experiments).
+        train: Adam 1e-3, times 0.9 every 10 epochs, L2 penalty 5e-5, 100 epochs (§8); batch size and modality dropout
+            are not given (the distribution is that of the paper's other experiments).
 
     Raises:
         InputError: an unknown method or balance, or no seed.
@@ -77,7 +77,11 @@ class TabularProtocol:
     )
     train: TrainSettings = field(
         default_factory=lambda: TrainSettings(
-            epochs=100, batch_size=32, lr_every=10, weight_decay=5e-5, law=ModalityDropoutConfig("count_uniform")
+            epochs=100,
+            batch_size=32,
+            lr_every=10,
+            weight_decay=5e-5,
+            modality_dropout=ModalityDropoutConfig("count_uniform"),
         )
     )
 
@@ -98,14 +102,12 @@ class TabularProtocol:
 
 
 def make_network(subjects: Subjects, width: int, seed: int) -> MultiModalClassifier:
-    """A perceptron for each table, a small 3-D CNN for the volumes; the caller's random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoders: dict[str, nn.Module] = {
-            name: VolumeEncoder(width) if name == IMAGING else TabularEncoder(values.shape[1], width)
-            for name, values in subjects.inputs.items()
-        }
-        return MultiModalClassifier(encoders, len(subjects.classes))
+    """A perceptron for each table, a small 3-D CNN for the volumes."""
+
+    def encoder(name: str) -> nn.Module:
+        return VolumeEncoder(width) if name == IMAGING else TabularEncoder(subjects.inputs[name].shape[1], width)
+
+    return build_classifier(encoder, subjects.modalities, len(subjects.classes), seed)
 
 
 def run_sheet(
@@ -118,8 +120,8 @@ def run_sheet(
 ) -> pd.DataFrame:
     """Train each method on each split, score all subsets, write the report.
 
-    Checkpoints lie in ``models/``; a run that is interrupted goes on from them. What is written is that of
-    ``mmkd evaluate``: ``results.csv``, ``tables/``, ``figures/``.
+    Checkpoints are in ``models/``; an interrupted run continues from them. The report is that of ``mmkd evaluate``:
+    ``results.csv``, ``tables/``, ``figures/``.
 
     Args:
         sheet: what the CSV holds.
@@ -135,25 +137,25 @@ def run_sheet(
         InputError: volumes that cannot be read, parts that are too small, or a checkpoint of another training.
     """
     volumes = read_volumes(sheet.volumes, protocol.grid, progress) if sheet.volumes else None
-    splits = [make_parts(sheet, volumes, seed) for seed in range(protocol.seeds)]
-    balanced = [balance(parts, protocol.balance, seed) for seed, parts in enumerate(splits)]
+    splits = [make_split(sheet, volumes, seed) for seed in range(protocol.seeds)]
+    balanced = [balance(split, protocol.balance, seed) for seed, split in enumerate(splits)]
     tables = []
-    for seed, (parts, (training, weights)) in enumerate(zip(splits, balanced, strict=True)):
+    for seed, (split, (training, weights)) in enumerate(zip(splits, balanced, strict=True)):
         for name in protocol.methods:
             network = make_network(training, protocol.width, seed)
             curves = train(
                 network,
                 protocol.method(name, seed),
                 training,
-                parts.validation,
+                split.validation,
                 replace(protocol.train, seed=seed),
                 class_weights=weights,
                 device=device,
                 checkpoint=output / "models" / f"{name}_seed{seed:02d}.pt",
                 progress=progress,
             )
-            _draw(curves, output / "figures" / f"learned_{name}_seed{seed:02d}.png", name)
-            tables.append(score_subsets(network, parts.test, name, f"seed{seed:02d}", device))
+            draw_curves(curves, output / "figures" / f"learned_{name}_seed{seed:02d}.png", name)
+            tables.append(score_subsets(network, split.test, name, f"seed{seed:02d}", device))
     table = pd.concat(tables, ignore_index=True)
     write_report(
         table,
@@ -165,11 +167,11 @@ def run_sheet(
     return table
 
 
-def balance(parts: Parts, kind: str, seed: int) -> tuple[Subjects, Tensor | None]:
+def balance(split: TabularSplit, kind: str, seed: int) -> tuple[Subjects, Tensor | None]:
     """The training subjects and the weights of the classes; see :data:`BALANCES`."""
     if kind == "smote":
-        return oversample(parts.training, parts.categorical, seed=seed), None
-    return parts.training, class_weights(parts.training) if kind == "weights" else None
+        return oversample(split.training, split.categorical, seed=seed), None
+    return split.training, class_weights(split.training) if kind == "weights" else None
 
 
 def score_subsets(
@@ -185,26 +187,24 @@ def score_subsets(
         device: where the network lives.
 
     Returns:
-        Long table: ``accuracy`` per subject, 0 or 100; ``f1`` (macro, in %) per split. Nothing for a subset that nobody
-        has.
+        Long table: ``accuracy`` per subject, 0 or 100; ``f1`` (macro, in %) per split. No rows for a subset that no
+        subject has.
     """
     rows: list[tuple[str, str, str, str, str, float]] = []
-    for name in all_subset_names(subjects.modalities):
-        subset = mask_of(subjects.modalities, available=parse_subset(name, subjects.modalities))
+    for name, subset in zip(all_subset_names(subjects.modalities), all_subsets(len(subjects.modalities)), strict=True):
         having = subjects.take(rows_with(subjects, subset))
         if not len(having):
             continue
         predicted = predict(network, having, subset, device=device).argmax(1)
-        f1 = macro_f1(predicted, having.labels, len(having.classes))
-        for subject, right in zip(having.ids, (predicted == having.labels).tolist(), strict=True):
-            rows.append((method, f"{split}/{subject}", name, "all", "accuracy", 100.0 * right))
-        rows.append((method, split, name, "all", "f1", 100 * f1))
+        for subject, correct in zip(having.ids, (predicted == having.labels).tolist(), strict=True):
+            rows.append((method, f"{split}/{subject}", name, "all", "accuracy", 100.0 * correct))
+        rows.append((method, split, name, "all", "f1", 100 * macro_f1(predicted, having.labels)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def notes(sheet: Sheet, splits: Sequence[Parts], protocol: TabularProtocol) -> list[str]:
+def notes(sheet: Sheet, splits: Sequence[TabularSplit], protocol: TabularProtocol) -> list[str]:
     """Lines for below the tables."""
-    present = torch.cat([parts.test.present for parts in splits]).double().mean(0)
+    present = torch.cat([split.test.present for split in splits]).double().mean(0)
     shares = ", ".join(
         f"{name} {100 * float(share):.0f} %" for name, share in zip(sheet.modalities, present, strict=True)
     )
@@ -215,19 +215,14 @@ def notes(sheet: Sheet, splits: Sequence[Parts], protocol: TabularProtocol) -> l
         f"{len(first.training)}, {len(first.validation)}, {len(first.test)} subjects for training, validation (for "
         f"what methods need for themselves) and test; {protocol.seeds} split{'s' * (protocol.seeds > 1)}; classes "
         f"{', '.join(first.test.classes)}; balance: {protocol.balance}",
-        f"modalities there in testing: {shares}",
+        f"test subjects that have each modality: {shares}",
     ]
     if sheet.left_out:
-        lines.append(f"left out because they tell the diagnosis: {', '.join(sheet.left_out)}")
+        lines.append(f"left out because they contain the diagnosis: {', '.join(sheet.left_out)}")
     return lines
 
 
-def _draw(curves: Curves, path: Path, title: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_curves(curves, path, title)
-
-
 def _comparable(modalities: Sequence[str]) -> bool:
-    """Whether the printed table is of the same modalities."""
-    named = {name for cell in load_published(PUBLISHED)["subset"].unique() for name in str(cell).split("+")}
-    return named - {"average"} == set(modalities)
+    """Whether the published table is of the same modalities."""
+    names = {name for cell in load_published(PUBLISHED)["subset"].unique() for name in str(cell).split("+")}
+    return names - {AVERAGE} == set(modalities)

@@ -6,94 +6,48 @@ Legend: N subjects, C columns after one-hot encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder
 from torch import Tensor
 
-from nnunetv2_mmkd.classification.tabular.reader import Column
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """How a column becomes numbers.
-
-    Attributes:
-        column: which.
-        mean, low, high: of the training cells (numeric columns).
-        categories: of the training cells (others).
-    """
-
-    column: Column
-    mean: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-    categories: tuple[str, ...] = ()
-
-    @property
-    def width(self) -> int:
-        """Columns that it becomes."""
-        return 1 if self.column.numeric else len(self.categories)
-
-
-class TableScaler:
-    """Turns the columns of one modality into ``[N, C]``.
+def scale_table(table: pd.DataFrame, training: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Turn the columns of one modality into numbers.
 
     Numbers: an empty cell becomes the mean, then the training range becomes [-1, 1] (values outside stay outside; a
-    constant column is 0). Categories: one column per category of the training part; an empty cell or a category that
-    the training part does not have is 0 in all of them.
+    column that is constant or empty in training is 0). Categories: one column per category of the training part; an
+    empty cell or a category that the training part does not have is 0 in all of them.
 
     Args:
-        columns: of the modality.
-        training: positions of the training subjects; nothing is learned from others.
+        table: float64 columns are numbers, all others categories; NaN where a cell is empty.
+        training: rows of the training subjects; nothing is learned from others.
+
+    Returns:
+        float32 ``[N, C]``, in the order of the columns; and where its blocks of one-hot columns are.
 
     References:
         Wang et al., MetaKD, §7.
     """
-
-    def __init__(self, columns: Sequence[Column], training: Sequence[int]) -> None:
-        self.fitted = tuple(_fit(column, training) for column in columns)
-
-    @property
-    def width(self) -> int:
-        """C."""
-        return sum(fitted.width for fitted in self.fitted)
-
-    @property
-    def categorical(self) -> tuple[slice, ...]:
-        """Where the blocks of one-hot columns are."""
-        found, start = [], 0
-        for fitted in self.fitted:
-            if not fitted.column.numeric:
-                found.append(slice(start, start + fitted.width))
-            start += fitted.width
-        return tuple(found)
-
-    def __call__(self) -> Tensor:
-        """All subjects, float32 ``[N, C]``."""
-        blocks = [_transform(fitted) for fitted in self.fitted]
-        return torch.from_numpy(np.hstack(blocks).astype(np.float32))
+    known = table.iloc[list(training)]
+    transformers = [(title, _transformer(known[title]), [title]) for title in table]
+    scaler = ColumnTransformer(transformers, sparse_threshold=0).fit(known)
+    blocks = tuple(scaler.output_indices_[title] for title in table if not is_numeric_dtype(table[title]))
+    return torch.from_numpy(scaler.transform(table).astype(np.float32)), blocks
 
 
-def _fit(column: Column, training: Sequence[int]) -> Fitted:
-    if not column.numeric:
-        categories = sorted({str(column.cells[row]) for row in training} - {""})
-        return Fitted(column, categories=tuple(categories))
-    values = np.array([float(column.cells[row]) for row in training])
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return Fitted(column)
-    return Fitted(column, float(known.mean()), float(known.min()), float(known.max()))
-
-
-def _transform(fitted: Fitted) -> NDArray[np.float64]:
-    cells = fitted.column.cells
-    if not fitted.column.numeric:
-        return np.array([[float(cell == name) for name in fitted.categories] for cell in cells]).reshape(len(cells), -1)
-    values = np.array(cells, dtype=np.float64)
-    values = np.where(np.isnan(values), fitted.mean, values)
-    if fitted.high <= fitted.low:
-        return np.zeros((len(cells), 1))
-    return (2 * (values - fitted.low) / (fitted.high - fitted.low) - 1)[:, None]
+def _transformer(known: pd.Series) -> Any:
+    """For a column with these cells in the training part."""
+    if is_numeric_dtype(known):
+        if known.nunique() < 2:  # MinMaxScaler would give -1
+            return FunctionTransformer(np.zeros_like)
+        return make_pipeline(SimpleImputer(), MinMaxScaler(feature_range=(-1, 1)))
+    categories = sorted(known.dropna().unique())
+    return OneHotEncoder(categories=[categories], handle_unknown="ignore") if categories else "drop"
