@@ -1,6 +1,6 @@
-"""What methods ask of a training loop for themselves: meta batches, and how well each modality does alone.
+"""What methods need of a training loop: meta batches, and the F1 with each modality alone.
 
-Both come from the held-out part of the data, never from what is trained or tested on.
+Both use the held-out part of the data, never subjects that are trained or tested on.
 
 Legend: N subjects, M modalities, K classes.
 """
@@ -20,7 +20,7 @@ from nnunetv2_mmkd.methods.base import Batch, HeldOut
 
 
 def batch_of(subjects: Subjects, rows: Tensor, available: Tensor | None, device: torch.device) -> Batch:
-    """Some subjects as a batch for a method; without ``available`` with all that they have."""
+    """Some subjects as a batch for a method; ``available`` None: all modalities that they have."""
     present = subjects.present[rows]
     inputs = {name: values[rows].to(device) for name, values in subjects.inputs.items()}
     return Batch(inputs, present if available is None else available, present, subjects.labels[rows].to(device))
@@ -33,27 +33,27 @@ def batches_of_rows(count: int, size: int, generator: torch.Generator) -> Iterat
 
 
 LEAST = 8
-"""Fewest subjects that a meta batch is taken from, if there are so many."""
+"""Fewest subjects that meta batches are taken from, if so many are held out."""
 
 
 class MetaBatches:
-    """Batches of the held-out subjects for MetaKD's outer problem, over and over.
+    """Batches of the held-out subjects for MetaKD's outer problem, endlessly.
 
     Args:
         held_out: subjects that are not trained on.
-        wanted: what the method declares; with ``complete_first`` only the complete subjects are taken, and of those
-            that miss least as many as it takes to have :data:`LEAST`. Its ``share`` and ``most`` are about data sets
-            without a part of their own for this, and are not used.
+        needed: what the method declares; with ``complete_first`` only the complete subjects are taken, and those
+            with the fewest missing modalities until there are :data:`LEAST`. Its ``share`` and ``most`` are not used:
+            they are for data sets without a validation part.
         batch_size: of a batch at most.
-        device: where the network lives.
+        device: of the network.
         seed: of the order.
     """
 
     def __init__(
-        self, held_out: Subjects, wanted: HeldOut, *, batch_size: int, device: torch.device, seed: int = 0
+        self, held_out: Subjects, needed: HeldOut, *, batch_size: int, device: torch.device, seed: int = 0
     ) -> None:
         rows = torch.arange(len(held_out))
-        if wanted.complete_first:
+        if needed.complete_first:
             missing = (~held_out.present).sum(1)
             order = torch.argsort(missing, stable=True)
             rows = order[: max(LEAST, int((missing == 0).sum()))]
@@ -70,7 +70,7 @@ class MetaBatches:
         return batch_of(self.subjects, self._waiting.pop(0), None, self.device)
 
     def state_dict(self) -> dict[str, object]:
-        """What is left of the present round, and the random state."""
+        """The remaining batches of the current pass, and the random state."""
         return {"waiting": self._waiting, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
@@ -86,7 +86,7 @@ def single_modality_f1(network: nn.Module, held_out: Subjects, device: torch.dev
 
     Returns:
         A function as :class:`~nnunetv2_mmkd.methods.base.SingleModalityDice`, ``[1, M, K]``; of its arguments only
-        ``soft`` is used: all subjects vote each time, and there is no window.
+        ``soft`` is used: all subjects are used each time, and no window.
     """
 
     def measure(*, number: int, most_cases: int, soft: bool, window_step: float) -> Tensor:
@@ -103,11 +103,11 @@ def single_modality_f1(network: nn.Module, held_out: Subjects, device: torch.dev
     return measure
 
 
-def require_held_out(held_out: Subjects | None, wanted: HeldOut | None, method: str) -> None:
-    """Refuse a method that needs held-out subjects where there are none.
+def require_held_out(held_out: Subjects | None, needed: HeldOut | None, method: str) -> None:
+    """Refuse a method that needs held-out subjects if there are none.
 
     Raises:
         InputError: there are none.
     """
-    if wanted is not None and (held_out is None or not len(held_out)):
-        raise InputError(f"{method} needs held-out subjects ({wanted.kind}); give a validation part of the data")
+    if needed is not None and (held_out is None or not len(held_out)):
+        raise InputError(f"{method} needs held-out subjects ({needed.kind}); give a validation part of the data")

@@ -18,7 +18,7 @@ class ImageEncoder(nn.Module):
 
     References:
         LeCun et al., Gradient-based learning applied to document recognition, 1998; channels as in SMIL (Ma et al.,
-        2021), whom the MetaKD paper follows.
+        2021), which the MetaKD paper follows.
     """
 
     def __init__(self, width: int = 160) -> None:
@@ -40,7 +40,7 @@ class SoundEncoder(nn.Module):
     """Three 2x2 convolutions (32, 48, 20 channels) with batch norm for ``[B, 1, 20, 20]``: 320 features, ``[B, W]``.
 
     References:
-        SMIL (Ma et al., 2021), whom the MetaKD paper follows. Padding and pooling are chosen so that the published 320
+        SMIL (Ma et al., 2021), which the MetaKD paper follows. Padding and pooling are chosen so that the published 320
         features come out.
     """
 

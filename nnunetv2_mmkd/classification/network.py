@@ -68,7 +68,7 @@ class MultiModalClassifier(nn.Module):
         """Features ``[W, 1]`` of the available pairs: one scale, one position; Eq. (1).
 
         Raises:
-            InputError: a modality is not among the inputs, or a subject has nothing.
+            InputError: a modality is not among the inputs, or a subject has no modality.
         """
         absent = [name for name in self.modalities if name not in x]
         if absent:

@@ -16,7 +16,7 @@ from nnunetv2_mmkd.classification.subjects import Subjects
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode and without gradients, and in the mode it was in afterwards."""
+    """The network in eval mode and without gradients; its mode is restored afterwards."""
     training = network.training
     network.eval()
     try:
@@ -41,18 +41,18 @@ def predict(
         subjects: N of them.
         available: bool ``[M]`` or ``[N, M]``, narrows what the subjects have; None: all that they have.
         batch_size: subjects at a time.
-        device: where the network lives.
+        device: of the network.
 
     Raises:
-        InputError: a subject would be left with nothing.
+        InputError: a subject would be left without modality.
     """
     masked = subjects if available is None else subjects.masked(available)
-    found = []
+    probabilities = []
     with evaluating(network):
         for rows in torch.arange(len(masked)).split(batch_size):
             inputs = {name: values[rows].to(device) for name, values in masked.inputs.items()}
-            found.append(network(inputs, available=masked.present[rows]).softmax(1).cpu())
-    return torch.cat(found)
+            probabilities.append(network(inputs, available=masked.present[rows]).softmax(1).cpu())
+    return torch.cat(probabilities)
 
 
 def rows_with(subjects: Subjects, subset: Tensor) -> Tensor:

@@ -21,15 +21,16 @@ class Subjects:
     """N labelled subjects.
 
     Attributes:
-        ids: names of the subjects, no two alike.
-        inputs: modality -> ``[N, *shape]``, in the order of the modalities. What stands in the row of a subject that
-            lacks the modality is never read.
+        ids: names of the subjects, all different.
+        inputs: modality -> ``[N, *shape]``, in the order of the modalities. The row of a subject that lacks
+            the modality is never read.
         present: bool ``[N, M]``: what each subject has; no row is empty.
         labels: int64 ``[N]``, positions in ``classes``.
         classes: names of the classes.
 
     Raises:
-        InputError: lengths that do not agree, a name given twice, a label without a class, or a subject with nothing.
+        InputError: lengths that do not agree, a name given twice, a label without a class, or a subject without
+            modality.
     """
 
     ids: tuple[str, ...]
@@ -53,8 +54,8 @@ class Subjects:
         if count and int(self.labels.max()) >= len(self.classes):
             raise InputError(f"label {int(self.labels.max())} has no class; there are {', '.join(self.classes)}")
         if len(set(self.ids)) != count:
-            doubled = next(name for name in self.ids if self.ids.count(name) > 1)
-            raise InputError(f"subject {doubled} is there twice: give each subject a name of its own")
+            repeated = next(name for name in self.ids if self.ids.count(name) > 1)
+            raise InputError(f"subject {repeated} is given twice: give each subject a unique name")
         empty = torch.nonzero(~self.present.any(dim=1)).flatten().tolist()
         if empty:
             raise InputError(
@@ -85,30 +86,23 @@ class Subjects:
         """The same subjects with fewer modalities.
 
         Args:
-            keep: bool ``[N, M]`` or ``[M]``; what a subject does not have it does not get.
+            keep: bool ``[N, M]`` or ``[M]``; a subject does not gain what it lacks.
 
         Raises:
-            InputError: a subject would be left with nothing.
+            InputError: a subject would be left without modality.
         """
         return replace(self, present=self.present & keep)
 
     def only(self, names: Sequence[str]) -> Subjects:
-        """The subjects that have one of these modalities, with these modalities alone.
+        """The subjects that have one of these modalities, with these modalities only.
 
         Raises:
             InputError: an unknown modality.
         """
-        positions = indices(names, self.modalities)
-        kept = {self.modalities[position]: self.inputs[self.modalities[position]] for position in positions}
-        there = self.present[:, positions]
-        rows = torch.nonzero(there.any(dim=1)).flatten()
-        return replace(
-            self,
-            ids=tuple(self.ids[row] for row in rows.tolist()),
-            inputs={name: values[rows] for name, values in kept.items()},
-            present=there[rows],
-            labels=self.labels[rows],
-        )
+        columns = indices(names, self.modalities)
+        having = self.take(torch.nonzero(self.present[:, columns].any(dim=1)).flatten())
+        inputs = {self.modalities[column]: having.inputs[self.modalities[column]] for column in columns}
+        return replace(having, inputs=inputs, present=having.present[:, columns])
 
 
 @dataclass(frozen=True)

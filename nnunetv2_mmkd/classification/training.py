@@ -38,7 +38,7 @@ class TrainSettings:
         batch_size: subjects per step (paper silent).
         lr: learning rate of Adam (§8: 1e-3).
         lr_factor: factor of the learning rate every ``lr_every`` epochs (§8: "decayed by 10 %").
-        lr_every: see there (§8: 20).
+        lr_every: epochs between two decays (§8: 20).
         weight_decay: L2 penalty of Adam (§8: 1e-2).
         modality_dropout: distribution of what is dropped in training of what a subject has.
         seed: of the order, the dropping, dropout.
@@ -89,8 +89,7 @@ def train(
 ) -> Curves:
     """Train a network in place.
 
-    The network is as it stands after the last epoch: nothing is selected. Random states of the caller stay as they
-    are.
+    The network is that of the last epoch: nothing is selected. The caller's random state does not change.
 
     Args:
         network: a classifier, freshly built.
@@ -130,7 +129,7 @@ def train(
 
 def _check(network: nn.Module, method: Method, training: Subjects, held_out: Subjects | None) -> None:
     if not len(training):
-        raise InputError("there is no subject to train on")
+        raise InputError("no subject to train on")
     known = getattr(network, "modalities", training.modalities)
     for part, subjects in (("training", training), ("held-out", held_out)):
         if subjects is None:
@@ -162,7 +161,7 @@ class _Run:
     log: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        settings, wanted = self.settings, self.method.held_out
+        settings, needed = self.settings, self.method.held_out
         self.sampler = SubsetSampler(settings.modality_dropout, settings.seed, self.training.modalities)
         self.order = torch.Generator().manual_seed(settings.seed)
         if self.class_weights is not None:
@@ -171,12 +170,12 @@ class _Run:
         self.curves: Curves = {}
         self.meta: MetaBatches | None = None
         capabilities: dict[type, Any] = {}
-        if self.held_out and wanted is not None and wanted.kind == "meta":
+        if self.held_out and needed is not None and needed.kind == "meta":
             self.meta = MetaBatches(
-                self.held_out, wanted, batch_size=settings.batch_size, device=self.device, seed=settings.seed
+                self.held_out, needed, batch_size=settings.batch_size, device=self.device, seed=settings.seed
             )
             capabilities[NextMetaBatch] = self.meta
-        if self.held_out and wanted is not None and wanted.kind == "election":
+        if self.held_out and needed is not None and needed.kind == "election":
             capabilities[SingleModalityDice] = single_modality_f1(self.network, self.held_out, self.device)
         steps = -(-len(self.training) // settings.batch_size)
         self.method.setup(

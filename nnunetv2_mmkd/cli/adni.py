@@ -31,9 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="splits (default: %(default)s)")
     parser.add_argument("--balance", default="smote", help="smote (default), weights or none")
     parser.add_argument("--grid", type=int, default=32, metavar="VOXELS", help="of a volume (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="(default: 100)")
-    parser.add_argument("--batch_size", type=int, help="(default: 32)")
-    parser.add_argument("--law", help="distribution of modality dropout, per subject (default: count_uniform)")
+    parser.add_argument("--epochs", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
+    parser.add_argument(
+        "--law",
+        default="count_uniform",
+        help="distribution of modality dropout in training, per subject (default: %(default)s)",
+    )
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
@@ -47,19 +51,23 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.classification.tabular.run import TabularProtocol, run_sheet
     from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
-    protocol = TabularProtocol(seeds=args.seeds, balance=args.balance, grid=args.grid)
-    if args.methods:
-        protocol = replace(protocol, methods=tuple(args.methods))
-    training = {
-        "modality_dropout": args.law and ModalityDropoutConfig(args.law),
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-    }
-    settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
+    defaults = TabularProtocol()
+    protocol = TabularProtocol(
+        methods=tuple(args.methods or defaults.methods),
+        seeds=args.seeds,
+        balance=args.balance,
+        grid=args.grid,
+        train=replace(
+            defaults.train,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            modality_dropout=ModalityDropoutConfig(args.law),
+        ),
+    )
     sheet = read_sheet(args.csv)
     if sheet.left_out:
         logging.getLogger(__name__).warning("left out, they contain the diagnosis: %s", ", ".join(sheet.left_out))
     with locked(args.o):
-        run_sheet(sheet, replace(protocol, train=settings), args.o, device=args.device, progress=not args.quiet)
+        run_sheet(sheet, protocol, args.o, device=args.device, progress=not args.quiet)
     sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))
     return 0

@@ -25,13 +25,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fsdd", required=True, type=Path, metavar="FOLDER", help="wav files, 7_jackson_32.wav")
     parser.add_argument("-o", default=Path("mmkd_avmnist"), type=Path, metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="repetitions (default: %(default)s)")
-    parser.add_argument("--rates", type=float, nargs="+", metavar="R", help="(default: 0.05 0.1 0.15 0.2)")
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=(0.05, 0.1, 0.15, 0.2),
+        metavar="R",
+        help="(default: 0.05 0.1 0.15 0.2)",
+    )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; a wrong name lists them)")
     parser.add_argument("--published_split", action="store_true", help="the published test part for all seeds")
-    parser.add_argument("--alpha", type=float, help="weight of the distillation (default: 0.1)")
-    parser.add_argument("--law", help="distribution of modality dropout, per subject (default: count_uniform)")
-    parser.add_argument("--epochs", type=int, help="(default: 60)")
-    parser.add_argument("--batch_size", type=int, help="(default: 64)")
+    parser.add_argument("--alpha", type=float, default=0.1, help="weight of the distillation (default: %(default)s)")
+    parser.add_argument(
+        "--law",
+        default="count_uniform",
+        help="distribution of modality dropout in training, per subject (default: %(default)s)",
+    )
+    parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
     parser.add_argument("-np", type=int, default=1, metavar="N", help="trainings at a time (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
@@ -46,20 +57,20 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all
     from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
-    given = {
-        "rates": args.rates and tuple(args.rates),
-        "arms": args.methods and tuple(args.methods),
-        "alpha": args.alpha,
-    }
-    protocol = AudiovisionProtocol(seeds=args.seeds, published_split=args.published_split)
-    protocol = replace(protocol, **{key: value for key, value in given.items() if value is not None})
-    training = {
-        "modality_dropout": args.law and ModalityDropoutConfig(args.law),
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-    }
-    settings = replace(protocol.train, **{key: value for key, value in training.items() if value is not None})
-    protocol = replace(protocol, train=settings)
+    defaults = AudiovisionProtocol()
+    protocol = AudiovisionProtocol(
+        rates=tuple(args.rates),
+        seeds=args.seeds,
+        arms=tuple(args.methods or defaults.arms),
+        alpha=args.alpha,
+        published_split=args.published_split,
+        train=replace(
+            defaults.train,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            modality_dropout=ModalityDropoutConfig(args.law),
+        ),
+    )
     data = read_data(args.mnist, args.fsdd, progress=not args.quiet)
     run_all(data, protocol, args.o, processes=args.np, progress=not args.quiet)
     sys.stdout.write(write_report(protocol, args.o))

@@ -22,27 +22,27 @@ def write_sheet(folder: Path, count: int = 120, seed: int = 0, volumes: bool = T
     rows = []
     for number in range(count):
         label = int(random.choice(3, p=SHARES))
-        there = {name: random.random() > rate for name, rate in RATES.items()}
-        if not any(there.values()):
-            there["clinical"] = True
+        present = {name: random.random() > rate for name, rate in RATES.items()}
+        if not any(present.values()):
+            present["clinical"] = True
         row = dict.fromkeys(head, "")
         row |= {"subject": f"s{number:03d}", "diagnosis": CLASSES[label]}
-        if there["clinical"]:
+        if present["clinical"]:
             age = "" if random.random() < 0.1 else f"{65 + 6 * label + 3 * random.standard_normal():.1f}"
             row |= {
                 "clinical:age": age,
                 "clinical:sex:category": random.choice(["1", "2"]),
                 "clinical:PTADDX": str(label),
             }
-        if there["genomic"]:
+        if present["genomic"]:
             row |= {
                 "genetic:rs1": str(random.binomial(2, 0.2 + 0.3 * label)),
                 "genomic:rs2": str(random.binomial(2, 0.5)),
             }
-        if there["biospecimen"]:
+        if present["biospecimen"]:
             row |= {"biospecimen:abeta": f"{200 - 30 * label + 20 * random.standard_normal():.1f}"}
             row |= {"biospecimen:lab": random.choice(["A", "B"])}
-        if there["imaging"] and volumes:
+        if present["imaging"] and volumes:
             values = random.standard_normal((12, 14, 10)).astype(np.float32) + 5
             values[3:8, 3:8, 3:8] += 2 * label
             values[:2] = 0

@@ -1,4 +1,4 @@
-"""A made-up Audiovision-MNIST: pictures with a bar whose place is the digit, sounds with a tone of its height."""
+"""A made-up Audiovision-MNIST: the digit is the position of a bar in the picture, and the pitch of a tone."""
 
 from __future__ import annotations
 

@@ -51,14 +51,14 @@ def test_seeds_are_new_splits_and_the_published_test_part_is_fixed() -> None:
 
 
 def test_rates_are_exact_balanced_and_nested() -> None:
-    kept = {}
+    available = {}
     for rate in (0.05, 0.10, 0.20):
         masked = with_rate(PARTS.training, "audio", rate, seed=3)
-        kept[rate] = {name for name, there in zip(masked.ids, masked.present[:, 1], strict=True) if there}
-        assert masked.present[:, 0].all() and len(kept[rate]) == round(900 * rate)
+        available[rate] = {name for name, present in zip(masked.ids, masked.present[:, 1], strict=True) if present}
+        assert masked.present[:, 0].all() and len(available[rate]) == round(900 * rate)
         counts = masked.labels[masked.present[:, 1]].bincount(minlength=10)
         assert counts.max() - counts.min() <= 1
-    assert kept[0.05] < kept[0.10] < kept[0.20]
+    assert available[0.05] < available[0.10] < available[0.20]
     assert not with_rate(PARTS.training, "image", 0.05, seed=3).present[:, 0].all()
     with pytest.raises(InputError, match="audio rate 0"):
         with_rate(PARTS.training, "audio", 0.0, seed=3)

@@ -24,6 +24,7 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
 from nnunetv2_mmkd.classification.avmnist.report import published, read_results, write_report
 from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all, run_job
 from nnunetv2_mmkd.classification.training import TrainSettings
+from nnunetv2_mmkd.cli import avmnist
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.metakd import MetaKD
@@ -48,6 +49,9 @@ def test_the_defaults_are_the_papers() -> None:
     config = made.config
     assert (config.meta_lr, config.meta_weight_decay, config.meta_optimizer) == (1e-2, 1e-2, "adam")
     assert len(protocol.cells) == 8 and protocol.seeds == 10
+    args = avmnist.build_parser().parse_args(["--mnist", "m.npz", "--fsdd", "f"])
+    assert (tuple(args.rates), args.seeds, args.alpha) == (protocol.rates, protocol.seeds, protocol.alpha)
+    assert (args.epochs, args.batch_size, args.law) == (60, settings.batch_size, settings.modality_dropout.name)
     assert len(protocol.jobs) == 10 * (8 * 4 + 2 + 1)  # each bound once per seed
 
 
@@ -128,7 +132,7 @@ def test_on_real_digits() -> None:
     folder = Path(os.environ["MMKD_TEST_DATA"]) / "audiovision_mnist"
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist")
-    found = read_data(folder / "mnist_first10k_by_class.npz", folder / "fsdd")
+    real = read_data(folder / "mnist_first10k_by_class.npz", folder / "fsdd")
     protocol = replace(AudiovisionProtocol(), train=replace(AudiovisionProtocol().train, epochs=15))
-    outcome = run_job(TrainingJob(0, UPPER, None), found.split(protocol, 0), protocol)
-    assert outcome.test.mean() > 0.93
+    result = run_job(TrainingJob(0, UPPER, None), real.split(protocol, 0), protocol)
+    assert result.test.mean() > 0.93

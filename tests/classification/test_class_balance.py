@@ -36,10 +36,10 @@ def test_synthetic_subjects() -> None:
     assert made.labels.bincount().tolist() == [60, 60, 60]
     assert made.take(range(90)).ids == real.ids and not new.present[:, 2].any() and not new.inputs["imaging"].any()
     for column, name in enumerate(("clinical", "genomic")):
-        there = new.present[:, column]
-        assert there.any() and torch.isfinite(new.inputs[name][there]).all() and not new.inputs[name][~there].any()
-    there = new.present[:, 0]
-    assert torch.equal(new.inputs["clinical"][there][:, 1:].sum(1), torch.ones(int(there.sum())))
+        having = new.present[:, column]
+        assert having.any() and torch.isfinite(new.inputs[name][having]).all() and not new.inputs[name][~having].any()
+    having = new.present[:, 0]
+    assert torch.equal(new.inputs["clinical"][having][:, 1:].sum(1), torch.ones(int(having.sum())))
     for label in (1, 2):  # neighbours are of the class: values stay between those of its subjects
         own = new.inputs["genomic"][new.present[:, 1] & (new.labels == label)]
         known = real.inputs["genomic"][real.present[:, 1] & (real.labels == label)]

@@ -24,7 +24,7 @@ def test_f1_by_hand() -> None:
 
 def test_meta_batches_are_of_complete_subjects() -> None:
     subjects = toy(80)
-    complete = {name for name, there in zip(subjects.ids, subjects.present.all(1), strict=True) if there}
+    complete = {name for name, full in zip(subjects.ids, subjects.present.all(1), strict=True) if full}
     assert len(complete) > LEAST
     batches = MetaBatches(subjects, HeldOut("meta", 0.1, complete_first=True), batch_size=8, device=torch.device("cpu"))
     assert set(batches.subjects.ids) == complete

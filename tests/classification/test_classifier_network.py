@@ -25,7 +25,7 @@ def test_gradients_flow_through_the_mean() -> None:
     assert features.grad is not None and features.grad.flatten().tolist() == [1.5, 1.5, 0.0]
 
 
-def test_what_stands_in_a_missing_input_changes_no_bit() -> None:
+def test_the_content_of_a_missing_input_changes_no_bit() -> None:
     net = classifier().eval()
     subjects = toy(20)
     expected = net(subjects.inputs, subjects.present)

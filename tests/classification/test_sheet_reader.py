@@ -21,14 +21,14 @@ def sheet(folder: Path, *lines: str, head: str = HEAD) -> Path:
 
 
 def test_layout(tmp_path: Path) -> None:
-    found = read_sheet(sheet(tmp_path, "s1,CN, 71.5 ,1,", "", "s2,AD,,2,0", "s3,CN,,,1"))
-    assert found.modalities == ("clinical", "genomic") and found.diagnoses.to_dict() == {
+    read = read_sheet(sheet(tmp_path, "s1,CN, 71.5 ,1,", "", "s2,AD,,2,0", "s3,CN,,,1"))
+    assert read.modalities == ("clinical", "genomic") and read.diagnoses.to_dict() == {
         "s1": "CN",
         "s2": "AD",
         "s3": "CN",
     }
-    assert found.present.values.tolist() == [[True, False], [True, True], [False, True]]
-    clinical, rs1 = found.tables["clinical"], found.tables["genomic"]["genetic:rs1"]
+    assert read.present.values.tolist() == [[True, False], [True, True], [False, True]]
+    clinical, rs1 = read.tables["clinical"], read.tables["genomic"]["genetic:rs1"]
     age, sex = clinical["clinical:age"], clinical["clinical:sex:category"]
     assert age.dtype == rs1.dtype == float and sex.dtype == object
     assert (
@@ -57,12 +57,12 @@ def test_a_column_is_numeric_if_all_its_cells_are_finite_numbers(
 
 
 def test_generated_data_have_the_rates_of_adni(tmp_path: Path) -> None:
-    found = read_sheet(write_sheet(tmp_path, 300, volumes=True))
-    assert found.modalities == ("clinical", "genomic", "biospecimen", "imaging")
-    missing = 1 - found.present.mean()
+    read = read_sheet(write_sheet(tmp_path, 300, volumes=True))
+    assert read.modalities == ("clinical", "genomic", "biospecimen", "imaging")
+    missing = 1 - read.present.mean()
     for name, rate in RATES.items():
         assert 0.2 < missing[name] < 0.8 and abs(missing[name] - rate) < 0.15
-    assert found.left_out == ("clinical:PTADDX",)
+    assert read.left_out == ("clinical:PTADDX",)
 
 
 @pytest.mark.parametrize(

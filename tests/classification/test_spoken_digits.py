@@ -17,9 +17,9 @@ def test_mfcc_are_librosas_of_every_third_sample(tmp_path: Path) -> None:
     librosa = pytest.importorskip("librosa")
     samples = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
     expected = librosa.feature.mfcc(y=samples[::3], sr=8000, n_mfcc=20)
-    found = Mfcc()(samples)
-    assert found.shape == (20, 20) and np.array_equal(found[:, : expected.shape[1]], expected)
-    assert not found[:, expected.shape[1] :].any()
+    mfcc = Mfcc()(samples)
+    assert mfcc.shape == (20, 20) and np.array_equal(mfcc[:, : expected.shape[1]], expected)
+    assert not mfcc[:, expected.shape[1] :].any()
     with pytest.raises(InputError, match=r"long\.wav: 21 frames"):
         Mfcc()(np.zeros(3 * 512 * 20 + 3, np.float32), "long.wav")
 
@@ -38,7 +38,7 @@ def test_clips_are_found_by_name_and_read(tmp_path: Path) -> None:
 def test_bad_sounds_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_clips(tmp_path / "none")
-    with pytest.raises(InputError, match="no clip called like"):
+    with pytest.raises(InputError, match="no clip named like"):
         find_clips(tmp_path)
     file = tmp_path / "1_theo_1.wav"
     write_clip(file, rate=16000)
@@ -57,8 +57,8 @@ def test_digits_under_both_names_and_bad_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "ours.npz", images=images, labels=labels)
     np.savez(tmp_path / "keras.npz", x_train=images, y_train=labels, x_test=images)
     for name in ("ours", "keras"):
-        found = read_digits(tmp_path / f"{name}.npz")
-        assert np.array_equal(found[0], images) and np.array_equal(found[1], labels)
+        read = read_digits(tmp_path / f"{name}.npz")
+        assert np.array_equal(read[0], images) and np.array_equal(read[1], labels)
     np.savez(tmp_path / "other.npz", a=images)
     np.savez(tmp_path / "flat.npz", images=images.reshape(20, -1), labels=labels)
     (tmp_path / "text.npz").write_text("x")

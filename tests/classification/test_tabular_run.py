@@ -13,6 +13,7 @@ from generated_subjects import write_sheet
 
 from nnunetv2_mmkd.classification.tabular.run import TabularProtocol
 from nnunetv2_mmkd.classification.tabular.volumes import read_volume, read_volumes
+from nnunetv2_mmkd.cli import adni
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.metakd import MetaKD
@@ -23,6 +24,9 @@ def test_the_defaults_are_the_papers() -> None:
     settings = protocol.train
     assert (settings.epochs, settings.lr, settings.lr_factor, settings.lr_every) == (100, 1e-3, 0.9, 10)
     assert settings.weight_decay == 5e-5 and protocol.balance == "smote"
+    args = adni.build_parser().parse_args(["--csv", "a.csv"])
+    assert (args.seeds, args.balance, args.grid) == (protocol.seeds, protocol.balance, protocol.grid)
+    assert (args.epochs, args.batch_size, args.law) == (100, settings.batch_size, settings.modality_dropout.name)
     made = protocol.method("MetaKD", 1)
     assert isinstance(made, MetaKD)
     config = made.config

@@ -11,7 +11,7 @@ from toy_subjects import toy
 from nnunetv2_mmkd.errors import InputError
 
 
-def test_a_subject_with_nothing_is_named() -> None:
+def test_a_subject_without_modality_is_named() -> None:
     subjects = toy(4)
     present = subjects.present.clone()
     present[2] = False
@@ -21,7 +21,7 @@ def test_a_subject_with_nothing_is_named() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     subjects = toy(4)
-    with pytest.raises(InputError, match="s0 is there twice"):
+    with pytest.raises(InputError, match="s0 is given twice"):
         replace(subjects, ids=("s0", "s0", "s1", "s2"))
     with pytest.raises(InputError, match="modality a: 3 rows for 4 subjects"):
         replace(subjects, inputs={**subjects.inputs, "a": torch.zeros(3, 3)})
@@ -31,7 +31,7 @@ def test_what_does_not_fit_is_refused() -> None:
         replace(subjects, present=torch.ones(4, 3, dtype=torch.bool))
 
 
-def test_only_some_modalities_leaves_out_who_has_none() -> None:
+def test_only_some_modalities_leaves_out_subjects_that_have_none() -> None:
     subjects = toy(30)
     alone = subjects.only(["b"])
     assert alone.modalities == ("b",) and len(alone) == int(subjects.present[:, 1].sum())
@@ -40,10 +40,10 @@ def test_only_some_modalities_leaves_out_who_has_none() -> None:
         subjects.only(["c"])
 
 
-def test_masking_never_gives_and_never_takes_all() -> None:
+def test_masking_adds_no_modality_and_leaves_at_least_one() -> None:
     subjects = toy(30)
     both = torch.nonzero(subjects.present.all(1)).flatten()
-    kept = subjects.take(both).masked(torch.tensor([True, False]))
-    assert kept.present.tolist() == [[True, False]] * len(both)
+    masked = subjects.take(both).masked(torch.tensor([True, False]))
+    assert masked.present.tolist() == [[True, False]] * len(both)
     with pytest.raises(InputError, match="no modality at all"):
         subjects.masked(torch.tensor([True, False]))

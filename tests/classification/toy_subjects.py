@@ -12,7 +12,7 @@ CLASSES = ("no", "yes")
 
 
 def toy(count: int = 48, seed: int = 0, missing: float = 0.4, name: str = "s") -> Subjects:
-    """Two tables ``a`` (informative) and ``b`` (noisy); nobody has nothing, NaN stands in what is missing."""
+    """Two tables ``a`` (informative) and ``b`` (noisy); each subject has at least one, missing rows are NaN."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 2, (count,), generator=generator)
     a = torch.randn(count, 3, generator=generator) + 2 * labels[:, None]

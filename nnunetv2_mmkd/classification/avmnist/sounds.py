@@ -1,6 +1,6 @@
 """Spoken digits (Free Spoken Digit Dataset): clips of a folder, and their MFCC by the protocol.
 
-The MFCC come from librosa: the protocol is defined by its defaults, it is well kept, and unlike torchaudio it is not
+The MFCC come from librosa: the protocol is defined by its defaults, it is maintained, and unlike torchaudio it is not
 tied to one version of torch. Wav files are read by SciPy.
 """
 
@@ -62,7 +62,7 @@ def find_clips(folder: Path) -> list[Clip]:
         if match:
             clips.append(Clip(int(match["digit"]), match["speaker"], int(match["index"]), file))
     if not clips:
-        raise InputError(f"--fsdd {folder}: no clip called like 7_jackson_32.wav; expected its folder `recordings`")
+        raise InputError(f"--fsdd {folder}: no clip named like 7_jackson_32.wav; expected its folder `recordings`")
     return sorted(clips)
 
 
@@ -70,14 +70,14 @@ def read_clip(file: Path) -> NDArray[np.float32]:
     """Samples of a clip in [-1, 1].
 
     Raises:
-        InputError: it cannot be read, is silent of samples, not mono, or not of 8 kHz.
+        InputError: it cannot be read, has no samples, is not mono, or not of 8 kHz.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks with tags
             rate, samples = wavfile.read(file)
     except (OSError, ValueError, EOFError, struct.error) as error:
-        raise InputError(f"{file}: cannot be read as wav ({error}); fetch it again") from error
+        raise InputError(f"{file}: cannot be read as wav ({error}); download it again") from error
     if rate != RATE:
         raise InputError(f"{file}: sampling rate {rate} Hz; expected {RATE}, as in the Free Spoken Digit Dataset")
     if samples.ndim != 1 or not samples.size:
@@ -94,7 +94,7 @@ class Mfcc:
     (window 2048, hop 512, 128 mel bands, 80 dB); the time axis is padded with zeros to 20 frames.
 
     References:
-        Wang et al., MetaKD, §7; the details are those of SMIL's code, whom the paper follows.
+        Wang et al., MetaKD, §7; the details are those of SMIL's code, which the paper follows.
 
     Raises:
         InputError: librosa is not installed.
@@ -122,7 +122,7 @@ class Mfcc:
         frames = coefficients.shape[1]
         if frames > FRAMES:
             seconds = STEP * FRAMES * 512 / RATE
-            raise InputError(f"{name}: {frames} frames, at most {FRAMES} are meant ({seconds:.1f} s); cut the clip")
+            raise InputError(f"{name}: {frames} frames, at most {FRAMES} are expected ({seconds:.1f} s); cut the clip")
         return np.pad(coefficients, ((0, 0), (0, FRAMES - frames))).astype(np.float32)
 
 

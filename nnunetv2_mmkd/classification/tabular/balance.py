@@ -6,6 +6,7 @@ Legend: N subjects, M modalities, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.modalities import names_of
 
 
 def class_weights(subjects: Subjects) -> Tensor:
@@ -35,7 +37,7 @@ def oversample(
     neighbours: int = 5,
     seed: int = 0,
 ) -> Subjects:
-    """Add synthetic subjects until all classes are as frequent as the most frequent one, or as far as it goes.
+    """Add synthetic subjects until all classes are as frequent as the most frequent one, where possible.
 
     A synthetic subject lies between two subjects of its class that have the same tabular modalities; it has those
     modalities and no volume. One-hot blocks are made one-hot again. Groups of subjects with the same tabular modalities
@@ -62,77 +64,81 @@ def oversample(
     except ImportError as error:
         raise InputError('SMOTE needs imbalanced-learn: pip install "nnunetv2-mmkd[classification]"') from error
     tables = [name for name in subjects.modalities if name in categorical]
-    columns = [subjects.modalities.index(name) for name in tables]
     counts = subjects.labels.bincount(minlength=len(subjects.classes))
-    groups = _groups(subjects, columns)
+    groups = _groups(subjects, tables)
     made: list[Subjects] = []
     for label, lacking in enumerate((int(counts.max()) - counts).tolist()):
-        eligible = [rows for rows in groups if _can(subjects.labels[rows], label)]
-        for rows, number in zip(eligible, _shares(subjects.labels, eligible, label, lacking), strict=True):
+        eligible = [group for group in groups if _can_interpolate(subjects.labels[group.rows], label)]
+        for group, number in zip(eligible, _shares(subjects.labels, eligible, label, lacking), strict=True):
             if number:
-                own = subjects.labels[rows]
-                there = [
-                    name for name, column in zip(tables, columns, strict=True) if subjects.present[rows[0], column]
-                ]
-                flat = torch.cat([subjects.inputs[name][rows] for name in there], dim=1).numpy()
+                own = subjects.labels[group.rows]
+                flat = torch.cat([subjects.inputs[name][group.rows] for name in group.tables], dim=1)
                 size = int((own == label).sum())
                 smote = SMOTE(
                     sampling_strategy={label: size + number},
                     k_neighbors=min(neighbours, size - 1),
                     random_state=seed,
                 )
-                new = torch.from_numpy(np.asarray(smote.fit_resample(flat, own.numpy())[0])[len(rows) :]).float()
-                made.append(_synthetic(subjects, there, categorical, new, label, len(made)))
+                resampled = np.asarray(smote.fit_resample(flat.numpy(), own.numpy())[0])
+                new = torch.from_numpy(resampled[len(group.rows) :]).float()
+                made.append(_synthetic(subjects, group.tables, categorical, new, label, len(made)))
     return _joined([subjects, *made])
 
 
-def _groups(subjects: Subjects, columns: Sequence[int]) -> list[Tensor]:
-    """Rows of the subjects with the same tabular modalities, at least one."""
-    groups: dict[tuple[bool, ...], list[int]] = {}
-    for row, there in enumerate(subjects.present[:, list(columns)].tolist()):
-        groups.setdefault(tuple(there), []).append(row)
-    return [torch.tensor(rows) for pattern, rows in groups.items() if any(pattern)]
+@dataclass(frozen=True)
+class _Group:
+    """Rows of the subjects with the same tabular modalities, and these modalities."""
+
+    rows: Tensor
+    tables: tuple[str, ...]
 
 
-def _can(labels: Tensor, label: int) -> bool:
+def _groups(subjects: Subjects, tables: Sequence[str]) -> list[_Group]:
+    """The groups with at least one tabular modality."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, present in enumerate(subjects.present):
+        available = names_of(present, subjects.modalities)
+        groups.setdefault(tuple(name for name in tables if name in available), []).append(row)
+    return [_Group(torch.tensor(rows), available) for available, rows in groups.items() if available]
+
+
+def _can_interpolate(labels: Tensor, label: int) -> bool:
     return int((labels == label).sum()) > 1 and len(labels.unique()) > 1
 
 
-def _shares(labels: Tensor, groups: Sequence[Tensor], label: int, lacking: int) -> list[int]:
+def _shares(labels: Tensor, groups: Sequence[_Group], label: int, lacking: int) -> list[int]:
     """How many synthetic subjects each group gets: in proportion, the remainders to the largest groups."""
-    sizes = np.array([int((labels[rows] == label).sum()) for rows in groups], dtype=np.int64)
+    sizes = np.array([int((labels[group.rows] == label).sum()) for group in groups], dtype=np.int64)
     if not sizes.sum():
         return [0] * len(groups)
     shares = lacking * sizes // sizes.sum()
-    for place in np.argsort(-sizes, kind="stable")[: lacking - int(shares.sum())]:
-        shares[place] += 1
+    shares[np.argsort(-sizes, kind="stable")[: lacking - int(shares.sum())]] += 1
     return shares.tolist()
 
 
 def _synthetic(
     subjects: Subjects,
-    there: Sequence[str],
+    tables: Sequence[str],
     categorical: Mapping[str, Sequence[slice]],
     flat: Tensor,
     label: int,
     number: int,
 ) -> Subjects:
-    inputs, start = {}, 0
-    for name, values in subjects.inputs.items():
-        inputs[name] = values.new_zeros(len(flat), *values.shape[1:])
-        if name in there:
-            inputs[name] = flat[:, start : start + values.shape[1]].clone()
-            start += values.shape[1]
-            for block in categorical[name]:
-                inputs[name][:, block] = _one_hot(inputs[name][:, block])
-    present = torch.tensor([name in there for name in subjects.modalities]).expand(len(flat), -1)
+    """Subjects with these tables, whose columns are those of ``flat``, side by side."""
+    inputs = {name: values.new_zeros(len(flat), *values.shape[1:]) for name, values in subjects.inputs.items()}
+    widths = [subjects.inputs[name].shape[1] for name in tables]
+    for name, values in zip(tables, flat.split(widths, dim=1), strict=True):
+        inputs[name] = values.clone()
+        for block in categorical[name]:
+            inputs[name][:, block] = _one_hot(values[:, block])
+    present = torch.tensor([name in tables for name in subjects.modalities]).repeat(len(flat), 1)
     ids = tuple(f"smote-{number}-{row}" for row in range(len(flat)))
     labels = torch.full((len(flat),), label, dtype=torch.long)
-    return Subjects(ids, inputs, present.clone(), labels, subjects.classes)
+    return Subjects(ids, inputs, present, labels, subjects.classes)
 
 
 def _one_hot(block: Tensor) -> Tensor:
-    """The largest entry becomes 1; a block that is closer to nothing stays 0."""
+    """The largest entry becomes 1; a block that is closer to all zeros becomes 0."""
     if not block.shape[1]:
         return block
     hard = torch.zeros_like(block).scatter(1, block.argmax(1, keepdim=True), 1.0)

@@ -134,7 +134,7 @@ def run_sheet(
         The long table: accuracy of each test subject (0 or 100) and macro F1 of each split, for every subset.
 
     Raises:
-        InputError: volumes that cannot be read, parts that are too small, or a checkpoint of another training.
+        InputError: volumes that cannot be read, classes with too few subjects, or a checkpoint of another training.
     """
     volumes = read_volumes(sheet.volumes, protocol.grid, progress) if sheet.volumes else None
     splits = [make_split(sheet, volumes, seed) for seed in range(protocol.seeds)]
@@ -184,7 +184,7 @@ def score_subsets(
         subjects: test subjects.
         method: its name in the table.
         split: the split's name in the table.
-        device: where the network lives.
+        device: of the network.
 
     Returns:
         Long table: ``accuracy`` per subject, 0 or 100; ``f1`` (macro, in %) per split. No rows for a subset that no

@@ -30,9 +30,9 @@ def read_volumes(files: Sequence[Path | None], grid: int, progress: bool = False
     if grid < 8:
         raise InputError(f"a grid of {grid} voxels per axis is too small: give at least 8")
     table = torch.zeros(len(files), 1, grid, grid, grid)
-    for place, file in enumerate(tqdm(files, desc="volumes", unit="subject", disable=not progress)):
+    for row, file in enumerate(tqdm(files, desc="volumes", unit="subject", disable=not progress)):
         if file is not None:
-            table[place] = read_volume(file, grid)
+            table[row] = read_volume(file, grid)
     return table
 
 
