@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
 from nnunetv2_mmkd.methods.base import Averages, Batch, ExtraNetwork, Method, StepResult, TaskLoss, TrainingContext
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
-from nnunetv2_mmkd.networks.transformer_unet import Trace, TransformerUNet
+
+if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
+    from nnunetv2_mmkd.networks.transformer_unet import Trace, TransformerUNet
 
 TERMS = ("attention", "tokens", "logit_mse", "kl", "style", "adversarial", "content")
 RAMP_SHARE = 20 / 300
@@ -161,7 +163,7 @@ class MSTKDNetConfig:
         return tuple(term for term in TERMS if on[term] and getattr(self.used_weights, term) > 0)
 
 
-class MSTKDNet(Method[TransformerUNet]):
+class MSTKDNet(Method["TransformerUNet"]):
     r"""Task losses of teacher and student, and distillation of attention, features, logits and style, Eq. (12).
 
     .. math::
