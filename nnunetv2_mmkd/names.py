@@ -28,21 +28,27 @@ def canonical(name: str) -> str:
     return ALIASES.get(key, key)
 
 
-def modality_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+def modality_names(dataset_json: Mapping[str, Any], where: object = "dataset.json") -> tuple[str, ...]:
     """Names of the modalities of a data set, canonical, in channel order.
 
     Args:
         dataset_json: nnU-Net's ``dataset.json`` with ``channel_names`` (``{"0": "T1", ...}``).
+        where: the file, for messages.
 
     Raises:
-        InputError: two channels have the same name (they could not be told apart by name).
+        InputError: no ``channel_names``, or not numbers -> names; or two channels have the same name (they could not
+            be told apart by name).
     """
-    channels = dataset_json["channel_names"]
-    names = tuple(canonical(str(channels[key])) for key in sorted(channels, key=int))
+    channels = dataset_json.get("channel_names")
+    if not isinstance(channels, Mapping) or not all(str(key).isdecimal() for key in channels):
+        raise InputError(f'{where}: \'channel_names\' must be {{"0": name, "1": name, ...}}, not {channels!r}')
+    if not channels or not all(isinstance(name, str) and name.strip() for name in channels.values()):
+        raise InputError(f"{where}: 'channel_names' must give each channel a name, not {channels!r}")
+    names = tuple(canonical(channels[key]) for key in sorted(channels, key=int))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise InputError(
-            f"dataset.json: channel_names {list(channels.values())} name the modality {doubled[0]!r} more than once; "
+            f"{where}: channel_names {list(channels.values())} name the modality {doubled[0]!r} more than once; "
             "give each channel a name of its own"
         )
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 
 TOPOLOGIES = ("plain", "resenc")
 """nnU-Net's default U-Net, and the residual-encoder one of its ResEnc planners."""
@@ -189,10 +189,10 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
     file = found[0] / f"{plans_name}.json"
     if not file.is_file():
         raise InputError(f"{file} is not there; plan the data set, or choose other plans with -p")
-    plans = json.loads(file.read_text())
-    if configuration not in plans["configurations"]:
-        raise InputError(f"{file} has no configuration {configuration!r}; it has {', '.join(plans['configurations'])}")
-    dataset_json = json.loads((found[0] / "dataset.json").read_text())
+    plans = read_plans(file)
+    if configuration not in plans.configurations:
+        raise InputError(f"{file} has no configuration {configuration!r}; it has {', '.join(plans.configurations)}")
+    dataset_json = read_dataset_json(found[0] / "dataset.json").content
     dataset_json["labels"] = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}
     dataset_json.pop("missing_modalities", None)
-    return Plan(plans, dataset_json, configuration, f"{found[0].name} {plans_name} {configuration}")
+    return Plan(plans.content, dataset_json, configuration, f"{found[0].name} {plans_name} {configuration}")

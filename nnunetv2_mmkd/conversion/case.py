@@ -15,6 +15,7 @@ from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import atomic_write, within
+from nnunetv2_mmkd.nnunet_json import read_object
 
 STATE = ".mmkd_conversion"
 """Folder in the data set with a record for each finished case; what an interrupted run goes on from."""
@@ -51,10 +52,10 @@ def fingerprint(files: CaseFiles) -> list[Any]:
 def read_record(target: Path, case: str) -> CaseRecord | None:
     """The record of a finished case, or None. One that is damaged or names paths out of ``target`` counts as none."""
     try:
-        record = CaseRecord(**json.loads((target / STATE / f"{case}.json").read_text()))
+        record = CaseRecord(**read_object(target / STATE / f"{case}.json"))
         for name in record.outputs:
             within(target, name)
-    except (OSError, ValueError, TypeError):
+    except (InputError, TypeError):
         return None
     return record if record.case == case else None
 

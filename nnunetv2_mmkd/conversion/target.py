@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker, temporary_folder, within, write_json
+from nnunetv2_mmkd.nnunet_json import read_object
 
 INDENT = 4  # of the JSON files of a data set, as nnU-Net's
 
@@ -114,7 +114,7 @@ def finish(
         recommended_configuration=spec.configuration,
         missing_modalities={record.case: record.missing for record in records if record.missing},
     )
-    content = json.loads((temporary / "dataset.json").read_text())
+    content = read_object(temporary / "dataset.json")
     content["citation"] = list(spec.citation)  # generate_dataset_json stores the release under this key
     write_json(target / "dataset.json", content, INDENT)
     shutil.rmtree(temporary)

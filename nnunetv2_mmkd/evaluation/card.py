@@ -19,6 +19,7 @@ import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.nnunet_json import read_object
 
 KEY = "mmkd_performance"
 """Key of ``dataset.json``."""
@@ -87,8 +88,8 @@ def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
     if not os.path.isfile(file):
         return {}
     try:
-        card = read_card(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        card = read_card(read_object(file))
+    except InputError:
         return {}
     return {key: entry for key, entry in card.items() if key != str(fold)}
 
@@ -103,14 +104,12 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
     """
     file = Path(folder) / "dataset.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no table of keys; expected nnU-Net's dataset.json")
+        content = read_object(file)
         card = read_card(content)
         card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
         content[KEY] = dict(sorted(card.items()))
         text = json.dumps(content, indent=4) + "\n"
-    except (OSError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"the performance card cannot be written to {file}: {error}") from error
     with replacing(file) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.model_folder import Model
 from nnunetv2_mmkd.inference.reader import partial_folder
+from nnunetv2_mmkd.nnunet_json import read_object
 
 REPORT_NAME = "mmkd_report.json"
 """The report, in the output folder."""
@@ -120,10 +120,9 @@ class Job:
         if self.report_file is None or not os.path.isfile(self.report_file):
             return {}
         try:
-            with open(self.report_file, encoding="utf-8") as stream:
-                old = json.load(stream)
+            old = read_object(self.report_file)
             entries = {case: {"model": old.get("model"), **entry} for case, entry in old["cases"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (InputError, KeyError, TypeError, AttributeError):
             return {}
         again = {os.path.basename(output) for output in self.outputs or ()}
         folder = os.path.dirname(self.report_file)

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
-from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of, subset_of
+from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
 from nnunetv2_mmkd.modalities import mask_of, parse_names
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
 from nnunetv2_mmkd.paths import set_ext_trainer
 
 BY_USER = "excluded by the user"
@@ -120,8 +121,9 @@ class MaskedPredictor(nnUNetPredictor):
         self._adopt(trainer_name)
 
     def _adopt(self, name: str) -> None:
-        self.modalities = modalities_of(self.plans_manager.plans, self.dataset_json, name)
-        self.subset = subset_of(self.plans_manager.plans)
+        plans = check_plans(self.plans_manager.plans)
+        self.modalities = modalities_of(plans, check_dataset_json(self.dataset_json), name)
+        self.subset = plans.subset
         self.plans_manager = CompletingPlans(self.plans_manager.plans, self.dataset_json["file_ending"])
         self.excluded()  # unknown names are refused now, not at the first case
 

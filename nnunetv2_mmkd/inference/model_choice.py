@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of, subset_of
+from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, read_model_files
 from nnunetv2_mmkd.paths import set_ext_trainer
 
 
@@ -58,8 +57,8 @@ def read_candidates(folders: Sequence[str], folds: Sequence[int | str], checkpoi
     found: list[Candidate] = []
     for folder in folders:
         check_model(folder, folds, checkpoint)
-        plans, dataset = (load_json(os.path.join(folder, name)) for name in ("plans.json", "dataset.json"))
-        found.append(Candidate(folder, modalities_of(plans, dataset, folder), subset_of(plans), plans, dataset))
+        plans, dataset = read_model_files(folder)
+        found.append(Candidate(folder, plans.modalities, plans.subset, plans.content, dataset.content))
     first = found[0]
     for index, each in enumerate(found):
         for what, mine, theirs in _differences(first, each):

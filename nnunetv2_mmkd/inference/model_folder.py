@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import canonical
+from nnunetv2_mmkd.nnunet_json import DatasetJson, Plans, read_dataset_json, read_plans
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,28 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
     return folder
 
 
+def read_model_files(folder: str) -> tuple[Plans, DatasetJson]:
+    """The plans and the ``dataset.json`` of a trained model.
+
+    Raises:
+        InputError: one is not there or broken, or no trainer of this package made the model.
+    """
+    files = [os.path.join(folder, name) for name in ("plans.json", "dataset.json")]
+    for file in files:
+        if not os.path.isfile(file):
+            raise InputError(f"{folder} is not the folder of a trained model: {os.path.basename(file)} is not there")
+    plans, dataset_json = read_plans(files[0]), read_dataset_json(files[1])
+    modalities_of(plans, dataset_json, folder)
+    return plans, dataset_json
+
+
 def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> None:
     """Check that a model's files are there and that this package trained it.
 
     Raises:
         InputError: something is not there, or the model is not one of ours.
     """
-    for name in ("plans.json", "dataset.json"):
-        if not os.path.isfile(os.path.join(folder, name)):
-            raise InputError(f"{folder} is not the folder of a trained model: {name} is not there")
-    modalities_of(
-        load_json(os.path.join(folder, "plans.json")), load_json(os.path.join(folder, "dataset.json")), folder
-    )
+    read_model_files(folder)
     there = sorted(
         name.removeprefix("fold_")
         for name in os.listdir(folder)
@@ -88,27 +97,22 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Non
         )
 
 
-def modalities_of(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], model: str) -> tuple[str, ...]:
+def modalities_of(plans: Plans, dataset_json: DatasetJson, model: str) -> tuple[str, ...]:
     """Names of the M modalities of a trained model, in channel order.
 
     Raises:
         InputError: no trainer of this package made the model, or its plans and its dataset.json contradict each other.
     """
-    names = plans.get("mmkd", {}).get("modalities")
+    names = plans.modalities
     if not names:
         raise InputError(
             f"{model} was not trained with a trainer of this package: its plans.json has no 'mmkd' entry, so it does "
             "not know what a missing modality is. Use nnUNetv2_predict with all images, or train with "
             "`mmkd train ... -tr nnUNetTrainerMetaKD` or another of our trainers"
         )
-    if len(names) != len(dataset_json["channel_names"]):
+    if len(names) != len(dataset_json.modalities):
         raise InputError(
             f"{model}: plans.json names the modalities {', '.join(names)}, dataset.json has "
-            f"{len(dataset_json['channel_names'])} channels; the folder has been mixed up"
+            f"{len(dataset_json.modalities)} channels; the folder has been mixed up"
         )
-    return tuple(canonical(name) for name in names)
-
-
-def subset_of(plans: Mapping[str, Any]) -> tuple[str, ...]:
-    """The modalities that a specialist takes, in channel order; empty for a model for any subset."""
-    return tuple(canonical(name) for name in plans.get("mmkd", {}).get("subset", ()))
+    return names

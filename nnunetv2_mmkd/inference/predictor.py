@@ -22,6 +22,7 @@ from nnunetv2_mmkd.inference.job import Job, report_name
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of
+from nnunetv2_mmkd.nnunet_json import missing_modalities
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +135,7 @@ class MMKDPredictor(MaskedPredictor):
         lists, outputs, previous = super()._manage_input_and_output_lists(
             [case.entries(ending) for case in cases], output, **manage
         )
-        declared = {
-            case: [canonical(name) for name in names]
-            for case, names in self.dataset_json.get("missing_modalities", {}).items()
-        }
+        declared = missing_modalities(self.dataset_json, self.modalities)
         chosen = check_cases(
             [by_entries[tuple(entries)] for entries in lists],
             self.plans_manager,

@@ -5,7 +5,6 @@ It need not come from this package's converter, and it need not be preprocessed 
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import write_json
-from nnunetv2_mmkd.names import indices, modality_names
+from nnunetv2_mmkd.nnunet_json import DatasetJson, missing_modalities, read_dataset_json, read_json, read_object
 from nnunetv2_mmkd.paths import require_variables
 
 SPLITS = "splits_final.json"
@@ -65,37 +64,48 @@ def read_data_set(dataset_id: int) -> DataSet:
     folders = [home / name for home in homes if (home / name / "dataset.json").is_file()]
     if not folders:
         raise InputError(f"{name} has no dataset.json in {where}: finish its conversion first")
-    content = read_json(folders[0] / "dataset.json")
-    cases = _labelled_cases(folders[0], content)
+    file = folders[0] / "dataset.json"
+    dataset_json = read_dataset_json(file)
+    cases = _labelled_cases(folders[0], dataset_json)
     if not cases:
         raise InputError(f"{folders[0]} has no case with a label: there is nothing to split")
-    if not content.get("channel_names"):
-        raise InputError(f"{folders[0] / 'dataset.json'} has no channel_names: nnU-Net cannot use this data set")
-    modalities = modality_names(content)
     case_map = folders[0] / "case_map.json"
-    entries = read_json(case_map) if case_map.is_file() else {}
+    entries = read_object(case_map) if case_map.is_file() else {}
+    missing = declared_missing(dataset_json, file, folders[0], {*cases, *entries})
     return DataSet(
         name=name,
         preprocessed=Path(os.environ["nnUNet_preprocessed"]) / name,
         cases=cases,
-        modalities=modalities,
-        missing=_declared(content.get("missing_modalities") or {}, cases, modalities),
+        modalities=dataset_json.modalities,
+        missing={case: names for case, names in missing.items() if case in set(cases)},
         aliases=_aliases(entries),
         patients=_noted(entries, "patient", cases),
         institutions=_noted(entries, "institution", cases),
     )
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def declared_missing(
+    dataset_json: DatasetJson, file: Path, raw: Path, cases: Iterable[str] = ()
+) -> Mapping[str, tuple[str, ...]]:
+    """``missing_modalities`` of a data set, checked against the cases of its raw folder, if that is still there.
+
+    Args:
+        dataset_json: checked.
+        file: it is from.
+        raw: the data set's folder in ``nnUNet_raw``; preprocessed data do not show the cases without a label.
+        cases: further known cases.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it names a case that the data set does not have.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): restore it") from error
+    if not (raw / "labelsTr").is_dir():
+        return dataset_json.missing
+    ending = dataset_json.file_ending
+    images = (path.name for name in ("imagesTr", "imagesTs") for path in (raw / name).glob(f"*_????{ending}"))
+    labels = (path.name.removesuffix(ending) for path in (raw / "labelsTr").glob(f"*{ending}"))
+    known = {*cases, *labels, *(name.removesuffix(ending)[:-5] for name in images)}
+    known |= set(dataset_json.content.get("dataset", ()))
+    return missing_modalities(dataset_json.content, dataset_json.modalities, where=file, cases=known)
 
 
 def some(names: Iterable[str], limit: int = 20) -> str:
@@ -131,28 +141,16 @@ def write_preprocessed(path: Path, content: Any) -> None:
     write_json(path, content)
 
 
-def _labelled_cases(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+def _labelled_cases(folder: Path, dataset_json: DatasetJson) -> tuple[str, ...]:
     """Names as nnU-Net makes them: the keys of ``dataset``, or the labels without the file ending."""
-    if "dataset" in content:
-        return tuple(sorted(content["dataset"]))
-    ending = str(content.get("file_ending", ".nii.gz"))
+    if "dataset" in dataset_json.content:
+        return tuple(sorted(dataset_json.content["dataset"]))
+    ending = dataset_json.file_ending
     labels = next((folder / name for name in ("labelsTr", "gt_segmentations") if (folder / name).is_dir()), None)
     if labels is None:
         raise InputError(f"{folder} has neither labelsTr nor gt_segmentations: its training cases are not known")
     found = (path.name for path in labels.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
     return tuple(sorted(name[: -len(ending)] for name in found))
-
-
-def _declared(
-    declared: Mapping[str, Iterable[str]], cases: Iterable[str], modalities: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    missing = {}
-    for case in cases:
-        try:
-            missing[case] = tuple(modalities[index] for index in indices(declared.get(case, ()), modalities))
-        except InputError as error:
-            raise InputError(f"dataset.json, missing_modalities of case {case}: {error}") from error
-    return {case: names for case, names in missing.items() if names}
 
 
 def _noted(entries: Mapping[str, Mapping[str, Any]], what: str, cases: Iterable[str]) -> dict[str, str]:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.nnunet_json import read_splits
 from nnunetv2_mmkd.protocols.data_set import (
     SPLITS,
     DataSet,
     check_free,
     read_data_set,
-    read_json,
     some,
     write_preprocessed,
 )
@@ -156,10 +156,7 @@ def training_cases(data: DataSet) -> list[list[str]]:
     if not path.is_file():
         return []
     known = set(data.cases)
-    try:
-        return [[case for case in fold["train"] if case in known] for fold in read_json(path)]
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{path} is no list of folds with 'train' and 'val': restore it") from error
+    return [[case for case in fold.train if case in known] for fold in read_splits(path)]
 
 
 def _warn_never_there(realised: Mapping[str, tuple[int, tuple[float, ...]]], modalities: Sequence[str]) -> None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.nnunet_json import read_object, value_of
 from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_list
 from nnunetv2_mmkd.protocols.data_set import (
     SPLITS,
     DataSet,
     check_free,
     read_data_set,
-    read_json,
     some,
     write_preprocessed,
 )
@@ -146,8 +146,8 @@ def read_test_cases(preprocessed: Path) -> list[list[str]]:
             f"{path} is not there: `mmkd splits` writes it where a test list is given beside the train and val lists"
         )
     try:
-        return [[str(case) for case in fold] for fold in read_json(path)["folds"]]
-    except (TypeError, KeyError) as error:
+        return [[str(case) for case in fold] for fold in value_of(read_object(path), "folds", list, path)]
+    except TypeError as error:
         raise InputError(f"{path} holds no lists of test cases ('folds'): write the splits again") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.methods.base import Batch, HeldOut, Method
 from nnunetv2_mmkd.modalities import FULL, indices
+from nnunetv2_mmkd.nnunet_json import missing_modalities, names_of_list, read_object
 from nnunetv2_mmkd.training.held_out import split_held_out
 from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
 from nnunetv2_mmkd.training.presence import blanking, undeclared_missing
@@ -49,7 +49,7 @@ class CasesMixin(nnUNetTrainer):
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         fold_cases = [str(case) for case in dataset_tr.identifiers]
         validation_cases = [str(case) for case in dataset_val.identifiers]
-        declared = self.dataset_json.get("missing_modalities", {})
+        declared = missing_modalities(self.dataset_json, self.modalities)
         everyone = sorted({*fold_cases, *validation_cases})
         self.undeclared = undeclared_missing(
             self.dataset_class(self.preprocessed_dataset_folder, everyone), everyone, self.modalities, declared
@@ -103,9 +103,10 @@ class CasesMixin(nnUNetTrainer):
         """Training and held-out cases; a resumed training keeps the split it was started with."""
         path = Path(self.output_folder) / f"mmkd_{wanted.kind}_split.json"
         if self.current_epoch > 0 and path.is_file():
-            stored = json.loads(path.read_text())
-            if {*stored["training"], *stored[wanted.kind]} == set(fold_cases):
-                return list(stored["training"]), list(stored[wanted.kind])
+            stored = read_object(path)
+            training, held_out = (list(names_of_list(stored, key, path)) for key in ("training", wanted.kind))
+            if {*training, *held_out} == set(fold_cases):
+                return training, held_out
             raise InputError(
                 f"{path} does not hold the training cases of fold {self.fold}: the split of the data set has changed "
                 "since this training was started. Restore splits_final.json or start a new training"
@@ -145,7 +146,7 @@ class CasesMixin(nnUNetTrainer):
         if self.dataset_class is None:
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         planned = self.dataset_class
-        declared = self.dataset_json.get("missing_modalities", {})
+        declared = missing_modalities(self.dataset_json, self.modalities)
         missing = {case: indices(names, self.modalities) for case, names in declared.items()}
         self.dataset_class = blanking(planned, missing)
         try:

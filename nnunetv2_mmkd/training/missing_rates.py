@@ -7,7 +7,6 @@ in ``_<tag>``; cases that it does not list miss nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 
 
 def table_path(folder: str | Path, tag: str) -> Path:
@@ -40,13 +40,11 @@ def read_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> d
             f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it "
             '({"rates": ..., "seed": ..., "source": ..., "missing": {case: [modalities]}}) or drop the ending'
         )
+    table = read_object(path)
     try:
-        table = json.loads(path.read_text())
-        missing = {str(case): list(names) for case, names in table["missing"].items()}
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{path} is no missing-rate table ({error!r}): it needs 'missing': {{case: [names]}}"
-        ) from error
+        missing = {case: names_of_list(table["missing"], case, path) for case in value_of(table, "missing", dict, path)}
+    except InputError as error:
+        raise InputError(f"{path} is no missing-rate table ({error}): it needs 'missing': {{case: [names]}}") from error
     known = set(cases)
     for case in missing:
         if case not in known:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -22,7 +21,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
 from nnunetv2_mmkd.paths import EXT_TRAINER, require_variables
+from nnunetv2_mmkd.protocols.data_set import declared_missing
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
@@ -59,13 +60,19 @@ def check_training(
             f"{plans_file} is not there; plans in this folder: {', '.join(there) or 'none'}. Run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset}`, or choose with -p"
         )
-    configurations = sorted(load_json(plans_file)["configurations"])
-    if configuration not in configurations:
-        raise InputError(f"{plans_file} has no configuration {configuration!r}; it has {', '.join(configurations)}")
+    planned = read_plans(plans_file)
+    if configuration not in planned.configurations:
+        raise InputError(
+            f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
+        )
     trainer_class = find_trainer(trainer)
+    file = Path(folder, "dataset.json")
+    content = read_object(file)
+    if issubclass(trainer_class, nnUNetTrainerMMKD):
+        raw = os.path.join(os.environ.get("nnUNet_raw", ""), os.path.basename(folder))
+        declared_missing(check_dataset_json(content, file), file, Path(raw))
     if pretrained is not None:
-        dataset_json = load_json(os.path.join(folder, "dataset.json"))
-        check_pretrained(pretrained, trainer_class, load_json(plans_file), configuration, dataset_json)
+        check_pretrained(pretrained, trainer_class, planned.content, configuration, content)
 
 
 def _preprocessed(dataset: str) -> str:

@@ -20,6 +20,7 @@ from torch import nn
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, canonical, modality_names
 from nnunetv2_mmkd.networks.specialist import specialist
+from nnunetv2_mmkd.nnunet_json import missing_modalities
 from nnunetv2_mmkd.training.missing_rates import missing_of, read_table, table_path
 from nnunetv2_mmkd.training.presence import undeclared_missing
 from nnunetv2_mmkd.training.suffixes import parse_suffixes
@@ -167,7 +168,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         """Channels of the subset that are all zero though not declared missing; the other channels are not read."""
         names = sorted(cases)
         others = [name for name in self.modalities if name not in self.subset]
-        declared = self.dataset_json.get("missing_modalities", {})
+        declared = missing_modalities(self.dataset_json, self.modalities)
         known = {case: [*declared.get(case, ()), *others] for case in names}
         if self.dataset_class is None:
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
@@ -176,7 +177,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
 
     def _with_subset(self, cases: Sequence[str], kind: str, *missing: Mapping[str, Sequence[str]]) -> list[str]:
         """The cases that have all of the subset, by ``missing_modalities`` and the given maps."""
-        maps = (self.dataset_json.get("missing_modalities", {}), *missing)
+        maps = (missing_modalities(self.dataset_json, self.modalities), *missing)
         needed = {self.modalities.index(name) for name in self.subset}
         lacking = [
             case

@@ -36,9 +36,10 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
 )
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler, modality_names
+from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.nnunet_json import check_dataset_json
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.cases import CasesMixin
 from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
@@ -106,7 +107,8 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.modalities = modality_names(dataset_json)
+        checked = check_dataset_json(dataset_json)
+        self.modalities = checked.modalities
         self.plans_manager.plans["mmkd"] = self.plans_entry(
             self.modalities, exclusive=not self.label_manager.has_regions
         )
@@ -115,7 +117,7 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             self.print_to_log_file(
                 f"WARNING: the environment variable {MISSING_VARIABLE} is for prediction; it is ignored in training"
             )
-        incomplete = self.suffix_table is not None or any(dataset_json.get("missing_modalities", {}).values())
+        incomplete = self.suffix_table is not None or bool(checked.missing)
         if incomplete and self.incomplete_dropout is not None:
             self.target_dropout = self.target_dropout or self.modality_dropout
             self.modality_dropout = self.incomplete_dropout

@@ -21,6 +21,9 @@ from nnunetv2_mmkd.training.preflight import find_trainer, readable_pretrained
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
 
 
+DATASET = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+
+
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """nnU-Net's folders, with plans for data set 7."""
@@ -95,6 +98,28 @@ def test_bad_arguments(
     assert not calls
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "'labels' is null: expected an object"),
+        ({"labels": {"background": 0, "a": [1, 2], "b": 2}}, "has no 'regions_class_order': expected a list"),
+        ({"missing_modalities": {"a": "T1"}}, "missing_modalities: 'a' is text: expected a list"),
+        ({"missing_modalities": {"a": ["pd"]}}, "missing_modalities of case a: unknown modality 'pd'"),
+        ({"missing_modalities": {"b": ["t1"]}}, "missing_modalities: the data set has no case 'b'"),
+    ],
+)
+def test_broken_dataset_json(
+    data: Path, calls: list[object], change: dict, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = data.parents[1] / "raw" / data.name / "labelsTr"
+    labels.mkdir(parents=True)
+    (labels / "a.nii.gz").touch()
+    (data / "dataset.json").write_text(json.dumps({**DATASET, **change}))
+    assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 1
+    assert f"{data / 'dataset.json'}" in (error := capsys.readouterr().err) and message in error
+    assert not calls
+
+
 def test_pretrained_of_another_topology(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pth"
     torch.save({"network_weights": torch.nn.Linear(2, 3).state_dict()}, file)
@@ -127,8 +152,7 @@ def plans_for(features: int) -> dict:
 def test_weights_are_compared_before_anything_is_made(
     data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
-    (data / "dataset.json").write_text(json.dumps(dataset))
+    (data / "dataset.json").write_text(json.dumps(DATASET))
     set_ext_trainer()
     trainer = find_trainer(name)
     for features, code in ((4, 0), (6, 1)):

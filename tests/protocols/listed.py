@@ -30,6 +30,7 @@ def write_names(
         (raw / "labelsTr" / f"{case}.nii.gz").touch()
     content = {
         "channel_names": {str(index): name for index, name in enumerate(channels)},
+        "labels": {"background": 0, "tumour": 1},
         "file_ending": ".nii.gz",
         "missing_modalities": dict(missing or {}),
     }

@@ -18,6 +18,9 @@ from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
 
 CASES = [f"BraTS20_Training_{number:03d}" for number in range(1, 9)]
 
+SMALLEST = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "tumour": 1}, "file_ending": ".nii.gz"}
+"""What nnU-Net needs of a dataset.json."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -279,7 +282,7 @@ def test_data_sets_that_are_not_there(tmp_path: Path, folder: Path, monkeypatch:
     (raw / "Dataset502_Empty").mkdir()
     with pytest.raises(InputError, match=r"no dataset\.json"):
         write_splits(502, ["patients"])
-    (raw / "Dataset502_Empty" / "dataset.json").write_text('{"channel_names": {"0": "T1"}, "dataset": {}}')
+    (raw / "Dataset502_Empty" / "dataset.json").write_text(json.dumps({**SMALLEST, "dataset": {}}))
     with pytest.raises(InputError, match="no case with a label"):
         write_splits(502, ["patients"])
     monkeypatch.delenv("nnUNet_preprocessed")
@@ -292,7 +295,7 @@ def test_a_preprocessed_data_set_without_raw(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     for case in CASES:
         write_lines(tmp_path / "Dataset009_X" / "gt_segmentations" / f"{case}.nii.gz", "")
-    (tmp_path / "Dataset009_X" / "dataset.json").write_text('{"channel_names": {"0": "T1"}, "file_ending": ".nii.gz"}')
+    (tmp_path / "Dataset009_X" / "dataset.json").write_text(json.dumps(SMALLEST))
     assert len(write_splits(9, ["patients"]).folds) == 5
 
 
@@ -330,9 +333,16 @@ def test_converted_cases(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_broken_dataset_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_names(tmp_path, monkeypatch, ["a"], missing={"a": ["pd"]})
+    write_names(tmp_path, monkeypatch, ["a"], missing={"b": ["t1"]})
+    with pytest.raises(InputError, match="missing_modalities: the data set has no case 'b'"):
+        read_data_set(501)
+    file = tmp_path / "nnUNet_raw" / "Dataset501_Names" / "dataset.json"
+    (file.parent / "imagesTs").mkdir()
+    (file.parent / "imagesTs" / "b_0001.nii.gz").touch()
+    assert read_data_set(501).missing == {}  # b has no label
+    file.write_text(file.read_text().replace('"b": ["t1"]', '"a": ["pd"]'))
     with pytest.raises(InputError, match="missing_modalities of case a: unknown modality 'pd'"):
         read_data_set(501)
     (tmp_path / "nnUNet_raw" / "Dataset501_Names" / "dataset.json").write_text("{}")
-    with pytest.raises(InputError, match="no channel_names"):
+    with pytest.raises(InputError, match="'channel_names' must be"):
         read_data_set(501)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.nnunet_json import read_dataset_json
 
 COLOURS = ListedColormap(["#00000000", "#56B4E9", "#E69F00", "#D55E00"])
 LEGEND = {"edema": "#56B4E9", "necrosis / non-enhancing": "#E69F00", "enhancing tumour": "#D55E00"}
@@ -57,7 +57,7 @@ def dice_table(truth: Path, predictions: Mapping[str, Path]) -> DiceTable:
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-    labels = json.loads((truth / "dataset.json").read_text())["labels"]
+    labels = read_dataset_json(truth / "dataset.json").content["labels"]
     regions = {name: tuple(value) for name, value in labels.items() if name != "background"}
     rows = []
     for prediction, folder in predictions.items():

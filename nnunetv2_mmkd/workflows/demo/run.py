@@ -16,6 +16,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from nnunetv2_mmkd.files import Marker, locked
+from nnunetv2_mmkd.nnunet_json import read_plans
 from nnunetv2_mmkd.paths import set_ext_trainer
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def plan(config: DemoConfig) -> None:
     extract_fingerprints([TRAINING_ID], num_processes=1, check_dataset_integrity=True, show_progress_bar=False)
     plan_experiments([TRAINING_ID])
     file = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{TRAINING_ID}_*")) / f"{PLANS}.json"
-    plans = json.loads(file.read_text())
+    plans = read_plans(file).content
     architecture = plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
     widest = max(architecture["features_per_stage"])
     architecture["features_per_stage"] = [

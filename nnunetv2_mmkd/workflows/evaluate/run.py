@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import METRIC, fold_card, write_card
@@ -18,7 +17,8 @@ from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.report_figures import draw_overlay, median_case, shown_subsets
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
 from nnunetv2_mmkd.files import check_writable
-from nnunetv2_mmkd.modalities import canonical, indices, modality_names
+from nnunetv2_mmkd.modalities import indices, modality_names
+from nnunetv2_mmkd.nnunet_json import missing_modalities, read_dataset_json
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import (
     SubsetJob,
     SubsetPredictions,
@@ -304,10 +304,10 @@ def given_predictions(folder: Path, target: Target, beside: SubsetPredictions | 
             f"{folder}/<subset>/<case>{ending}"
         )
     cases = sorted(path.name[: -len(ending)] for path in labels.iterdir() if path.name.endswith(ending))
-    declared = {case: set(names) for case, names in dataset.get("missing_modalities", {}).items()}
+    declared = missing_modalities(dataset, modalities)
     expected = {}
     for case in cases if beside is None else list(beside.expected):
-        lacking = {canonical(name) for name in declared.get(case, ())}
+        lacking = set(declared.get(case, ()))
         expected[case] = tuple(
             name for name in found if (folder / name / (case + ending)).is_file() or not lacking & set(name.split("+"))
         )
@@ -321,5 +321,5 @@ def _dataset_json(target: Target, labels: Path, beside: SubsetPredictions | None
     tried = [target.dataset_json] if target.dataset_json else [labels / "dataset.json", labels.parent / "dataset.json"]
     for file in tried:
         if os.path.isfile(str(file)):
-            return dict(load_json(str(file)))
+            return read_dataset_json(str(file)).content
     raise InputError(f"{tried[-1]} does not exist: name the dataset.json of the labels with --dataset_json")

@@ -5,7 +5,6 @@ Legend: M modalities.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
@@ -22,8 +20,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
-from nnunetv2_mmkd.inference.model_folder import subset_of
-from nnunetv2_mmkd.modalities import canonical, indices
+from nnunetv2_mmkd.inference.model_folder import read_model_files
+from nnunetv2_mmkd.nnunet_json import FoldCases, missing_modalities, read_object, read_splits, value_of
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.splits import read_test_cases
 
@@ -92,7 +90,7 @@ def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) 
     cases: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     for fold in folds:
-        chosen = _of_fold(file, splits, fold, "val")
+        chosen = tuple(sorted(_of_fold(file, splits, fold).val))
         for case in chosen:
             if case in seen:
                 raise InputError(
@@ -123,9 +121,10 @@ def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Lab
     labels, file, splits = _labels_and_splits(dataset_name)
     chosen: dict[tuple[str, ...], str] = {}
     for fold in folds:
-        _same_as_trained(model, fold, _of_fold(file, splits, fold, "val"))
+        split = _of_fold(file, splits, fold)
+        _same_as_trained(model, fold, split.val)
         cases = tuple(sorted(lists[int(fold)] if int(fold) < len(lists) else ()))
-        trained = sorted(set(cases) & set(_of_fold(file, splits, fold, "train")))
+        trained = sorted(set(cases) & set(split.train))
         if trained:
             raise InputError(f"{file}: fold {fold} trains on the test case {trained[0]}: write the splits again")
         chosen.setdefault(cases, str(fold))
@@ -137,7 +136,7 @@ def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Lab
     return LabelledFolder(labels, {"all": cases})
 
 
-def _labels_and_splits(dataset_name: str) -> tuple[str, str, list[dict[str, list[str]]]]:
+def _labels_and_splits(dataset_name: str) -> tuple[str, str, tuple[FoldCases, ...]]:
     """Folder of the labels, file of the splits, and what is in it."""
     folder = dataset_folder(dataset_name)
     labels = os.path.join(folder, "gt_segmentations")
@@ -146,13 +145,13 @@ def _labels_and_splits(dataset_name: str) -> tuple[str, str, list[dict[str, list
     file = os.path.join(folder, "splits_final.json")
     if not os.path.isfile(file):
         raise InputError(f"{file} is not there: nnU-Net writes it when a training begins")
-    return labels, file, load_json(file)
+    return labels, file, read_splits(file)
 
 
-def _of_fold(file: str, splits: list[dict[str, list[str]]], fold: int | str, part: str) -> tuple[str, ...]:
+def _of_fold(file: str, splits: Sequence[FoldCases], fold: int | str) -> FoldCases:
     if int(fold) >= len(splits):
         raise InputError(f"{file} has {len(splits)} folds, there is no fold {fold}")
-    return tuple(sorted(splits[int(fold)][part]))
+    return splits[int(fold)]
 
 
 def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
@@ -160,9 +159,9 @@ def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
     summary = os.path.join(model, f"fold_{fold}", "validation", "summary.json")
     if not os.path.isfile(summary):
         return
-    with open(summary, encoding="utf-8") as stream:
-        entries = json.load(stream)["metric_per_case"]
-    validated = {os.path.basename(entry["prediction_file"]).split(".", 1)[0] for entry in entries}
+    entries = value_of(read_object(summary), "metric_per_case", list, summary)
+    files = [value_of(entry, "prediction_file", str, f"{summary}, metric_per_case") for entry in entries]
+    validated = {os.path.basename(file).split(".", 1)[0] for file in files}
     left_out = {case.split(".", 1)[0] for case in _left_out(model)}
     odd = sorted(validated.symmetric_difference({case.split(".", 1)[0] for case in cases}) - left_out)
     if odd:
@@ -175,9 +174,8 @@ def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
 
 def _left_out(model: str) -> set[str]:
     """The cases that a specialist was not validated on because they lack a modality of its subset."""
-    subset = set(subset_of(load_json(os.path.join(model, "plans.json"))))
-    declared = load_json(os.path.join(model, "dataset.json")).get("missing_modalities", {})
-    return {case for case, names in declared.items() if subset & {canonical(name) for name in names}}
+    plans, dataset_json = read_model_files(model)
+    return {case for case, names in dataset_json.missing.items() if set(plans.subset) & set(names)}
 
 
 def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> list[SubsetCase]:
@@ -198,12 +196,12 @@ def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> 
     if absent:
         raise InputError(f"case {absent[0]} is not preprocessed in {folder}: run nnUNetv2_preprocess")
     dataset = dataset_class(folder, list(cases))
-    declared = predictor.dataset_json.get("missing_modalities", {})
+    declared = missing_modalities(predictor.dataset_json, predictor.modalities)
 
     def make(case: str) -> SubsetCase:
         data = dataset.load_case(case)[0]
-        missing = indices(declared.get(case, ()), predictor.modalities)
-        flags = [channel not in missing and bool(_any(data, channel)) for channel in range(len(predictor.modalities))]
+        missing = declared.get(case, ())
+        flags = [name not in missing and _any(data, channel) for channel, name in enumerate(predictor.modalities)]
 
         def load() -> Preprocessed:
             images, _, _, properties = dataset.load_case(case)

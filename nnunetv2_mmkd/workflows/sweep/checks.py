@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -20,6 +19,7 @@ from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
 from nnunetv2_mmkd.evaluation.table_files import read_columns
 from nnunetv2_mmkd.names import canonical
+from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
 from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
 from nnunetv2_mmkd.protocols.missing_rates import training_cases
@@ -87,7 +87,7 @@ def _check(sweep: Sweep, device: str) -> CheckedSweep:
     check_training(sweep.dataset, sweep.configuration, "0", PREFIX, sweep.plans, None, device)
     name = str(maybe_convert_to_dataset_name(sweep.dataset))
     data = read_data_set(int(name.removeprefix("Dataset").partition("_")[0]))
-    plans = load_json(str(data.preprocessed / f"{sweep.plans}.json"))
+    plans = read_plans(data.preprocessed / f"{sweep.plans}.json").content
     cases = data.preprocessed / PlansManager(plans).get_configuration(sweep.configuration).data_identifier
     if not cases.is_dir() or not any(cases.iterdir()):
         raise InputError(f"configuration: {cases} holds no cases; run `nnUNetv2_preprocess -d {sweep.dataset}`")
@@ -98,7 +98,7 @@ def _check(sweep: Sweep, device: str) -> CheckedSweep:
     for model in models:
         with naming(f"trainers: {model.method} takes no endings: "):
             find_trainer(model.trainer)
-    dataset_json = load_json(str(data.preprocessed / "dataset.json"))
+    dataset_json = read_dataset_json(data.preprocessed / "dataset.json").content
     _check_folds(sweep, data, models)
     _check_evaluation(sweep, dataset_json, data)
     _check_compare(sweep, dataset_json, data)

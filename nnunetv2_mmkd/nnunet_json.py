@@ -1,0 +1,260 @@
+"""nnU-Net's JSON files, read and checked at one place: every error names the file and the key.
+
+``dataset.json``, plans and ``splits_final.json`` are checked here. This package's own JSON files are read here, too;
+what their keys mean is checked where it is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.names import canonical, indices, modality_names
+
+T = TypeVar("T")
+
+MISSING = "missing_modalities"
+"""Key of ``dataset.json``: case -> the modalities that it lacks."""
+
+_KINDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class DatasetJson:
+    """A checked ``dataset.json``.
+
+    Attributes:
+        content: all of it, as nnU-Net takes it.
+        modalities: canonical names, in channel order.
+        file_ending: of images and segmentations, e.g. ``".nii.gz"``.
+        missing: case -> canonical names of the modalities that it lacks, in channel order.
+    """
+
+    content: dict[str, Any]
+    modalities: tuple[str, ...]
+    file_ending: str
+    missing: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Checked plans.
+
+    Attributes:
+        content: all of them, as nnU-Net takes them.
+        configurations: their names, sorted.
+        modalities: canonical names in channel order, if a trainer of this package wrote them; else empty.
+        subset: the modalities that a specialist takes, in channel order; empty for a model for any subset.
+    """
+
+    content: dict[str, Any]
+    configurations: tuple[str, ...]
+    modalities: tuple[str, ...]
+    subset: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldCases:
+    """One fold of ``splits_final.json``: case identifiers."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+def read_json(file: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it is not readable, not UTF-8, not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text: {error}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = f"not JSON: {error}"
+    raise InputError(f"{file} cannot be read ({reason}): restore it")
+
+
+def read_object(file: str | Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Raises:
+        InputError: as :func:`read_json`, or it holds something else.
+    """
+    return _of_kind(read_json(file), dict, str(file))
+
+
+def value_of(content: Mapping[str, Any], key: str, kind: type[T], where: str | Path) -> T:
+    """The value of a key that must be there.
+
+    Args:
+        content: an object.
+        key: of it.
+        kind: ``dict``, ``list``, ``str`` or ``int``.
+        where: file, for the message.
+
+    Raises:
+        InputError: the key is not there, or its value is of another type.
+    """
+    if key not in content:
+        raise InputError(f"{where} has no {key!r}: expected {_KINDS[kind]}")
+    return _of_kind(content[key], kind, f"{where}: {key!r}")
+
+
+def names_of_list(content: Mapping[str, Any], key: str, where: str | Path) -> tuple[str, ...]:
+    """The value of a key that must be there, a list of texts.
+
+    Raises:
+        InputError: as :func:`value_of`, or an entry is no text.
+    """
+    return tuple(_of_kind(name, str, f"{where}: an entry of {key!r}") for name in value_of(content, key, list, where))
+
+
+def read_dataset_json(file: str | Path) -> DatasetJson:
+    """Read ``dataset.json``.
+
+    Raises:
+        InputError: as :func:`read_object` and :func:`check_dataset_json`.
+    """
+    return check_dataset_json(read_object(file), file)
+
+
+def check_dataset_json(content: dict[str, Any], where: str | Path = "dataset.json") -> DatasetJson:
+    """Check what ``dataset.json`` holds.
+
+    Args:
+        content: of the file.
+        where: the file, for messages.
+
+    Raises:
+        InputError: no ``channel_names``, ``labels`` or ``file_ending``, one of the wrong type, regions that contradict
+            ``regions_class_order``, or bad ``missing_modalities`` (see :func:`missing_modalities`).
+    """
+    modalities = modality_names(content, where)
+    _check_labels(content, where)
+    ending = value_of(content, "file_ending", str, where)
+    return DatasetJson(content, modalities, ending, missing_modalities(content, modalities, where=where))
+
+
+def missing_modalities(
+    content: Mapping[str, Any],
+    modalities: Sequence[str],
+    *,
+    where: str | Path = "dataset.json",
+    cases: Collection[str] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """What ``dataset.json`` declares missing.
+
+    Args:
+        content: of ``dataset.json``.
+        modalities: of the data set.
+        where: the file, for messages.
+        cases: all cases of the data set, where they are known.
+
+    Returns:
+        Case -> canonical names in channel order, as far as a case lacks any.
+
+    Raises:
+        InputError: it is no object of lists of names, or an unknown modality or case is in it.
+    """
+    declared = value_of(content, MISSING, dict, where) if content.get(MISSING) is not None else {}
+    missing: dict[str, tuple[str, ...]] = {}
+    for case in declared:
+        names = names_of_list(declared, case, f"{where}, {MISSING}")
+        if cases is not None and case not in cases:
+            raise InputError(f"{where}, {MISSING}: the data set has no case {case!r}")
+        try:
+            missing[case] = tuple(modalities[index] for index in indices(names, modalities))
+        except InputError as error:
+            raise InputError(f"{where}, {MISSING} of case {case}: {error}") from error
+    return {case: names for case, names in missing.items() if names}
+
+
+def _check_labels(content: Mapping[str, Any], where: str | Path) -> None:
+    """Labels are values or lists of values; ``regions_class_order`` has a value of each region, in their order."""
+    labels = value_of(content, "labels", dict, where)
+    for name, value in labels.items():
+        for each in value if isinstance(value, list) else [value]:
+            _of_kind(each, int, f"{where}: label {name!r}")
+    if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+        return
+    order = value_of(content, "regions_class_order", list, where)
+    regions = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
+    regions = {name: values for name, values in regions.items() if name != "ignore" and set(values) != {0}}
+    if len(order) != len(regions):
+        raise InputError(
+            f"{where}: 'regions_class_order' has {len(order)} entries, 'labels' has {len(regions)} regions "
+            f"({', '.join(regions)}); give one label value per region"
+        )
+    for value, (name, values) in zip(order, regions.items(), strict=True):
+        if value not in values:
+            raise InputError(
+                f"{where}: 'regions_class_order' has {value!r} for the region {name!r}, whose labels are {values}"
+            )
+
+
+def read_plans(file: str | Path) -> Plans:
+    """Read plans (``nnUNetPlans.json``, or ``plans.json`` of a model folder).
+
+    Raises:
+        InputError: as :func:`read_object`, no ``configurations``, or an ``mmkd`` entry of the wrong type.
+    """
+    return check_plans(read_object(file), file)
+
+
+def check_plans(content: dict[str, Any], where: str | Path = "plans.json") -> Plans:
+    """Check what plans hold.
+
+    Args:
+        content: of the file.
+        where: the file, for messages.
+
+    Raises:
+        InputError: as :func:`read_plans`.
+    """
+    configurations = value_of(content, "configurations", dict, where)
+    for name in configurations:
+        value_of(configurations, name, dict, f"{where}, configurations")
+    entry = value_of(content, "mmkd", dict, where) if "mmkd" in content else {}
+    modalities, subset = (
+        tuple(map(canonical, names_of_list(entry, key, f"{where}, mmkd"))) if key in entry else ()
+        for key in ("modalities", "subset")
+    )
+    return Plans(content, tuple(sorted(configurations)), modalities, subset)
+
+
+def read_splits(file: str | Path) -> tuple[FoldCases, ...]:
+    """Read ``splits_final.json``.
+
+    Raises:
+        InputError: as :func:`read_json`, or it is no list of ``{"train": [cases], "val": [cases]}``.
+    """
+    splits = []
+    for index, fold in enumerate(_of_kind(read_json(file), list, str(file))):
+        where = f"{file}, fold {index}"
+        fold = _of_kind(fold, dict, where)
+        splits.append(FoldCases(names_of_list(fold, "train", where), names_of_list(fold, "val", where)))
+    return tuple(splits)
+
+
+def _of_kind(value: Any, kind: type[T], what: str) -> T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{what} is {_KINDS[type(value)]}: expected {_KINDS[kind]}")
+    return value
