@@ -111,7 +111,7 @@ def count_trainer(
     """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`.
 
     Args:
-        trainer_class: from :func:`~nnunetv2_mmkd.benchmark.environment.find_trainer`.
+        trainer_class: from :func:`~nnunetv2_mmkd.training.preflight.find_own_trainer`.
         plan: what it trains on.
         recomputed_stages: for :attr:`TrainerCount.flops`; None is the trainer's own number on CUDA.
     """

@@ -21,12 +21,10 @@ import numpy as np
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from nnunetv2_mmkd.benchmark.plan import Plan
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 CASE = "synthetic"
@@ -58,27 +56,6 @@ def workplace(compiles: bool = False) -> Iterator[None]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-
-
-def find_trainer(name: str) -> type[nnUNetTrainerMMKD]:
-    """A trainer class of this package, or a user's own, by name (with suffixes); call it in :func:`workplace`.
-
-    Raises:
-        InputError: no such trainer, or one that is not an ``nnUNetTrainerMMKD``.
-    """
-    with open(os.devnull, "w") as sink, redirect_stdout(sink):
-        try:
-            found = recursive_find_trainer_class_by_name(name)
-        except (RuntimeError, AssertionError):  # not found; not a trainer
-            found = None
-    if found is None:
-        raise InputError(f"no trainer {name!r}: check the spelling, and {EXT_TRAINER} if it is one of your own")
-    if not issubclass(found, nnUNetTrainerMMKD):
-        raise InputError(
-            f"{name} is not a trainer of nnunetv2-mmkd (not an nnUNetTrainerMMKD): it has no method to measure. The "
-            "stock nnUNetTrainer is measured beside every trainer anyway"
-        )
-    return found
 
 
 def make_trainer(trainer_class: type[nnUNetTrainer], plan: Plan, device: torch.device) -> Any:

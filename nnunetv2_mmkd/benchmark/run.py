@@ -13,12 +13,13 @@ import torch
 
 from nnunetv2_mmkd.benchmark.count import StockCount, TrainerCount, count_stock, count_trainer
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
-from nnunetv2_mmkd.benchmark.environment import find_trainer, workplace
+from nnunetv2_mmkd.benchmark.environment import workplace
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.report import Event, Report, Row, StockCost
 from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, modality_names
+from nnunetv2_mmkd.training.preflight import find_own_trainer
 
 OWN_LAW = "own"
 LARGEST_CPU_EDGE = 64
@@ -71,7 +72,7 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
     timed_plan = plan.resized(settings.timed_patch or _timed_patch(plan, settings.device))
     check_patch(timed_plan)
     with workplace(compiles=False):
-        classes = {name: find_trainer(name) for name in settings.trainers}
+        classes = {name: find_own_trainer(name) for name in settings.trainers}
         progress("counting nnUNetTrainer")
         stock = count_stock(plan)
         counts: dict[str, TrainerCount] = {}
@@ -86,7 +87,7 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
         sizes = [size + 1 for size in range(plan.n_modalities) if any(each[size] for each in chances.values())]
         with workplace(settings.compiles):
             times = time_trainers(
-                {name: find_trainer(name) for name in classes},
+                {name: find_own_trainer(name) for name in classes},
                 timed_plan,
                 sizes,
                 rounds=settings.steps,

@@ -22,12 +22,11 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
-from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, modalities_of
+from nnunetv2_mmkd.inference.model_folder import Model, check_loadable, check_model, modalities_of
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
 from nnunetv2_mmkd.modalities import mask_of, parse_names
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
-from nnunetv2_mmkd.paths import set_ext_trainer
 
 BY_USER = "excluded by the user"
 """Why a modality is missing: ``--missing`` or ``--available``."""
@@ -89,17 +88,8 @@ class MaskedPredictor(nnUNetPredictor):
             use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
         folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
         check_model(folder, folds, checkpoint_name)
-        set_ext_trainer()
-        try:
-            super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
-        except RuntimeError as error:
-            if "Could not find requested nnunet trainer" not in str(error):
-                raise
-            raise InputError(
-                f"{folder}: the class of its trainer was not found. This package's trainers are known; add the folder "
-                f"of a trainer of your own to nnUNet_extTrainer. nnU-Net says: {error}"
-            ) from error
-        self.model = describe(folder, self.trainer_name, folds, checkpoint_name)
+        self.model = check_loadable(folder, folds, checkpoint_name)
+        super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
         self._adopt(folder)
 
     def manual_initialization(

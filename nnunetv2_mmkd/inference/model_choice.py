@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.model_folder import Model, check_model, describe, read_model_files
-from nnunetv2_mmkd.paths import set_ext_trainer
+from nnunetv2_mmkd.inference.model_folder import check_model, read_model_files
 
 
 @dataclass(frozen=True)
@@ -106,28 +99,3 @@ def choose(cases: Sequence[Case], candidates: Sequence[Candidate]) -> dict[str, 
             "Add a model for any subset to --models (or by -d, -c and -tr), or a specialist for it"
         )
     return {case: each for case, each in found.items() if each is not None}
-
-
-def check_loadable(candidate: Candidate, folds: Sequence[int | str], checkpoint: str) -> Model:
-    """See that a model's checkpoints can be read and its trainer is found, before another one begins to predict.
-
-    Raises:
-        InputError: one cannot be read, or the trainer's class is not found.
-    """
-    trainer = ""
-    for fold in folds:
-        file = os.path.join(candidate.folder, f"fold_{fold}", checkpoint)
-        try:
-            trainer = str(torch.load(file, map_location="cpu", weights_only=False, mmap=True)["trainer_name"])
-        except Exception as error:  # pickle, zip and torch raise whatever they like on a broken file
-            raise InputError(f"{file} cannot be read ({error}): copy it again, or train the fold again") from error
-    set_ext_trainer()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            recursive_find_trainer_class_by_name(trainer)
-    except RuntimeError as error:
-        raise InputError(
-            f"{candidate.folder}: the class of its trainer {trainer} was not found. This package's trainers are known; "
-            "add the folder of a trainer of your own to nnUNet_extTrainer"
-        ) from error
-    return describe(candidate.folder, trainer, folds, checkpoint)

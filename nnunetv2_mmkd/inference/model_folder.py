@@ -10,7 +10,10 @@ from typing import Any
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.checkpoint_file import read_checkpoint
 from nnunetv2_mmkd.nnunet_json import DatasetJson, Plans, read_dataset_json, read_plans
+from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
+from nnunetv2_mmkd.trainer_lookup import find_trainer
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,6 @@ class Model:
     def as_json(self) -> dict[str, Any]:
         """The same as JSON knows it."""
         return {**asdict(self), "folds": list(self.folds)}
-
-
-def describe(folder: str, trainer: str, folds: Sequence[int | str], checkpoint: str) -> Model:
-    """What a model folder predicts with; nnU-Net's name of the folder says the configuration."""
-    absolute = os.path.abspath(folder)
-    return Model(absolute, trainer, os.path.basename(absolute).rpartition("__")[2], tuple(folds), checkpoint)
 
 
 def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> str:
@@ -116,3 +113,27 @@ def modalities_of(plans: Plans, dataset_json: DatasetJson, model: str) -> tuple[
             f"{len(dataset_json.modalities)} channels; the folder has been mixed up"
         )
     return names
+
+
+def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> Model:
+    """Check that a model's checkpoints can be read and its trainer is found, before anything else is done with it.
+
+    Returns:
+        What the model predicts with.
+
+    Raises:
+        InputError: a checkpoint cannot be read, or the trainer's class is not found.
+    """
+    files = [os.path.join(folder, f"fold_{fold}", checkpoint) for fold in folds]
+    trainer, *_ = [str(read_checkpoint(file, mmap=True)["trainer_name"]) for file in files]
+    set_ext_trainer()
+    try:
+        find_trainer(trainer)
+    except InputError as error:
+        raise InputError(
+            f"{folder}: the class of its trainer {trainer} was not found. This package's trainers are known; add the "
+            f"folder of a trainer of your own to {EXT_TRAINER} ({error})"
+        ) from error
+    absolute = os.path.abspath(folder)
+    configuration = os.path.basename(absolute).rpartition("__")[2]  # nnU-Net's name of the folder says it
+    return Model(absolute, trainer, configuration, tuple(folds), checkpoint)

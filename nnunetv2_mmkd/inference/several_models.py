@@ -12,8 +12,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
 from nnunetv2_mmkd.inference.job import Job
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
-from nnunetv2_mmkd.inference.model_choice import Candidate, check_loadable, choose, read_candidates
-from nnunetv2_mmkd.inference.model_folder import Model
+from nnunetv2_mmkd.inference.model_choice import Candidate, choose, read_candidates
+from nnunetv2_mmkd.inference.model_folder import Model, check_loadable
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.run import Settings, check_parts, orderly_termination, predictor_arguments
 
@@ -79,7 +79,7 @@ class SeveralModelsPredictor(MMKDPredictor):
             cases = [case for case in job.cases if chosen[case.identifier] is candidate]
             if not cases:
                 continue
-            model = check_loadable(candidate, settings.folds, settings.checkpoint)
+            model = check_loadable(candidate.folder, settings.folds, settings.checkpoint)
             folders[model] = candidate.folder
             models |= {case.identifier: model for case in cases}
             log.info("%s, for %s: %d case%s", model.trainer, candidate.takes, len(cases), "s" * (len(cases) > 1))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import io
 import os
-import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,19 +12,17 @@ from typing import Any
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, read_checkpoint
 from nnunetv2_mmkd.modalities import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
-from nnunetv2_mmkd.paths import EXT_TRAINER, require_variables
+from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import declared_missing
+from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
-
-CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
-"""A trainer in a file's text."""
 
 
 def check_training(
@@ -86,35 +81,19 @@ def _preprocessed(dataset: str) -> str:
     return folder
 
 
-def find_trainer(name: str) -> type[Any]:
-    """The trainer class, as nnU-Net finds it.
+def find_own_trainer(name: str) -> type[nnUNetTrainerMMKD]:
+    """A trainer class of this package, or a user's own made from it.
 
     Raises:
-        InputError: it is not found; the message names similar ones.
+        InputError: it is not found, or knows no missing modalities.
     """
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            return recursive_find_trainer_class_by_name(name)
-    except RuntimeError as error:
-        if "Could not find requested nnunet trainer" not in str(error):
-            raise
-        folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
-        names = sorted(
-            {
-                found
-                for folder in folders
-                for file in Path(folder).glob("*.py")
-                for found in CLASS.findall(file.read_text())
-            }
-        )
-        near = difflib.get_close_matches(name, names, n=3) or names
+    found = find_trainer(name)
+    if not issubclass(found, nnUNetTrainerMMKD):
         raise InputError(
-            f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
-            f"Did you mean: {', '.join(near) or 'nnUNetTrainer'}?"
-        ) from error
-    except AssertionError as error:
-        raise InputError(f"trainer {name!r}: {error}") from error
+            f"{name} is no trainer of nnunetv2-mmkd (no nnUNetTrainerMMKD), so it knows no missing modalities; the "
+            "stock network under modality dropout is nnUNetTrainerModalityDropout"
+        )
+    return found
 
 
 def check_pretrained(
@@ -125,15 +104,10 @@ def check_pretrained(
     Raises:
         InputError: the file is not there, unreadable, no checkpoint, or of another topology.
     """
-    if not os.path.isfile(file):
-        raise InputError(f"-pretrained_weights: {file} does not exist")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
-    except Exception as error:  # pickle, zip and torch raise whatever they like on a broken file
-        raise InputError(f"-pretrained_weights: {file} cannot be read ({error})") from error
-    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
-        raise InputError(f"-pretrained_weights: {file} is not a checkpoint of nnU-Net (no 'network_weights')")
-    weights = checkpoint["network_weights"]
+        weights = read_checkpoint(file)[WEIGHTS]
+    except InputError as error:
+        raise InputError(f"-pretrained_weights: {error}") from error
     for key, shape in _shapes(trainer, plans, configuration, dataset_json).items():
         if ".seg_layers." in key:  # nnU-Net does not transfer them
             continue

@@ -14,7 +14,6 @@ from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expect
 from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
     feed,
-    find_trainer,
     make_batch,
     make_trainer,
     workplace,
@@ -24,6 +23,7 @@ from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
+from nnunetv2_mmkd.training.preflight import find_own_trainer
 
 FOUR = ("t1", "t1ce", "t2", "flair")
 
@@ -135,7 +135,7 @@ def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["nnUNetTrainerNoSuchThing", "nnUNetTrainer"])
 def test_bad_trainer(name: str) -> None:
     with workplace(), pytest.raises(InputError, match=name):
-        find_trainer(name)
+        find_own_trainer(name)
 
 
 def test_bad_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_fusion_of_all_scales_is_counted() -> None:
 def test_a_methods_own_warm_up_is_over() -> None:
     """RFNet trains without the fused task loss at first; that would be too cheap a step."""
     with workplace():
-        trainer = make_trainer(find_trainer("nnUNetTrainerRFNet"), tiny_plan(), torch.device("cpu"))
+        trainer = make_trainer(find_own_trainer("nnUNetTrainerRFNet"), tiny_plan(), torch.device("cpu"))
         feed(trainer, make_batch(trainer, tiny_plan()))
         assert trainer.mmkd_iteration >= trainer.method.warmup_until > 0
         prepared = trainer.prepare(make_batch(trainer, tiny_plan()), trainer.training_present)

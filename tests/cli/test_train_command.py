@@ -16,7 +16,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer, trainer_folder
-from nnunetv2_mmkd.training.preflight import find_trainer, readable_pretrained
+from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.training.preflight import readable_pretrained
 
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
 

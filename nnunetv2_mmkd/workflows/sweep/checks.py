@@ -23,9 +23,9 @@ from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
 from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
 from nnunetv2_mmkd.protocols.missing_rates import training_cases
+from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.missing_rates import read_table, table_path
-from nnunetv2_mmkd.training.preflight import check_training, find_trainer
-from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+from nnunetv2_mmkd.training.preflight import check_training, find_own_trainer
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
 from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, Rates, Sweep, read_sweep
@@ -107,12 +107,7 @@ def _check(sweep: Sweep, device: str) -> CheckedSweep:
 
 def _check_trainer(method: str, sweep: Sweep) -> None:
     with naming("trainers: "):
-        found = find_trainer(PREFIX + method)
-    if not issubclass(found, nnUNetTrainerMMKD):
-        raise InputError(
-            f"trainers: {found.__name__} is no trainer of nnunetv2-mmkd, so it knows no missing modalities; the "
-            "stock network under modality dropout is ModalityDropout"
-        )
+        found = find_own_trainer(PREFIX + method)
     for key, value in {"missing_rates": found.suffix_table, "seeds": found.suffix_seed}.items():
         if value is not None:
             raise InputError(f"trainers: {method} names {value!r} itself: leave the ending out and set {key}")

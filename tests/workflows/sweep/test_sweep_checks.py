@@ -10,7 +10,7 @@ import pytest
 from tiny_nnunet import Home
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.training.preflight import find_trainer
+from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.workflows.sweep.checks import CheckedSweep, check_sweep
 from nnunetv2_mmkd.workflows.sweep.run import SweepSettings, _prepare, run_sweep
 

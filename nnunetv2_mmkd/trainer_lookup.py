@@ -1,0 +1,42 @@
+"""The one place where a trainer's class is found by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.paths import EXT_TRAINER
+
+_CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
+
+
+def find_trainer(name: str) -> type[Any]:
+    """The trainer class, as nnU-Net finds it.
+
+    Raises:
+        InputError: it is not found; the message names similar ones.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        if "Could not find requested nnunet trainer" not in str(error):
+            raise
+        folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
+        files = [file for folder in folders for file in Path(folder).glob("*.py")]
+        names = sorted({trainer for file in files for trainer in _CLASS.findall(file.read_text(encoding="utf-8"))})
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise InputError(
+            f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
+            f"Did you mean: {', '.join(near) or 'nnUNetTrainer'}?"
+        ) from error
+    except AssertionError as error:
+        raise InputError(f"trainer {name!r}: {error}") from error
