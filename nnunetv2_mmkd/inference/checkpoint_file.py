@@ -26,7 +26,7 @@ SAFE_GLOBALS: list[Any] = [
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
 
-def read_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, Any]:
+def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, Any]:
     """Load a checkpoint of nnU-Net on the CPU.
 
     Args:

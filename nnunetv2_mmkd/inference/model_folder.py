@@ -10,7 +10,7 @@ from typing import Any
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import read_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.nnunet_json import DatasetJson, Plans, read_dataset_json, read_plans
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
@@ -125,7 +125,7 @@ def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> 
         InputError: a checkpoint cannot be read, or the trainer's class is not found.
     """
     files = [os.path.join(folder, f"fold_{fold}", checkpoint) for fold in folds]
-    trainer, *_ = [str(read_checkpoint(file, mmap=True)["trainer_name"]) for file in files]
+    trainer, *_ = [str(read_nnunet_checkpoint(file, mmap=True)["trainer_name"]) for file in files]
     set_ext_trainer()
     try:
         find_trainer(trainer)

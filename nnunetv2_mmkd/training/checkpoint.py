@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import replacing
-from nnunetv2_mmkd.inference.checkpoint_file import read_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
 from nnunetv2_mmkd.training.deployment import DeploymentMixin
@@ -38,7 +38,7 @@ class CheckpointMixin(DeploymentMixin):
             return
         with replacing(Path(filename)) as temporary:
             super().save_checkpoint(str(temporary))
-            checkpoint = read_checkpoint(temporary)
+            checkpoint = read_nnunet_checkpoint(temporary)
             checkpoint[KEY] = {
                 "method": self.method.state_dict(),
                 "sampler": self.sampler.state_dict(),
@@ -57,7 +57,7 @@ class CheckpointMixin(DeploymentMixin):
             InputError: the checkpoint is not of a trainer of this package.
         """
         super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = read_checkpoint(filename_or_checkpoint)
+        checkpoint = read_nnunet_checkpoint(filename_or_checkpoint)
         if KEY not in checkpoint:
             raise InputError(
                 f"{filename_or_checkpoint} was written by {checkpoint.get('trainer_name')}, not by a trainer of "

@@ -16,7 +16,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, read_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, read_nnunet_checkpoint
 from nnunetv2_mmkd.modalities import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
 from nnunetv2_mmkd.paths import require_variables
@@ -105,7 +105,7 @@ def check_pretrained(
         InputError: the file is not there, unreadable, no checkpoint, or of another topology.
     """
     try:
-        weights = read_checkpoint(file)[WEIGHTS]
+        weights = read_nnunet_checkpoint(file)[WEIGHTS]
     except InputError as error:
         raise InputError(f"-pretrained_weights: {error}") from error
     for key, shape in _shapes(trainer, plans, configuration, dataset_json).items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import read_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 
 WHOLE: dict[str, Any] = {
     "network_weights": {"layer.weight": torch.arange(6.0).reshape(2, 3)},
@@ -47,7 +47,7 @@ def modes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.parametrize("mmap", [False, True])
 def test_nnunets_own_checkpoints_need_no_trust(tmp_path: Path, modes: list[bool], mmap: bool) -> None:
     torch.save(WHOLE, tmp_path / "checkpoint.pth")
-    found = read_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
+    found = read_nnunet_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
     assert modes == [True]
     assert torch.equal(found["network_weights"].pop("layer.weight"), WHOLE["network_weights"]["layer.weight"])
     assert repr(found) == repr({**WHOLE, "network_weights": {}})  # types of numpy, too
@@ -55,7 +55,7 @@ def test_nnunets_own_checkpoints_need_no_trust(tmp_path: Path, modes: list[bool]
 
 def test_a_foreign_object_is_loaded_as_nnunet_does(tmp_path: Path, modes: list[bool]) -> None:
     torch.save({**WHOLE, "own": Foreign()}, tmp_path / "checkpoint.pth")
-    assert isinstance(read_checkpoint(tmp_path / "checkpoint.pth")["own"], Foreign)
+    assert isinstance(read_nnunet_checkpoint(tmp_path / "checkpoint.pth")["own"], Foreign)
     assert modes == [True, False]
 
 
@@ -82,11 +82,11 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, spoil: Any, message: str, 
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        read_checkpoint(file, mmap=mmap)
+        read_nnunet_checkpoint(file, mmap=mmap)
     assert str(error.value).startswith(str(file))
 
 
 def test_something_else_of_torch(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(InputError, match="is not a checkpoint of nnU-Net"):
-        read_checkpoint(tmp_path / "list.pth")
+        read_nnunet_checkpoint(tmp_path / "list.pth")
