@@ -40,8 +40,8 @@ def read_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> d
             f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it "
             '({"rates": ..., "seed": ..., "source": ..., "missing": {case: [modalities]}}) or drop the ending'
         )
-    table = read_object(path)
     try:
+        table = read_object(path)
         missing = {case: names_of_list(table["missing"], case, path) for case in value_of(table, "missing", dict, path)}
     except InputError as error:
         raise InputError(f"{path} is no missing-rate table ({error}): it needs 'missing': {{case: [names]}}") from error

@@ -136,9 +136,8 @@ def test_an_undeclared_blank_channel_is_warned_about_and_missing(home: Home) -> 
 
 
 def test_unknown_modality_in_dataset_json_is_named(home: Home) -> None:
-    trainer = home.trainer(nnUNetTrainerModalityDropout, missing_modalities={"case_0": ["dwi"]})
-    with pytest.raises(InputError, match="missing modalities of case case_0: unknown modality 'dwi'"):
-        trainer.on_train_start()
+    with pytest.raises(InputError, match=r"dataset\.json, missing_modalities of case case_0: unknown modality 'dwi'"):
+        home.trainer(nnUNetTrainerModalityDropout, missing_modalities={"case_0": ["dwi"]})
 
 
 def test_a_case_declared_without_any_modality_is_named(home: Home) -> None:
