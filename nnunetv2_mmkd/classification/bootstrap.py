@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-
-_CHUNK = 200
+from nnunetv2_mmkd.evaluation.bootstrap import percentile_interval, repetitions_drawn
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,8 @@ def paired_bootstrap(
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise InputError(f"differences of shape {values.shape}; expected finite ones of repetitions and subjects")
-    repetitions, subjects = values.shape
-    random = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        count = min(_CHUNK, resamples - start)
-        drawn = random.integers(repetitions, size=(count, repetitions, 1))
-        within = random.integers(subjects, size=(count, repetitions, subjects))
-        means.append(values[drawn, within].mean(axis=(1, 2)))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    low, high = percentile_interval(
+        repetitions_drawn(values), confidence=confidence, resamples=resamples, seed=seed, chunk=200
+    )
     better = int((values.mean(1) > 0).sum())
-    return Interval(float(values.mean()), float(low), float(high), confidence, repetitions, better)
+    return Interval(float(values.mean()), low, high, confidence, len(values), better)

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
-    from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_tables
+    from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_files
 
     settings = CompareSettings(
         metric=args.metric,
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         seed=args.seed,
     )
     patients = None if args.patients is None else Path(args.patients)
-    lines = compare_tables(
+    lines = compare_files(
         [Path(file) for file in args.i], args.first, args.second, settings, patients, args.o and Path(args.o)
     )
     sys.stdout.write("\n".join(lines) + "\n")

@@ -10,16 +10,16 @@ from pathlib import Path
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
-from nnunetv2_mmkd.evaluation.metrics.measure import METRICS
+from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
 from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
 
 HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
 
 DESCRIPTION = """\
-Score models, or segmentations that are there already, with every subset of the modalities. By default each validation
+Score models, or existing segmentations, with every subset of the modalities. By default each validation
 case is predicted by the fold that did not train on it, and the folds are pooled, as in nnU-Net's cross-validation.
-Cases were cropped and normalised with all their images there. A run that is interrupted goes on where it stopped.
+Cases were cropped and normalised with all their images. A run that is interrupted goes on where it stopped.
 In the output folder: results.csv (method, case, subset, region, metric, value), summary.csv, shapley.csv, tables/,
 figures/, predictions/. The validation Dice per subset goes into the model folder's dataset.json, and `mmkd predict`
 then says per case what to expect.
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     cases.add_argument("-i", metavar="FOLDER", help="images instead of the validation cases; the folds are averaged")
     cases.add_argument("-l", metavar="FOLDER", help="their segmentations")
-    cases.add_argument("--dataset_json", metavar="FILE", help="for --predictions (default: beside the labels)")
+    cases.add_argument("--dataset_json", metavar="FILE", help="for --predictions (default: next to the labels)")
     cases.add_argument(
         "--subsets", nargs="+", default=["all"], metavar="SUBSET", help="all (default), singles, full, or e.g. t1+t2"
     )
@@ -66,7 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
         choices=list(EMPTY_POLICIES),
         help="policy for empty regions (default: %(default)s)",
     )
-    scores.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="of the NSD (default: %(default)s)")
+    for name, parameter in metric_parameters().items():
+        scores.add_argument(
+            f"--{name}", type=float, default=parameter.default, metavar=parameter.unit.upper(),
+            help=f"{parameter.help} (default: %(default)s)",
+        )  # fmt: skip
     scores.add_argument("--lesions", metavar="TASK", help=f"also lesion-wise scores: {', '.join(LESION_TASKS)}")
     scores.add_argument(
         "--et_threshold", type=int, nargs="?", const=500, default=0, metavar="VOXELS",
@@ -74,7 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     report = parser.add_argument_group("tables and pictures")
     report.add_argument(
-        "--published", nargs="+", default=[], metavar="TABLE", help="printed tables beside: metakd_table1, ..."
+        "--published",
+        nargs="+",
+        default=[],
+        metavar="TABLE",
+        help="published tables to show alongside: metakd_table1, ...",
     )
     report.add_argument(
         "--improvement", metavar="NAME", help="add the relative improvement of this method over the others"
@@ -132,7 +140,8 @@ def main(argv: Sequence[str]) -> int:
         args.step_size, not args.disable_tta, args.device, not args.not_on_device, args.nps,
         not args.disable_progress_bar,
     )  # fmt: skip
-    settings = ScoreSettings(tuple(args.metrics), args.empty, args.tolerance, args.lesions, args.et_threshold)
+    parameters = {name: getattr(args, name) for name in metric_parameters()}
+    settings = ScoreSettings(tuple(args.metrics), args.empty, parameters, args.lesions, args.et_threshold)
     target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
     report = Report(
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference, args.specialists

@@ -1,4 +1,4 @@
-"""The performance card: what to expect of a model per subset and region, kept with the model.
+"""The performance card: what to expect of a model per subset and region, stored with the model.
 
 It lies under the key ``mmkd_performance`` of the model folder's ``dataset.json``, one entry per fold, because nnU-Net
 exports that file with the model and would drop any other.
@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.nnunet_json import read_object
 
-KEY = "mmkd_performance"
+CARD_KEY = "mmkd_performance"
 """Key of ``dataset.json``."""
 
-METRIC = "dice"
+CARD_METRIC = "dice"
 """What the card is about."""
 
-_WAY = ("metric", "checkpoint", "empty", "step_size", "mirroring")
+_SETTINGS = ("metric", "checkpoint", "empty", "step_size", "mirroring")
 """In what entries must agree to be pooled."""
 
 
@@ -49,7 +48,7 @@ class Expected:
         return f"Dice {self.mean:.2f}{spread} in validation ({self.cases} case{'s' if self.cases > 1 else ''})"
 
 
-def fold_card(table: pd.DataFrame, cases: Iterable[str], about: Mapping[str, Any]) -> dict[str, Any]:
+def fold_card(table: ResultTable, cases: Iterable[str], about: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of one fold.
 
     Args:
@@ -61,9 +60,9 @@ def fold_card(table: pd.DataFrame, cases: Iterable[str], about: Mapping[str, Any
         InputError: the table has no Dice of these cases.
     """
     cases = list(cases)
-    rows = table[(table["metric"] == METRIC) & table["case"].isin(cases)]
+    rows = table.rows[(table.rows["metric"] == CARD_METRIC) & table.rows["case"].isin(cases)]
     if rows.empty:
-        if METRIC in set(table["metric"]):
+        if CARD_METRIC in table.metrics:
             raise InputError(f"the performance card needs results of the validation cases {', '.join(cases[:3])}, ...")
         raise InputError("a performance card is made of Dice: add dice to --metrics")
     subsets: dict[str, dict[str, dict[str, float | int]]] = {}
@@ -73,12 +72,12 @@ def fold_card(table: pd.DataFrame, cases: Iterable[str], about: Mapping[str, Any
         if len(group) > 1:
             values["sd"] = float(group.std())
         subsets.setdefault(str(subset), {})[str(region)] = values
-    return {"metric": METRIC, **about, "subsets": subsets}
+    return {"metric": CARD_METRIC, **about, "subsets": subsets}
 
 
 def read_card(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     """All folds' entries of a ``dataset.json``; empty without a card."""
-    card = dataset_json.get(KEY) if isinstance(dataset_json, Mapping) else None
+    card = dataset_json.get(CARD_KEY) if isinstance(dataset_json, Mapping) else None
     return dict(card) if isinstance(card, Mapping) else {}
 
 
@@ -97,7 +96,7 @@ def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
 def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Put folds' entries into a model folder's ``dataset.json``; the file is written whole or not at all.
 
-    Subsets that an earlier entry of the same kind (checkpoint, policy, window) has and the new one lacks are kept.
+    Subsets of an earlier entry of the same kind (checkpoint, policy, window) stay where the new one lacks them.
 
     Raises:
         InputError: it cannot be read or written.
@@ -107,7 +106,7 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
         content = read_object(file)
         card = read_card(content)
         card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
-        content[KEY] = dict(sorted(card.items()))
+        content[CARD_KEY] = dict(sorted(card.items()))
         text = json.dumps(content, indent=4) + "\n"
     except (TypeError, ValueError) as error:
         raise InputError(f"the performance card cannot be written to {file}: {error}") from error
@@ -145,9 +144,9 @@ def expected(
     entries = [entry for entry in (card.get(str(fold)) for fold in folds) if isinstance(entry, Mapping)]
     if not entries or len(entries) < len(folds):
         return None
-    ways = [[entry.get(key) for key in _WAY] for entry in entries]
+    settings = [[entry.get(key) for key in _SETTINGS] for entry in entries]
     tables = [entry.get("subsets", {}).get(subset) for entry in entries]
-    if any(way != ways[0] for way in ways) or entries[0].get("checkpoint") != checkpoint or not all(tables):
+    if any(each != settings[0] for each in settings) or entries[0].get("checkpoint") != checkpoint or not all(tables):
         return None
     regions = list(dict.fromkeys(region for table in tables for region in table))
     return {region: _pooled([table[region] for table in tables if region in table]) for region in regions}

@@ -1,21 +1,19 @@
-"""What ``mmkd compare`` does: tables of results in, a line per region out."""
+"""What ``mmkd compare`` does: a table of results in, a line per region out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, SubsetComparison, compare
-from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
-from nnunetv2_mmkd.evaluation.table_files import read_columns, read_table, write_table
-from nnunetv2_mmkd.names import canonical
+from nnunetv2_mmkd.evaluation.table_files import read_columns, write_table
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,9 @@ class CompareSettings:
         common_only: leave out what only one method has, instead of refusing.
         confidence, resamples, seed: of the bootstrap.
         subsets: names, aliases and any order accepted; empty: all.
+
+    Raises:
+        InputError: settings that do not go together.
     """
 
     metric: str = "dice"
@@ -42,8 +43,12 @@ class CompareSettings:
     seed: int = 0
     subsets: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.unit == "cases" and self.average_row:
+            raise InputError("the average row is a pair of the test over subsets: add --unit subsets, or leave it out")
 
-def compare_tables(
+
+def compare_files(
     files: Sequence[Path],
     first: str,
     second: str,
@@ -64,30 +69,53 @@ def compare_tables(
         Lines for the reader.
 
     Raises:
-        InputError: an unreadable table, the same result twice, an unknown method, metric or region, infinite values,
-            settings that do not go together, or as :func:`~nnunetv2_mmkd.evaluation.statistics.compare`.
+        InputError: an unreadable table, or as :func:`compare_regions`.
     """
-    if settings.unit == "cases" and settings.average_row:
-        raise InputError("the average row is a pair of the test over subsets: add --unit subsets, or leave it out")
     if settings.unit == "subsets" and patients is not None:
         raise InputError(f"{patients}: patients are drawn with --unit cases; the test over subsets knows no patients")
-    table = pd.concat([read_table(file) for file in files], ignore_index=True)
-    if settings.subsets:
-        table = _with_subsets(table, settings.subsets)
-    rows = _rows(table, files, first, second, settings.metric)
-    about = metric_of(settings.metric)
-    lower = not about.higher_is_better
-    of = None if patients is None else _patients(patients)
-    regions = settings.regions or tuple(map(str, rows["region"].unique()))
-    found = [
-        compare(
-            rows,
+    table = ResultTable.read(*files)
+    of = None if patients is None else read_patients(patients)
+    results = compare_regions(table, first, second, settings, of)
+    if output is not None:
+        write_table(pd.DataFrame(comparison_rows(results, settings)), output)
+    spec = metric_spec(settings.metric)
+    head = f"{first} - {second}: {spec.title}" + f", {spec.difference_unit}" * bool(spec.difference_unit)
+    head += ", less is better" * (not spec.higher_is_better)
+    if settings.unit == "cases":
+        head += f"; [{100 * settings.confidence:g} % interval, bootstrap over patients]"
+    return [head, *(_line(region, result, spec.scale) for region, result in results.items())]
+
+
+def compare_regions(
+    table: ResultTable,
+    first: str,
+    second: str,
+    settings: CompareSettings,
+    patients: Mapping[str, str] | None = None,
+) -> dict[str, CaseComparison | SubsetComparison]:
+    """Compare two methods in each region.
+
+    Args:
+        table: results.
+        first, second: methods; differences are first - second.
+        settings: how.
+        patients: case -> patient.
+
+    Raises:
+        InputError: an unknown method, metric, region or subset, or as
+            :func:`~nnunetv2_mmkd.evaluation.statistics.compare`.
+    """
+    chosen = table.select(metric=settings.metric, methods=[first, second], subsets=settings.subsets or None)
+    lower = not metric_spec(settings.metric).higher_is_better
+    return {
+        region: compare(
+            chosen,
             first,
             second,
             region=region,
             metric=settings.metric,
             unit=settings.unit,
-            patients=of,
+            patients=patients,
             alternative="less" if settings.unit == "subsets" and lower else None,
             average_row=settings.average_row,
             common_only=settings.common_only,
@@ -95,61 +123,32 @@ def compare_tables(
             resamples=settings.resamples,
             seed=settings.seed,
         )
-        for region in regions
+        for region in settings.regions or chosen.regions
+    }
+
+
+def comparison_rows(
+    results: Mapping[str, CaseComparison | SubsetComparison], settings: CompareSettings
+) -> list[dict[str, Any]]:
+    """A row of cells per region: subsets by name, of everything else that is left out its number."""
+    return [
+        {"region": region, "metric": settings.metric, "unit": settings.unit}
+        | {key: _cell(key, value) for key, value in asdict(result).items()}
+        for region, result in results.items()
     ]
-    if output is not None:
-        flat = [
-            {"region": region, "metric": settings.metric, "unit": settings.unit, **_flat(asdict(result))}
-            for region, result in zip(regions, found, strict=True)
-        ]
-        write_table(pd.DataFrame(flat), output)
-    factor, unit = (100.0, "points") if about.percent else (1.0, about.unit)
-    head = f"{first} - {second}: {about.title}" + f", {unit}" * bool(unit) + ", less is better" * lower
-    if settings.unit == "cases":
-        head += f"; [{100 * settings.confidence:g} % interval, bootstrap over patients]"
-    return [head, *(_line(region, result, factor) for region, result in zip(regions, found, strict=True))]
 
 
-def _rows(table: pd.DataFrame, files: Sequence[Path], first: str, second: str, metric: str) -> pd.DataFrame:
-    """The rows of the two methods and the metric."""
-    read = ", ".join(map(str, files))
-    doubled = table[table.duplicated(["method", "case", "subset", "region", "metric"])]
-    if not doubled.empty:
-        row = doubled.iloc[0]
-        raise InputError(
-            f"{row['method']}, case {row['case']}, {row['subset']}, {row['region']}, {row['metric']} has two values in "
-            f"{read}: give each result once"
-        )
-    rows = table[table["metric"] == metric]
-    if rows.empty:
-        raise InputError(f"no {metric!r} in {read}; there are {', '.join(table['metric'].unique()) or 'no results'}")
-    for name in (first, second):
-        if name not in set(rows["method"]):
-            raise InputError(
-                f"no method {name!r} with {metric} in {read}; there are {', '.join(rows['method'].unique())}"
-            )
-    rows = rows[rows["method"].isin([first, second])]
-    infinite = rows[np.isinf(rows["value"])]
-    if not infinite.empty:
-        row = infinite.iloc[0]
-        raise InputError(
-            f"{row['method']}, case {row['case']}, {row['subset']}, {row['region']}: {metric} is infinite, so would be "
-            f"all means ({len(infinite)} such values in {read}); compare a table made with --empty legacy"
-        )
-    return rows
+def read_patients(file: Path) -> dict[str, str]:
+    """Case -> patient, from a CSV with these columns.
 
-
-def _with_subsets(table: pd.DataFrame, subsets: Sequence[str]) -> pd.DataFrame:
-    """The rows of some subsets."""
-
-    def parts(name: str) -> frozenset[str]:
-        return frozenset(canonical(part) for part in str(name).split(SEPARATOR))
-
-    there = {parts(name): str(name) for name in table["subset"].unique()}
-    unknown = [name for name in subsets if parts(name) not in there]
-    if unknown:
-        raise InputError(f"no results with the subset {unknown[0]!r}; there are {', '.join(there.values())}")
-    return table[table["subset"].isin([there[parts(name)] for name in subsets])]
+    Raises:
+        InputError: unreadable, or a case with two patients.
+    """
+    patients: dict[str, str] = {}
+    for line, cells in read_columns(file, ("case", "patient"), "patients"):
+        if patients.setdefault(cells["case"], cells["patient"]) != cells["patient"]:
+            raise InputError(f"{file}, line {line}: case {cells['case']} has two patients; keep one of them")
+    return patients
 
 
 def _line(region: str, result: CaseComparison | SubsetComparison, factor: float) -> str:
@@ -174,21 +173,7 @@ def _left_out(result: CaseComparison | SubsetComparison) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _flat(row: Mapping[str, object]) -> dict[str, object]:
-    """A result as cells: subsets by name, of everything else that is left out its number."""
-    return {key: _cell(key, value) for key, value in row.items()}
-
-
 def _cell(key: str, value: object) -> object:
     if not isinstance(value, tuple):
         return value
     return " ".join(value) if key == "subsets" else len(value)
-
-
-def _patients(file: Path) -> dict[str, str]:
-    """Case -> patient."""
-    found: dict[str, str] = {}
-    for line, cells in read_columns(file, ("case", "patient"), "patients"):
-        if found.setdefault(cells["case"], cells["patient"]) != cells["patient"]:
-            raise InputError(f"{file}, line {line}: case {cells['case']} has two patients; keep one of them")
-    return found

@@ -1,4 +1,4 @@
-"""Numbers printed in the papers, to lay beside a run (``results_templates/published``).
+"""Numbers published in the papers, to show alongside a run (``results_templates/published``).
 
 Nothing is repaired: ``value`` is what is printed, and a cell that cannot be right, or that the scan left uncertain,
 carries a ``flag`` with its reason in ``note``.
@@ -6,7 +6,7 @@ carries a ``flag`` with its reason in ``note``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, SEPARATOR, subset_name
 
-COLUMNS = (
+PUBLISHED_COLUMNS = (
     "paper",
     "table",
     "dataset",
@@ -45,38 +45,8 @@ FLAGS = {
 }
 """What may stand in ``flag`` (several joined by ``;``)."""
 
-SCORES = ("dice", "hd95", "hd", "accuracy", "f1")
-"""Metrics that are scores of a method; ``improvement`` and ``p_value`` compare methods."""
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """One table of one paper.
-
-    Attributes:
-        name: what :func:`load_published` takes, e.g. ``"metakd_table1"``.
-        paper: e.g. ``"MetaKD"``.
-        table: e.g. ``"Table 1"``.
-        datasets: data sets it reports.
-        methods: methods it reports.
-        metrics: e.g. ``("dice", "improvement", "p_value")``.
-        cells: number of rows of the file.
-        flagged: how many of them carry a flag.
-    """
-
-    name: str
-    paper: str
-    table: str
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    cells: int
-    flagged: int
-
-
-def published_tables() -> list[PublishedTable]:
-    """All tables there are, by name."""
-    return [_describe(name) for name in _names()]
+PUBLISHED_MARK = "[printed]"
+"""Ending of a column of published numbers in a written table."""
 
 
 def load_published(name: str) -> pd.DataFrame:
@@ -91,12 +61,14 @@ def load_published(name: str) -> pd.DataFrame:
     Raises:
         InputError: no table of that name, or a file that lacks columns or has an unknown flag.
     """
-    if name not in _names():
-        raise InputError(f"no published table {name!r}; there are {', '.join(_names())}")
+    if name not in published_names():
+        raise InputError(f"no published table {name!r}; there are {', '.join(published_names())}")
     with _folder().joinpath(f"{name}.csv").open("r", encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if tuple(frame.columns) != COLUMNS:
-        raise InputError(f"{name}.csv: the columns are {', '.join(frame.columns)}; expected {', '.join(COLUMNS)}")
+    if tuple(frame.columns) != PUBLISHED_COLUMNS:
+        raise InputError(
+            f"{name}.csv: the columns are {', '.join(frame.columns)}; expected {', '.join(PUBLISHED_COLUMNS)}"
+        )
     unknown = sorted({flag for cell in frame["flag"] if cell for flag in cell.split(";")} - set(FLAGS))
     if unknown:
         raise InputError(f"{name}.csv: unknown flag {unknown[0]!r}; there are {', '.join(FLAGS)}")
@@ -106,53 +78,47 @@ def load_published(name: str) -> pd.DataFrame:
         raise InputError(f"{name}.csv: a value is no number: {error}") from error
 
 
-def check_averages(frame: pd.DataFrame) -> pd.DataFrame:
-    """Lay each printed average over subsets beside the average of its rows.
+def published_columns(name: str, metric: str, region: str, modalities: Sequence[str]) -> dict[str, pd.Series]:
+    """Published cells of a region: method -> values by subset (per cent or mm, as printed).
 
-    Args:
-        frame: as :func:`load_published` gives it.
+    Averages are left out, unless nothing else is printed of a method: then its average stands alone.
 
-    Returns:
-        One row per average that has at least two rows below it: ``dataset, setting, method, region, metric, rows``
-        (how many), ``printed, recomputed, tolerance`` and ``agrees``. The tolerance is half a unit in the last place
-        of the average plus half a unit in the last place of the rows, for both are rounded.
+    Raises:
+        InputError: no such table, or a subset of other modalities.
     """
-    keys = ["dataset", "setting", "method", "region", "metric"]
-    found = []
-    for group, cells in frame[frame["metric"].isin(SCORES)].groupby(keys, sort=False):
-        averages = cells[cells["subset"] == AVERAGE].dropna(subset=["value"])
-        rows = cells[cells["subset"] != AVERAGE].dropna(subset=["value"])
-        if len(averages) != 1 or len(rows) < 2:
-            continue
-        printed, recomputed = float(averages["value"].iloc[0]), float(rows["value"].mean())
-        tolerance = _half_unit(averages["printed"].iloc[0]) + max(_half_unit(cell) for cell in rows["printed"])
-        agrees = abs(printed - recomputed) <= tolerance + 1e-9
-        found.append((*group, len(rows), printed, recomputed, tolerance, agrees))
-    return pd.DataFrame(found, columns=[*keys, "rows", "printed", "recomputed", "tolerance", "agrees"])
+    frame = load_published(name)
+    frame = frame[(frame["metric"] == metric) & (frame["region"] == region)]
+    columns: dict[str, pd.Series] = {}
+    for (dataset, setting, method), cells in frame.groupby(["dataset", "setting", "method"], sort=False):
+        rows = cells[cells["subset"] != AVERAGE]
+        index = [_subset(name, cell, modalities) for cell in rows["subset"]] or [AVERAGE]
+        key = f"{method}, {dataset}" + (f", {setting}" if setting else "")
+        columns[key] = pd.Series((cells if rows.empty else rows)["value"].to_numpy(float), index=index)
+    return columns
+
+
+def check_published(name: str, modalities: Sequence[str]) -> None:
+    """Refuse a table that cannot be shown alongside results of these modalities.
+
+    Raises:
+        InputError: no such table, or a subset of other modalities.
+    """
+    for cell in load_published(name)["subset"].unique():
+        if cell != AVERAGE:
+            _subset(name, cell, modalities)
+
+
+def _subset(name: str, cell: str, modalities: Sequence[str]) -> str:
+    try:
+        return subset_name(cell.split(SEPARATOR), modalities)
+    except InputError as error:
+        raise InputError(f"printed table {name}: {error}") from error
 
 
 def _folder() -> Any:
     return files("nnunetv2_mmkd.results_templates").joinpath("published")
 
 
-def _names() -> list[str]:
+def published_names() -> list[str]:
+    """What :func:`load_published` takes."""
     return sorted(entry.name[: -len(".csv")] for entry in _folder().iterdir() if entry.name.endswith(".csv"))
-
-
-def _describe(name: str) -> PublishedTable:
-    frame = load_published(name)
-    return PublishedTable(
-        name=name,
-        paper=frame["paper"].iloc[0],
-        table=frame["table"].iloc[0],
-        datasets=tuple(frame["dataset"].unique()),
-        methods=tuple(frame["method"].unique()),
-        metrics=tuple(frame["metric"].unique()),
-        cells=len(frame),
-        flagged=int((frame["flag"] != "").sum()),
-    )
-
-
-def _half_unit(printed: str) -> float:
-    decimals = len(printed.rstrip("%").partition(".")[2])
-    return 0.5 * 10.0**-decimals

@@ -1,6 +1,6 @@
 """From folders of segmentations to the long result table: ``method, case, subset, region, metric, value``.
 
-Each case is scored by itself and its rows kept with a stamp of the files they come from, so that a run that is
+Each case is scored by itself and its rows cached with a stamp of the files they come from, so that a run that is
 interrupted goes on where it stopped, and a file that changed is scored anew.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,19 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_grid, read_label_map, require_same_grid
 from nnunetv2_mmkd.evaluation.metrics.empty import empty_policy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import lesion_task
-from nnunetv2_mmkd.evaluation.metrics.measure import LESION_METRICS, METRICS, measure, measure_lesions
+from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED, remove_small
-from nnunetv2_mmkd.evaluation.metrics.regions import region_masks
+from nnunetv2_mmkd.evaluation.metrics.registry import (
+    METRICS,
+    check_metrics,
+    measure,
+    measure_lesions,
+    metric_parameters,
+)
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
-from nnunetv2_mmkd.evaluation.result_table import COLUMNS
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
+from nnunetv2_mmkd.names import modality_names
 
 
 @dataclass(frozen=True)
@@ -40,36 +46,39 @@ class ScoreSettings:
     """What is measured.
 
     Attributes:
-        metrics: keys of :data:`~nnunetv2_mmkd.evaluation.metrics.measure.METRICS`.
+        metrics: keys of :data:`~nnunetv2_mmkd.evaluation.metrics.registry.METRICS`.
         empty: policy for empty regions.
-        tolerance: of the NSD, mm.
+        parameters: of the metrics, e.g. ``{"tolerance": 2.0}`` (mm, of the NSD); default: their own.
         task: also lesion-wise scores by the rules of this task.
         et_threshold: also every metric of ET after predictions of ET with fewer voxels were removed; 0: not.
 
     Raises:
-        InputError: an unknown metric, policy or task, a tolerance or threshold below 0, or nothing to measure.
+        InputError: an unknown metric, policy or task, a parameter or threshold out of range, or nothing to measure.
     """
 
     metrics: tuple[str, ...] = ("dice", "hd95")
     empty: str = "legacy"
-    tolerance: float = 1.0
+    parameters: Mapping[str, float] = field(default_factory=dict)
     task: str | None = None
     et_threshold: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown:
-            hint = "; lesion-wise scores are asked for by naming their task" if unknown[0] in LESION_METRICS else ""
-            raise InputError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}{hint}")
+        check_metrics(self.metrics, self.parameters)
         if not self.metrics and self.task is None:
             raise InputError(f"no metric: choose from {', '.join(METRICS)}, or a lesion-wise task")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise InputError(f"tolerance {self.tolerance}: expected mm, 0 or more")
         if self.et_threshold < 0:
             raise InputError(f"et_threshold {self.et_threshold}: expected a number of voxels, 0 for none")
         empty_policy(self.empty)
         if self.task is not None:
             lesion_task(self.task)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these settings from others, for cached rows."""
+        parameters = {name: each.default for name, each in metric_parameters().items()} | dict(self.parameters)
+        return {
+            "metrics": self.metrics, "empty": self.empty, **parameters, "task": self.task,
+            "et_threshold": self.et_threshold,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,25 +101,25 @@ def score(
     labels: Path,
     dataset_json: Mapping[str, Any],
     settings: ScoreSettings,
-    kept: Path,
+    cache: Path,
     *,
     processes: int = 1,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> ResultTable:
     """Score all segmentations.
 
     Args:
         predictions: one entry per method.
         labels: folder of the truth, ``<case><file ending>``.
-        dataset_json: of the data set: regions, labels, file ending.
+        dataset_json: of the data set: modalities, regions, labels, file ending.
         settings: what is measured.
-        kept: folder for the rows of each case. They are used again as long as settings, regions and the files they
+        cache: folder for the rows of each case. They are used again as long as settings, regions and the files they
             come from (path, time, size) are the same.
         processes: workers.
         progress: show a progress bar.
 
     Returns:
-        The long table, in the order of ``predictions``, their cases and subsets. A metric that is undefined is NaN,
+        The table, in the order of ``predictions``, their cases and subsets. A metric that is undefined is NaN,
         never 0 or 1.
 
     Raises:
@@ -134,14 +143,14 @@ def score(
         item.check_files()
     for item in work:
         item.check_grids()
-    about = {"settings": asdict(settings), "regions": regions, "ignored": ignored, "version": __version__}
-    run = partial(_rows, kept=kept / _digest(about), dataset_json=dict(dataset_json), settings=settings)
+    about = {"settings": settings.identity(), "regions": regions, "ignored": ignored, "version": __version__}
+    run = partial(_rows, cache=cache / _digest(about), dataset_json=dict(dataset_json), settings=settings)
     tables = []
     with tqdm(desc="scoring", total=len(work), unit="case", disable=not progress) as bar:
         for table in _map(run, work, processes):
             tables.append(table)
             bar.update()
-    return pd.concat(tables, ignore_index=True)
+    return ResultTable.from_frame(pd.concat(tables, ignore_index=True), modality_names(dataset_json))
 
 
 def _map(run: Any, work: Sequence[_Work], processes: int) -> Iterator[pd.DataFrame]:
@@ -154,7 +163,7 @@ def _map(run: Any, work: Sequence[_Work], processes: int) -> Iterator[pd.DataFra
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {processes} processes that score was killed, probably for lack of memory: use fewer with -np. "
-                "What is scored already is kept"
+                "What is scored already stays"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -207,16 +216,16 @@ class _Work:
     case: str
     folder: Path
     subsets: tuple[str, ...]
-    truth: Path
+    target: Path
     ending: str
 
     def files(self) -> dict[str, Path]:
         return {subset: self.folder / subset / (self.case + self.ending) for subset in self.subsets}
 
     def check_files(self) -> None:
-        if not self.truth.is_file():
+        if not self.target.is_file():
             raise InputError(
-                f"case {self.case} has no label: {self.truth} does not exist; add it, or leave the case out"
+                f"case {self.case} has no label: {self.target} does not exist; add it, or leave the case out"
             )
         for subset, file in self.files().items():
             if not file.is_file():
@@ -226,14 +235,14 @@ class _Work:
                 )
 
     def check_grids(self) -> None:
-        truth = read_grid(self.truth)
+        target = read_grid(self.target)
         for file in self.files().values():
-            require_same_grid(read_grid(file), truth)
+            require_same_grid(read_grid(file), target)
 
     def stamps(self) -> dict[str, str]:
         """Subset -> what tells whether its segmentation or the truth is another file than before."""
-        truth = _stamp(self.truth)
-        return {subset: _digest([truth, _stamp(file)]) for subset, file in self.files().items()}
+        target = _stamp(self.target)
+        return {subset: _digest([target, _stamp(file)]) for subset, file in self.files().items()}
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
@@ -241,36 +250,36 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return str(file.resolve()), about.st_mtime_ns, about.st_size
 
 
-_Row = tuple[str, str, float]
+Scores = list[tuple[str, str, float]]
 """Region, metric, value."""
 
 
-def _rows(work: _Work, kept: Path, dataset_json: Mapping[str, Any], settings: ScoreSettings) -> pd.DataFrame:
-    """The rows of a case: those kept if they are of the same files, else measured and kept."""
-    file = kept / work.method / f"{work.case}.csv"
-    stamps, earlier = work.stamps(), _kept_rows(file)
-    found = {subset: earlier.get((subset, stamp), []) for subset, stamp in stamps.items()}
-    to_measure = [subset for subset, rows in found.items() if not rows]
+def _rows(work: _Work, cache: Path, dataset_json: Mapping[str, Any], settings: ScoreSettings) -> pd.DataFrame:
+    """The rows of a case: the cached ones if they are of the same files, else measured and cached."""
+    file = cache / work.method / f"{work.case}.csv"
+    stamps, cached = work.stamps(), _read_cache(file)
+    scores = {subset: cached.get((subset, stamp), []) for subset, stamp in stamps.items()}
+    to_measure = [subset for subset, rows in scores.items() if not rows]
     if to_measure:
         allowed, ignored = label_values(dataset_json)
         regions = evaluated_regions(dataset_json)
-        truth = read_label_map(work.truth, allowed)
+        target = read_label_map(work.target, allowed)
         for subset in to_measure:
             prediction = read_label_map(work.files()[subset], allowed - {ignored})
-            require_same_grid(prediction, truth)
-            found[subset] = list(_measure(prediction, truth, regions, ignored, settings))
-        _keep(work, {**earlier, **{(subset, stamps[subset]): rows for subset, rows in found.items()}}, file)
-    return _table(work, {subset: found[subset] for subset in work.subsets})
+            require_same_grid(prediction, target)
+            scores[subset] = list(_measure(prediction, target, regions, ignored, settings))
+        _write_cache(work, {**cached, **{(subset, stamps[subset]): rows for subset, rows in scores.items()}}, file)
+    return _table(work, {subset: scores[subset] for subset in work.subsets})
 
 
-def _table(work: _Work, found: Mapping[str, Sequence[_Row]]) -> pd.DataFrame:
-    rows = [(work.method, work.case, subset, *row) for subset, rows in found.items() for row in rows]
+def _table(work: _Work, scores: Mapping[str, Scores]) -> pd.DataFrame:
+    rows = [(work.method, work.case, subset, *row) for subset, rows in scores.items() for row in rows]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _keep(work: _Work, found: Mapping[tuple[str, str], Sequence[_Row]], file: Path) -> None:
-    """Keep rows of a case; of a subset only those of its newest files, which come last."""
-    latest = {subset: (stamp, rows) for (subset, stamp), rows in found.items()}
+def _write_cache(work: _Work, scores: Mapping[tuple[str, str], Scores], file: Path) -> None:
+    """Cache rows of a case; of a subset only those of its newest files, which come last."""
+    latest = {subset: (stamp, rows) for (subset, stamp), rows in scores.items()}
     table = _table(work, {subset: rows for subset, (_, rows) in latest.items()})
     stamps = {subset: stamp for subset, (stamp, _) in latest.items()}
     write_table(table.assign(**{_STAMP: table["subset"].map(stamps)}), file)
@@ -279,36 +288,36 @@ def _keep(work: _Work, found: Mapping[tuple[str, str], Sequence[_Row]], file: Pa
 _STAMP = "stamp"
 
 
-def _kept_rows(file: Path) -> dict[tuple[str, str], list[_Row]]:
-    """Rows that were kept, by subset and stamp; none if the file is not there or is damaged."""
-    found: dict[tuple[str, str], list[_Row]] = {}
+def _read_cache(file: Path) -> dict[tuple[str, str], Scores]:
+    """Cached rows by subset and stamp; none if the file does not exist or is damaged."""
+    scores: dict[tuple[str, str], Scores] = {}
     try:
-        for line, cells in read_columns(file, (*COLUMNS, _STAMP), "kept results") if file.is_file() else ():
+        for line, cells in read_columns(file, (*COLUMNS, _STAMP), "cached results") if file.is_file() else ():
             row = (cells["region"], cells["metric"], number(cells["value"], file, line))
-            found.setdefault((cells["subset"], cells[_STAMP]), []).append(row)
+            scores.setdefault((cells["subset"], cells[_STAMP]), []).append(row)
     except InputError:
         return {}
-    return found
+    return scores
 
 
 def _measure(
     prediction: LabelMap,
-    truth: LabelMap,
+    target: LabelMap,
     regions: Mapping[str, tuple[int, ...]],
     ignored: int | None,
     settings: ScoreSettings,
 ) -> Iterator[tuple[str, str, float]]:
-    predicted, true = region_masks(prediction.values, regions), region_masks(truth.values, regions)
+    predicted, true = region_masks(prediction.values, regions), region_masks(target.values, regions)
     if ignored is not None:
-        counts = truth.values != ignored
-        predicted = {name: mask & counts for name, mask in predicted.items()}
-        true = {name: mask & counts for name, mask in true.items()}
-    yield from _measured(predicted, true, truth.spacing, settings, "")
+        counted = target.values != ignored
+        predicted = {name: mask & counted for name, mask in predicted.items()}
+        true = {name: mask & counted for name, mask in true.items()}
+    yield from _measured(predicted, true, target.spacing, settings, "")
     if settings.et_threshold and "ET" in regions:
         cleaned = {"ET": remove_small(predicted["ET"], settings.et_threshold)}
-        yield from _measured(cleaned, {"ET": true["ET"]}, truth.spacing, settings, POSTPROCESSED)
+        yield from _measured(cleaned, {"ET": true["ET"]}, target.spacing, settings, POSTPROCESSED)
     if settings.task is not None:
-        for region, values in measure_lesions(predicted, true, truth.spacing, settings.task).items():
+        for region, values in measure_lesions(predicted, true, target.spacing, settings.task).items():
             for name, value in values.items():
                 yield region, f"{name}@{settings.task}", float(value)
 
@@ -321,6 +330,8 @@ def _measured(
     ending: str,
 ) -> Iterator[tuple[str, str, float]]:
     for region in predicted:
-        values = measure(predicted[region], true[region], spacing, settings.metrics, settings.empty, settings.tolerance)
+        values = measure(
+            predicted[region], true[region], spacing, settings.metrics, settings.empty, settings.parameters
+        )
         for name, value in values.items():
             yield region, name + ending, float(value)

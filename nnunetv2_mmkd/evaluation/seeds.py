@@ -1,9 +1,9 @@
 """Several trainings of a method: values averaged over seeds, and intervals that count chance in training.
 
-Tables here have the columns of a result table and ``seed``. All seeds are evaluated on the same cases, so cases and
+Tables here have the column ``seed``. All seeds are evaluated on the same cases, so cases and
 seeds are crossed.
 
-Legend: S seeds, P patients, R resamples.
+Legend: S seeds, P patients.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.result_table import COLUMNS
-
-_CHUNK = 500
+from nnunetv2_mmkd.evaluation.bootstrap import percentile_interval, seeds_and_patients_drawn
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,19 @@ class SeedInterval:
     better: int
 
 
-def average_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """A result table in which each value is the mean over the seeds; undefined ones (NaN) are left out.
+def average_over_seeds(table: ResultTable) -> ResultTable:
+    """A table without seeds in which each value is the mean over them; undefined ones (NaN) are left out.
 
     With it, ``mmkd compare`` speaks of the trained models as they are: its interval is over patients only.
     """
-    keys = list(COLUMNS[:-1])
-    return table.groupby(keys, sort=False, as_index=False)["value"].mean()[list(COLUMNS)]
+    pooled = table.rows.groupby(list(COLUMNS[:-1]), sort=False, as_index=False)["value"].mean()
+    return ResultTable.from_frame(pooled, table.modalities, table.source)
 
 
-def summarise_seeds(table: pd.DataFrame) -> tuple[SeedSummary, ...]:
+def summarise_seeds(table: ResultTable) -> tuple[SeedSummary, ...]:
     """Mean and standard deviation between seeds, per method, metric and region."""
     found = []
-    for (method, metric, region), rows in table.groupby(["method", "metric", "region"], sort=False):
+    for (method, metric, region), rows in table.rows.groupby(["method", "metric", "region"], sort=False):
         cases = rows.groupby(["seed", "case"], sort=False)["value"].mean()
         values = tuple(map(float, cases.groupby("seed", sort=False).mean()))
         spread = float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else float("nan")
@@ -82,7 +81,7 @@ def summarise_seeds(table: pd.DataFrame) -> tuple[SeedSummary, ...]:
 
 
 def compare_seeds(
-    table: pd.DataFrame,
+    table: ResultTable,
     first: str,
     second: str,
     *,
@@ -95,8 +94,8 @@ def compare_seeds(
 ) -> SeedInterval:
     """Interval of a difference for new patients and new trainings.
 
-    Seeds are drawn with replacement, and patients are, independently of one another (the bootstrap of crossed factors,
-    Owen, "The pigeonhole bootstrap", Ann. Appl. Stat. 2007), because all seeds are evaluated on the same patients;
+    Seeds are drawn with replacement, and patients are, independently of one another
+    (:func:`~.bootstrap.seeds_and_patients_drawn`), because all seeds are evaluated on the same patients;
     drawing patients anew within each seed would take their difficulty for several independent ones. A seed is drawn
     with all its folds and for both methods at once: where equal seeds make them alike, that is counted, and where
     not, it does no harm. With few seeds the interval is rough: S trainings have a variance of their own that the
@@ -108,48 +107,32 @@ def compare_seeds(
         region, metric: of the table.
         patients: case -> patient; default: each case is one.
         confidence: level.
-        resamples: R.
+        resamples: of the bootstrap.
         seed: of the draws.
 
     Raises:
         InputError: the methods have no seed, or no defined pair, in common; an infinite value.
     """
-    rows = table[(table["region"] == region) & (table["metric"] == metric)]
-    one, two = (rows[rows["method"] == name].drop(columns="method") for name in (first, second))
+    chosen = table.select(metric=metric, regions=[region], methods=[first, second])
+    chosen.require_finite()
+    one, two = (chosen.select(methods=[name]).rows.drop(columns="method") for name in (first, second))
     pairs = one.merge(two, on=["seed", "case", "subset"], suffixes=("_1", "_2"))
-    if np.isinf(pairs[["value_1", "value_2"]].to_numpy(float)).any():
-        raise InputError(f"{first} - {second}, {region}: {metric} is infinite somewhere, so would be all means")
     pairs = pairs.dropna(subset=["value_1", "value_2"])
     if pairs.empty:
         raise InputError(f"{first} and {second} have no values of {metric}, {region} with the same seed in common")
     pairs = pairs.assign(difference=pairs["value_1"] - pairs["value_2"])
     each = pairs.groupby(["seed", "case"], sort=False)["difference"].mean().reset_index()
-    who = each["case"] if patients is None else each["case"].map(patients)
+    of = each["case"] if patients is None else each["case"].map(patients)
     seeds, names = pd.factorize(each["seed"])
-    person, people = pd.factorize(who)
-    sums, counts = np.zeros((len(names), len(people))), np.zeros((len(names), len(people)))
-    np.add.at(sums, (seeds, person), each["difference"].to_numpy(float))
-    np.add.at(counts, (seeds, person), 1.0)
+    patient, patients_named = pd.factorize(of)
+    sums, counts = np.zeros((len(names), len(patients_named))), np.zeros((len(names), len(patients_named)))
+    np.add.at(sums, (seeds, patient), each["difference"].to_numpy(float))
+    np.add.at(counts, (seeds, patient), 1.0)
     per_seed = sums.sum(1) / counts.sum(1)
     difference = float(sums.sum() / counts.sum())
     low = high = float("nan")
     if len(names) > 1:
-        low, high = _crossed(sums, counts, confidence, resamples, np.random.default_rng(seed))
+        low, high = percentile_interval(
+            seeds_and_patients_drawn(sums, counts), confidence=confidence, resamples=resamples, seed=seed
+        )
     return SeedInterval(difference, low, high, tuple(map(str, names)), int((per_seed > 0).sum()))
-
-
-def _crossed(
-    sums: np.ndarray, counts: np.ndarray, confidence: float, resamples: int, generator: np.random.Generator
-) -> tuple[float, float]:
-    """Percentile interval of ``sums.sum() / counts.sum()``, both ``[S, P]``, rows and columns drawn."""
-    seeds, people = sums.shape
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
-        rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size)  # [R, S]
-        columns = generator.multinomial(people, np.full(people, 1 / people), size)  # [R, P]
-        total = ((rows @ sums) * columns).sum(1)
-        number = ((rows @ counts) * columns).sum(1)
-        means.append(total[number > 0] / number[number > 0])
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
-import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, subset_name
 from nnunetv2_mmkd.evaluation.summary import subset_means
 from nnunetv2_mmkd.names import canonical
@@ -41,6 +41,9 @@ def shapley_values(scores: Mapping[str, float], modalities: Sequence[str]) -> di
     Without any modality nothing is segmented, hence v(empty) = 0. That fits scores for which 0 is the worst and more is
     better (Dice, sensitivity, accuracy); for a distance such as HD95 the values have no such meaning.
 
+    >>> shapley_values({"t1": 0.5, "t2": 0.25, "t1+t2": 0.75}, ("t1", "t2"))
+    {'t1': 0.5, 't2': 0.25}
+
     Args:
         scores: subset -> v(subset), all 2^M - 1 non-empty subsets; aliases and any order in the names accepted.
         modalities: modalities of the data set in channel order.
@@ -49,7 +52,7 @@ def shapley_values(scores: Mapping[str, float], modalities: Sequence[str]) -> di
         Canonical modality -> value, in channel order.
 
     Raises:
-        InputError: a subset is lacking, given twice, unknown, or its score is not finite.
+        InputError: a subset is missing, given twice, unknown, or its score is not finite.
 
     Source: L. S. Shapley, A value for n-person games, 1953.
     """
@@ -63,10 +66,10 @@ def shapley_values(scores: Mapping[str, float], modalities: Sequence[str]) -> di
                 f"subset {name!r} has the score {score}; Shapley values need a finite score of every subset"
             )
         known[name] = float(score)
-    lacking = [name for name in all_subset_names(modalities) if name not in known]
-    if lacking:
+    missing = [name for name in all_subset_names(modalities) if name not in known]
+    if missing:
         raise InputError(
-            f"Shapley values need a score of every subset; lacking: {', '.join(lacking)} "
+            f"Shapley values need a score of every subset; missing: {', '.join(missing)} "
             f"({len(known)} of {2 ** len(modalities) - 1} given)"
         )
     count = len(modalities)
@@ -76,35 +79,26 @@ def shapley_values(scores: Mapping[str, float], modalities: Sequence[str]) -> di
     return {canonical(name): _value(game, position, count) for position, name in enumerate(modalities)}
 
 
-def shapley_by_region(
-    table: pd.DataFrame, modalities: Sequence[str], *, metric: str = "dice", method: str | None = None
-) -> tuple[ShapleyResult, ...]:
+def shapley_by_region(table: ResultTable, *, metric: str = "dice") -> tuple[ShapleyResult, ...]:
     """Shapley values per method and region from a result table, v = mean over cases.
 
     Args:
-        table: long table ``method, case, subset, region, metric, value``; NaN values are left out of the means.
-        modalities: modalities of the data set in channel order.
+        table: results, with their modalities; NaN values are left out of the means.
         metric: a score for which more is better and 0 is the worst.
-        method: only this method; ``None``: all of them.
 
     Raises:
-        InputError: as :func:`shapley_values` and :func:`~nnunetv2_mmkd.evaluation.summary.subset_means`.
+        InputError: no such metric, or as :func:`shapley_values`.
     """
-    chosen = table[table["metric"] == metric]
     results = []
-    for region in chosen["region"].unique():
+    for region in table.select(metric=metric).regions:
         means = subset_means(table, region=region, metric=metric)
-        for name in means.columns if method is None else [method]:
-            if name not in means.columns:
-                raise InputError(f"region {region!r}: no method {name!r}; there are {', '.join(means.columns)}")
-            scores = {str(subset): float(value) for subset, value in means[name].dropna().items()}
+        for method in means.columns:
+            scores = {str(subset): float(value) for subset, value in means[method].dropna().items()}
             try:
-                values = shapley_values(scores, modalities)
+                values = shapley_values(scores, table.modalities)
             except InputError as error:
-                raise InputError(f"method {name!r}, region {region!r}, {metric}: {error}") from error
-            results.append(ShapleyResult(str(name), str(region), metric, values, sum(values.values())))
-    if not results:
-        raise InputError(f"the result table has no {metric!r}; it has {', '.join(map(str, table['metric'].unique()))}")
+                raise InputError(f"method {method!r}, region {region!r}, {metric}: {error}") from error
+            results.append(ShapleyResult(str(method), str(region), metric, values, sum(values.values())))
     return tuple(results)
 
 

@@ -14,12 +14,11 @@ import pandas as pd
 from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.result_table import checked, select, some
+from nnunetv2_mmkd.evaluation.bootstrap import patients_drawn, percentile_interval
+from nnunetv2_mmkd.evaluation.result_table import ResultTable, first_few
 
 Alternative = Literal["two-sided", "greater", "less"]
 """Alternative of a test: the first method's values are different, greater or less."""
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class CaseComparison:
         subsets: subsets averaged over.
         undefined: pairs (case, subset) left out because a value is NaN.
         dropped: cases left out because none of their pairs has two values.
-        incomplete: cases kept with fewer than all subsets.
+        incomplete: cases that went in with fewer than all subsets.
         missing: pairs that one method lacks (only if ``common_only``).
         resamples, seed: of the bootstrap.
     """
@@ -110,7 +109,7 @@ class SubsetComparison:
 
 
 def compare(
-    table: pd.DataFrame,
+    table: ResultTable,
     first: str,
     second: str,
     *,
@@ -129,7 +128,7 @@ def compare(
 
     ``unit="cases"``, for inference: each case's mean over subsets, d_c = mean_s (first - second), paired between the
     methods. The interval is a percentile bootstrap of mean_c d_c in which whole patients are drawn with replacement;
-    the test is Wilcoxon's signed-rank test of the patients' means of d_c. ``unit="subsets"``, to set a run beside
+    the test is Wilcoxon's signed-rank test of the patients' means of d_c. ``unit="subsets"``, to compare a run with
     the papers: :func:`subset_t_test` over the subsets' means (over the paired cases), which takes correlated means
     for independent ones and says nothing about other patients.
 
@@ -175,7 +174,12 @@ def compare(
         raise InputError(f"{first!r} and {second!r}, region {region!r}, {metric}: no case has a value of both")
     difference = (cases["first"] - cases["second"]).to_numpy(float)
     patient = _patients(list(cases.index), patients)
-    low, high = _bootstrap(difference, patient, confidence, resamples, seed)
+    low, high = percentile_interval(
+        patients_drawn(np.bincount(patient, weights=difference).astype(float), np.bincount(patient)),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
     subsets = tuple(map(str, pairs["subset"].unique()))
     counts = defined.groupby("case", sort=False).size()
     chosen: Alternative = alternative or "two-sided"
@@ -221,6 +225,10 @@ def subset_t_test(
     means come from the same cases and are strongly correlated, so the p-value is no evidence about new patients;
     for that use :func:`compare` with cases as the unit.
 
+    >>> result = subset_t_test({"t1": 0.5, "t2": 0.75}, {"t1": 0.25, "t2": 0.25})
+    >>> result.difference, result.t, result.pairs
+    (0.375, 3.0, 2)
+
     Args:
         first, second: subset -> mean, without an average row; NaN (not reported) is left out pairwise.
         average_row: add the average over the subsets as one more pair.
@@ -230,11 +238,11 @@ def subset_t_test(
     Raises:
         InputError: a subset that one of them lacks, or fewer than two pairs.
     """
-    for here, there, name in ((first, second, names[1]), (second, first, names[0])):
-        lacking = [subset for subset in here if subset not in there]
+    for one, other, name in ((first, second, names[1]), (second, first, names[0])):
+        lacking = [subset for subset in one if subset not in other]
         if lacking:
             raise InputError(
-                f"method {name!r} has no value for the subsets {some(lacking)}; both need the same subsets"
+                f"method {name!r} has no value for the subsets {first_few(lacking)}; both need the same subsets"
             )
     pairs = {name: (float(first[name]), float(second[name])) for name in first}
     used = {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}
@@ -258,21 +266,19 @@ def subset_t_test(
 
 
 def _pair(
-    table: pd.DataFrame, first: str, second: str, region: str, metric: str, common_only: bool
+    table: ResultTable, first: str, second: str, region: str, metric: str, common_only: bool
 ) -> tuple[pd.DataFrame, tuple[MissingPair, ...]]:
-    rows = select(checked(table), region, metric)
     if first == second:
         raise InputError(f"both methods are {first!r}; give two")
-    for name in (first, second):
-        if name not in set(rows["method"]):
-            known = some(list(rows["method"].unique()))
-            raise InputError(f"no method {name!r} with region {region!r} and {metric}; there are {known}")
+    table = table.select(metric=metric, regions=[region])
+    chosen = table.select(methods=[first, second])
+    chosen.require_finite()
     one, two = (
-        rows[rows["method"] == name][["case", "subset", "value"]].rename(columns={"value": side})
+        chosen.select(methods=[name]).rows[["case", "subset", "value"]].rename(columns={"value": side})
         for name, side in ((first, "first"), (second, "second"))
     )
     pairs = one.merge(two, on=["case", "subset"], how="outer", indicator=True)
-    order = {subset: position for position, subset in enumerate(rows["subset"].unique())}
+    order = {subset: position for position, subset in enumerate(table.subsets)}
     pairs = pairs.assign(order=pairs["subset"].map(order)).sort_values(["case", "order"]).drop(columns="order")
     lonely = pairs[pairs["_merge"] != "both"]
     missing = tuple(
@@ -280,7 +286,7 @@ def _pair(
         for case, subset, side in zip(lonely["case"], lonely["subset"], lonely["_merge"], strict=True)
     )
     if missing and not common_only:
-        listed = some([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
+        listed = first_few([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
         raise InputError(
             f"{first!r} and {second!r} have not the same cases and subsets: {listed}; evaluate the missing ones or ask "
             "for the common ones only"
@@ -297,24 +303,8 @@ def _patients(cases: Sequence[str], patients: Mapping[str, str] | None) -> np.nd
         return np.arange(len(cases))
     unknown = [case for case in cases if case not in patients]
     if unknown:
-        raise InputError(f"no patient is given for the cases {some(unknown)}; complete the mapping case -> patient")
+        raise InputError(f"no patient is given for the cases {first_few(unknown)}; add them to the mapping")
     return np.asarray(pd.factorize(np.array([patients[case] for case in cases], dtype=object))[0])
-
-
-def _bootstrap(
-    difference: np.ndarray, patient: np.ndarray, confidence: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of the mean over cases, whole patients drawn with replacement."""
-    generator = np.random.default_rng(seed)
-    sums = np.bincount(patient, weights=difference)
-    sizes = np.bincount(patient)
-    count = len(sums)
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        drawn = generator.integers(0, count, size=(min(_CHUNK, resamples - start), count))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def _wilcoxon(difference: np.ndarray, patient: np.ndarray, alternative: Alternative) -> float:

@@ -1,4 +1,4 @@
-"""Result tables as CSV files."""
+"""Tables as CSV files: written whole, read with the line of what is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.result_table import COLUMNS
 from nnunetv2_mmkd.files import replacing
 
 
@@ -22,21 +21,6 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     """
     with replacing(file) as temporary:
         table.to_csv(temporary, index=False)
-
-
-def read_table(file: str | Path) -> pd.DataFrame:
-    """Read a long result table; columns that are not ``COLUMNS`` are left out.
-
-    A value that is empty or ``nan`` is NaN, ``inf`` is infinity; all other columns are text, whatever they look like.
-
-    Raises:
-        InputError: it is not one.
-    """
-    rows = []
-    for line, cells in read_columns(file, COLUMNS, "results"):
-        rows.append([*(cells[name] for name in COLUMNS[:-1]), number(cells["value"], file, line)])
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.assign(value=table["value"].astype(float))
 
 
 def number(text: str, file: str | Path, line: int) -> float:
@@ -60,17 +44,17 @@ def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tu
         what: it is a table of, for the messages.
 
     Raises:
-        InputError: unreadable, a column that is not there, a line with more or fewer cells, or an empty cell.
+        InputError: unreadable, a column that is missing, a line with more or fewer cells, or an empty cell.
     """
-    found = []
+    rows = []
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             head = next(reader, [])
-            lacking = [name for name in columns if name not in head]
-            if lacking:
+            missing = [name for name in columns if name not in head]
+            if missing:
                 raise InputError(
-                    f"{file}: has no column {lacking[0]!r}; a table of {what} has {', '.join(columns)}, with commas "
+                    f"{file}: has no column {missing[0]!r}; a table of {what} has {', '.join(columns)}, with commas "
                     "between them"
                 )
             for cells in filter(None, reader):
@@ -80,9 +64,9 @@ def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tu
                 empty = [name for name in columns if not row[name] and name != "value"]
                 if empty:
                     raise InputError(f"{file}, line {reader.line_num}: no {empty[0]}; fill it in")
-                found.append((reader.line_num, {name: row[name] for name in columns}))
+                rows.append((reader.line_num, {name: row[name] for name in columns}))
     except InputError:
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read as a table of {what} ({error})") from error
-    return found
+    return rows

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_mmkd.evaluation.card import KEY as CARD
+from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
 from nnunetv2_mmkd.methods.base import (
     Batch,

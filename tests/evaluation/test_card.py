@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.card import KEY, Expected, carried, expected, fold_card, read_card, write_card
+from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, carried, expected, fold_card, read_card, write_card
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 
 ABOUT = {"checkpoint": "final", "empty": "legacy", "step_size": 0.5, "mirroring": True}
 FOLDS = {"0": ["c0", "c1", "c2"], "1": ["c3", "c4"], "2": ["c5"]}
@@ -34,7 +35,7 @@ def table() -> pd.DataFrame:
 
 
 def card(frame: pd.DataFrame, **folds: list[str]) -> dict[str, Any]:
-    made = {fold: fold_card(frame, cases, ABOUT) for fold, cases in (folds or FOLDS).items()}
+    made = {fold: fold_card(ResultTable.from_frame(frame), cases, ABOUT) for fold, cases in (folds or FOLDS).items()}
     return dict(json.loads(json.dumps(made)))
 
 
@@ -45,7 +46,7 @@ def cells(frame: pd.DataFrame, cases: list[str], subset: str = "t1", region: str
 
 def test_entry_of_a_fold() -> None:
     frame = table()
-    entry = fold_card(frame, FOLDS["0"], ABOUT)
+    entry = fold_card(ResultTable.from_frame(frame), FOLDS["0"], ABOUT)
     assert {key: entry[key] for key in ABOUT} == ABOUT and entry["metric"] == "dice"
     assert list(entry["subsets"]) == ["t1", "t1+t2"] and list(entry["subsets"]["t1"]) == ["WT", "ET"]
     values = cells(frame, FOLDS["0"], "t1+t2", "ET")
@@ -116,9 +117,9 @@ def test_undefined_is_left_out() -> None:
 def test_a_card_needs_dice_of_its_cases() -> None:
     frame = table()
     with pytest.raises(InputError, match="add dice to --metrics"):
-        fold_card(frame[frame["metric"] == "hd95"], FOLDS["0"], ABOUT)
+        fold_card(ResultTable.from_frame(frame[frame["metric"] == "hd95"]), FOLDS["0"], ABOUT)
     with pytest.raises(InputError, match="results of the validation cases z1, z2"):
-        fold_card(frame, ["z1", "z2"], ABOUT)
+        fold_card(ResultTable.from_frame(frame), ["z1", "z2"], ABOUT)
 
 
 CONTENT = {
@@ -136,11 +137,11 @@ def test_writing_keeps_all_else(tmp_path: Path) -> None:
     whole = card(table())
     write_card(tmp_path, {"1": whole["1"]})
     found = json.loads(file.read_text(encoding="utf-8"))
-    assert found == {**CONTENT, KEY: {"1": whole["1"]}} and list(found) == [*CONTENT, KEY]
+    assert found == {**CONTENT, CARD_KEY: {"1": whole["1"]}} and list(found) == [*CONTENT, CARD_KEY]
     write_card(tmp_path, {"0": whole["0"], "1": whole["2"]})
     found = json.loads(file.read_text(encoding="utf-8"))
-    assert found == {**CONTENT, KEY: {"0": whole["0"], "1": whole["2"]}} and list(found[KEY]) == ["0", "1"]
-    assert read_card(found) == found[KEY]
+    assert found == {**CONTENT, CARD_KEY: {"0": whole["0"], "1": whole["2"]}} and list(found[CARD_KEY]) == ["0", "1"]
+    assert read_card(found) == found[CARD_KEY]
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
     assert file.stat().st_mode & 0o777 == 0o664
 
@@ -186,7 +187,7 @@ def test_a_fold_that_is_trained_again_drops_only_its_entry(tmp_path: Path) -> No
 
 
 def test_no_card() -> None:
-    assert read_card({}) == {} and read_card({KEY: None}) == {} and read_card({KEY: [1]}) == {}
+    assert read_card({}) == {} and read_card({CARD_KEY: None}) == {} and read_card({CARD_KEY: [1]}) == {}
 
 
 def test_scoring_some_subsets_again_keeps_the_others(tmp_path: Path) -> None:
@@ -194,6 +195,6 @@ def test_scoring_some_subsets_again_keeps_the_others(tmp_path: Path) -> None:
     file.write_text("{}")
     write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t1": 1, "t2": 2}}})
     write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t2": 3}}})
-    assert json.loads(file.read_text())[KEY]["0"]["subsets"] == {"t1": 1, "t2": 3}
+    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t1": 1, "t2": 3}
     write_card(tmp_path, {"0": {"checkpoint": "b", "subsets": {"t2": 4}}})
-    assert json.loads(file.read_text())[KEY]["0"]["subsets"] == {"t2": 4}
+    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t2": 4}

@@ -1,4 +1,4 @@
-"""``compare_tables``: what is read, what is said, what is written."""
+"""``compare_files``: what is read, what is said, what is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_tables
+from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_files
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
 from nnunetv2_mmkd.evaluation.table_files import write_table
 
@@ -46,7 +47,7 @@ def test_lines_and_cells_by_hand(tmp_path: Path) -> None:
         columns=["method", "case", "subset", "region", "metric", "value"],
     )
     output = tmp_path / "new" / "out.csv"
-    lines = compare_tables([saved(tmp_path, frame)], "a", "b", QUICK, output=output)
+    lines = compare_files([saved(tmp_path, frame)], "a", "b", QUICK, output=output)
     assert lines[0] == "a - b: Dice, points; [95 % interval, bootstrap over patients]"
     assert lines[1].startswith("WT: 80.00 - 50.00 = +30.00 [+") and "Wilcoxon p = 0.25" in lines[1]
     assert lines[1].endswith("3 cases of 3 patients, 1 subsets")
@@ -60,21 +61,21 @@ def test_lines_and_cells_by_hand(tmp_path: Path) -> None:
 def test_it_is_the_comparison_of_the_regions(tmp_path: Path) -> None:
     frame = table()
     output = tmp_path / "out.csv"
-    lines = compare_tables([saved(tmp_path, frame)], "b", "a", QUICK, output=output)
+    lines = compare_files([saved(tmp_path, frame)], "b", "a", QUICK, output=output)
     assert [line.split(":")[0] for line in lines[1:]] == ["WT", "TC"]
     for region, row in zip(("WT", "TC"), pd.read_csv(output).to_dict("records"), strict=True):
-        wanted = compare(frame, "b", "a", region=region, resamples=200)
+        wanted = compare(ResultTable.from_frame(frame), "b", "a", region=region, resamples=200)
         assert isinstance(wanted, CaseComparison) and row["subsets"] == "t1 t2 t1+t2"
         for key in ("mean_first", "mean_second", "difference", "ci_low", "ci_high", "p_value"):
             assert row[key] == pytest.approx(getattr(wanted, key))
-    one = compare_tables([tmp_path / "results.csv"], "b", "a", CompareSettings(regions=("TC",), resamples=200))
+    one = compare_files([tmp_path / "results.csv"], "b", "a", CompareSettings(regions=("TC",), resamples=200))
     assert one == [lines[0], lines[2]]
 
 
 def test_settings_of_the_bootstrap_arrive(tmp_path: Path) -> None:
     file, output = saved(tmp_path, table()), tmp_path / "out.csv"
-    compare_tables([file], "a", "b", CompareSettings(confidence=0.5, resamples=30, seed=7), output=output)
-    wanted = compare(table(), "a", "b", region="WT", confidence=0.5, resamples=30, seed=7)
+    compare_files([file], "a", "b", CompareSettings(confidence=0.5, resamples=30, seed=7), output=output)
+    wanted = compare(ResultTable.from_frame(table()), "a", "b", region="WT", confidence=0.5, resamples=30, seed=7)
     assert isinstance(wanted, CaseComparison)
     row = pd.read_csv(output).iloc[0]
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((wanted.ci_low, wanted.ci_high))
@@ -83,26 +84,26 @@ def test_settings_of_the_bootstrap_arrive(tmp_path: Path) -> None:
 
 def test_several_files_are_put_together(tmp_path: Path) -> None:
     frame = table()
-    whole = compare_tables([saved(tmp_path, frame)], "a", "b", QUICK)
+    whole = compare_files([saved(tmp_path, frame)], "a", "b", QUICK)
     parts = [saved(tmp_path, frame[frame["method"] == name], f"{name}.csv") for name in "ab"]
-    assert compare_tables(parts, "a", "b", QUICK) == whole
+    assert compare_files(parts, "a", "b", QUICK) == whole
     with pytest.raises(InputError, match=r"a, case c0, t1, WT, dice has two values in .*results\.csv.*a\.csv: give"):
-        compare_tables([tmp_path / "results.csv", parts[0]], "a", "b", QUICK)
+        compare_files([tmp_path / "results.csv", parts[0]], "a", "b", QUICK)
     twice = saved(tmp_path, pd.concat([frame, frame.iloc[[3]]]), "twice.csv")
     with pytest.raises(InputError, match="has two values"):
-        compare_tables([twice], "a", "b", QUICK)
+        compare_files([twice], "a", "b", QUICK)
 
 
 def test_other_methods_and_metrics_do_not_disturb(tmp_path: Path) -> None:
     frame = table()
-    whole = compare_tables([saved(tmp_path, frame)], "a", "b", QUICK)
+    whole = compare_files([saved(tmp_path, frame)], "a", "b", QUICK)
     third = table(2, ("c",))
     third = third[third["region"] == "WT"].assign(region="ET")
     infinite = table(metric="hd95").assign(value=math.inf)
     file = saved(tmp_path, pd.concat([third, frame, infinite]), "more.csv")
-    assert compare_tables([file], "a", "b", QUICK) == whole
-    with pytest.raises(InputError, match=r"a, case c0, t1, WT: hd95 is infinite.*72 such values.*--empty legacy"):
-        compare_tables([file], "a", "b", CompareSettings(metric="hd95"))
+    assert compare_files([file], "a", "b", QUICK) == whole
+    with pytest.raises(InputError, match=r"a, case c0, t1, WT, hd95 is infinite.*36 such values.*--empty legacy"):
+        compare_files([file], "a", "b", CompareSettings(metric="hd95"))
 
 
 def test_patients_are_drawn_whole(tmp_path: Path) -> None:
@@ -110,9 +111,16 @@ def test_patients_are_drawn_whole(tmp_path: Path) -> None:
     patients = tmp_path / "patients.csv"
     patients.write_text("patient,case,age\n" + "".join(f"00{i // 2},c{i},40\n" for i in range(6)))
     output = tmp_path / "out.csv"
-    lines = compare_tables([file], "a", "b", QUICK, patients, output)
+    lines = compare_files([file], "a", "b", QUICK, patients, output)
     assert "6 cases of 3 patients" in lines[1]
-    wanted = compare(table(), "a", "b", region="WT", resamples=200, patients={f"c{i}": str(i // 2) for i in range(6)})
+    wanted = compare(
+        ResultTable.from_frame(table()),
+        "a",
+        "b",
+        region="WT",
+        resamples=200,
+        patients={f"c{i}": str(i // 2) for i in range(6)},
+    )
     assert isinstance(wanted, CaseComparison)
     row = pd.read_csv(output).iloc[0]
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((wanted.ci_low, wanted.ci_high))
@@ -124,7 +132,7 @@ def test_patients_are_drawn_whole(tmp_path: Path) -> None:
     ):
         patients.write_text(text)
         with pytest.raises(InputError, match=message):
-            compare_tables([file], "a", "b", QUICK, patients)
+            compare_files([file], "a", "b", QUICK, patients)
 
 
 @pytest.mark.parametrize("metric", ["dice", "hd95"])
@@ -133,7 +141,7 @@ def test_subsets_as_the_unit(tmp_path: Path, metric: str, average_row: bool) -> 
     frame = table(metric=metric)
     output = tmp_path / "out.csv"
     settings = CompareSettings(metric, ("WT",), "subsets", average_row)
-    lines = compare_tables([saved(tmp_path, frame)], "a", "b", settings, output=output)
+    lines = compare_files([saved(tmp_path, frame)], "a", "b", settings, output=output)
     means = frame[frame["region"] == "WT"].pivot_table(index="subset", columns="method", values="value")
     first, second = (np.append(means[name], [means[name].mean()] * average_row) for name in "ab")
     lower = metric == "hd95"
@@ -153,8 +161,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     lonely = frame[~((frame["case"] == "c2") & (frame["method"] == "b"))]
     file = saved(tmp_path, lonely)
     with pytest.raises(InputError, match="b lacks case c2, subset t1"):
-        compare_tables([file], "a", "b", QUICK)
-    lines = compare_tables([file], "a", "b", CompareSettings(common_only=True, resamples=200))
+        compare_files([file], "a", "b", QUICK)
+    lines = compare_files([file], "a", "b", CompareSettings(common_only=True, resamples=200))
     assert lines[1].endswith("5 cases of 5 patients, 3 subsets; 1 undefined left out; 3 of one method only left out")
 
 
@@ -163,27 +171,31 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     [
         ("z", QUICK, r"no method 'z' with dice in .*results\.csv; there are a, b"),
         ("b", QUICK, "give two"),
-        ("a", CompareSettings(metric="nsd"), r"no 'nsd' in .*results\.csv; there are dice"),
+        ("a", CompareSettings(metric="nsd"), r"no metric 'nsd' in .*results\.csv; there are dice"),
         ("a", CompareSettings(regions=("ET",)), "no region 'ET'"),
-        ("a", CompareSettings(average_row=True), "add --unit subsets"),
         ("a", CompareSettings(confidence=95), "confidence 95"),
     ],
 )
 def test_refused(tmp_path: Path, first: str, settings: CompareSettings, message: str) -> None:
     output = tmp_path / "out.csv"
     with pytest.raises(InputError, match=message):
-        compare_tables([saved(tmp_path, table())], first, "b", settings, output=output)
+        compare_files([saved(tmp_path, table())], first, "b", settings, output=output)
     assert not output.exists()
+
+
+def test_settings_that_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="add --unit subsets"):
+        CompareSettings(average_row=True)
 
 
 def test_refused_files(tmp_path: Path) -> None:
     file = saved(tmp_path, table())
     with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
-        compare_tables([file, tmp_path / "none.csv"], "a", "b", QUICK)
+        compare_files([file, tmp_path / "none.csv"], "a", "b", QUICK)
     with pytest.raises(InputError, match="knows no patients"):
-        compare_tables([file], "a", "b", BY_SUBSET, file)
+        compare_files([file], "a", "b", BY_SUBSET, file)
     with pytest.raises(InputError, match="cannot write"):
-        compare_tables([file], "a", "b", QUICK, output=file / "out.csv")
+        compare_files([file], "a", "b", QUICK, output=file / "out.csv")
     (tmp_path / "empty.csv").write_text("method,case,subset,region,metric,value\n")
     with pytest.raises(InputError, match="there are no results"):
-        compare_tables([tmp_path / "empty.csv"], "a", "b", QUICK)
+        compare_files([tmp_path / "empty.csv"], "a", "b", QUICK)

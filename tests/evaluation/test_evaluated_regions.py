@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import lesion_task
-from nnunetv2_mmkd.evaluation.metrics.regions import MYOPS_LABELS, MYOPS_REGIONS, PASSION_REGIONS, renumbered
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 
 CLASSES = {"background": 0, "edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3}
@@ -55,6 +55,8 @@ def test_myops_is_scored_as_its_papers_do() -> None:
     labels = {"background": 0, "myocardium": 1, "lv": 2, "rv": 3, "edema": 4, "scar": 5}
     found = evaluated_regions({"labels": labels, "edition": "myops2020"})
     assert found == {"scar": (5,), "edema_scar": (4, 5), "LV": (2,), "RV": (3,), "MYO": (1, 4, 5)}
-    assert found == renumbered({**MYOPS_REGIONS, **PASSION_REGIONS}, MYOPS_LABELS)
+    on_disk = {"scar": (2221,), "edema_scar": (1220, 2221), "LV": (500,), "RV": (600,), "MYO": (200, 1220, 2221)}
+    numbers = EDITIONS["myops2020"].label_map
+    assert found == {name: tuple(numbers[value] for value in values) for name, values in on_disk.items()}
     with pytest.raises(InputError, match="label 2"):
         evaluated_regions({"labels": {"background": 0, "myocardium": 1}, "edition": "myops2020"})

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
-from nnunetv2_mmkd.evaluation.tables import as_markdown, subset_table
+from nnunetv2_mmkd.evaluation.table_writers import as_markdown
+from nnunetv2_mmkd.evaluation.tables import subset_table
 from nnunetv2_mmkd.phantom import HeartConfig, write_phantom
 
 MYOPS = EDITIONS["myops2020"]
@@ -64,12 +65,12 @@ class Hearts:
 
     def score(
         self, subsets: tuple[str, ...] = SUBSETS, method: str = "a", metrics: tuple[str, ...] = ("dice",)
-    ) -> pd.DataFrame:
+    ) -> ResultTable:
         expected = dict.fromkeys(CASES, subsets)
         dataset = json.loads((self.data / "dataset.json").read_text())
         return score(
             [Predictions(method, self.root / method, expected)], self.data / "labelsTr", dataset,
-            ScoreSettings(metrics=metrics), self.root / "kept", progress=False,
+            ScoreSettings(metrics=metrics), self.root / "cache", progress=False,
         )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def worse_towards_the_apex(values: np.ndarray) -> np.ndarray:
 def test_dice_is_of_the_subject(hearts: Hearts) -> None:
     """Of the volume, not the mean over its slices, which is another number here."""
     spoilt = hearts.predict(worse_towards_the_apex)
-    table = hearts.score().set_index(["case", "subset", "region"])["value"]
+    table = hearts.score().rows.set_index(["case", "subset", "region"])["value"]
     for case in CASES:
         for region, values in ON_DISK.items():
             predicted, true = np.isin(spoilt[case], values), np.isin(hearts.truth[case], values)
@@ -108,7 +109,7 @@ def test_what_lies_within_the_wall_does_not_matter_to_myo(hearts: Hearts) -> Non
         return np.where(np.isin(values, (1220, 2221)), 200, values)
 
     hearts.predict(all_normal)
-    means = hearts.score().groupby("region")["value"].mean()
+    means = hearts.score().rows.groupby("region")["value"].mean()
     assert means["LV"] == means["RV"] == means["MYO"] == 1
     assert means["scar"] == means["edema_scar"] == 0
 
@@ -116,7 +117,7 @@ def test_what_lies_within_the_wall_does_not_matter_to_myo(hearts: Hearts) -> Non
 def test_distances_are_in_millimetres(hearts: Hearts) -> None:
     """One voxel within the slices is 5 mm, though slices are 12 to 23 mm apart."""
     hearts.predict(lambda values: np.roll(values, 1, axis=0), subsets=("lge",))
-    table = hearts.score(("lge",), metrics=("hausdorff",))
+    table = hearts.score(("lge",), metrics=("hausdorff",)).rows
     found = table[table["region"].isin(list(ON_DISK))]["value"]
     assert found.to_numpy() == pytest.approx(160 / SIZE, abs=1e-3)
 
@@ -125,9 +126,9 @@ def test_seven_rows_of_three_regions(hearts: Hearts) -> None:
     hearts.predict(worse_towards_the_apex, subsets=SUBSETS[:3])
     hearts.predict(lambda values: values, subsets=SUBSETS[3:])
     table = hearts.score()
-    made = subset_table(table, "dice", ("bSSFP", "LGE", "T2"), regions=tuple(ON_DISK))
+    made = subset_table(table, "dice", regions=tuple(ON_DISK))
     assert made.subsets == SUBSETS and made.columns == (("LV", "a"), ("RV", "a"), ("MYO", "a"))
-    wanted = table[table["subset"] == "lge"].groupby("region")["value"].mean()[list(ON_DISK)]
+    wanted = table.rows[table.rows["subset"] == "lge"].groupby("region")["value"].mean()[list(ON_DISK)]
     assert made.means[1] == pytest.approx(100 * wanted.to_numpy())
     assert made.means[6].tolist() == [100, 100, 100]
     assert made.averages == pytest.approx((3 * made.means[0] + 400) / 7)

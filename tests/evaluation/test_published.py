@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.published import SCORES, check_averages, load_published, published_tables
+from nnunetv2_mmkd.evaluation.published import load_published, published_names
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, subset_name
 
 MODALITIES = {
@@ -14,7 +14,10 @@ MODALITIES = {
     "Audiovision-MNIST": ("image", "audio"),
 }
 BRATS = ("t1", "t1ce", "t2", "flair")
-NAMES = [table.name for table in published_tables()]
+NAMES = published_names()
+SCORES = ("dice", "hd95", "hd", "accuracy", "f1")
+"""Metrics that are scores of a method; ``improvement`` and ``p_value`` compare methods."""
+
 BY_SUBSET = [
     "metakd_table1",
     "metakd_table2",
@@ -36,8 +39,44 @@ def flags(name: str, **cells: str) -> str:
     return str(frame["flag"].iloc[0])
 
 
-def test_all_five_papers_are_there() -> None:
-    assert {table.paper for table in published_tables()} == {"MetaKD", "MCKD", "LCKD", "PASSION", "MST-KDNet"}
+def check_averages(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each printed average over subsets and the average of its rows.
+
+    Args:
+        frame: as :func:`load_published` gives it.
+
+    Returns:
+        One row per average that has at least two rows below it: ``dataset, setting, method, region, metric, rows``
+        (how many), ``printed, recomputed, tolerance`` and ``agrees``. The tolerance is half a unit in the last place
+        of the average plus half a unit in the last place of the rows, for both are rounded.
+    """
+    keys = ["dataset", "setting", "method", "region", "metric"]
+    found = []
+    for group, cells in frame[frame["metric"].isin(SCORES)].groupby(keys, sort=False):
+        averages = cells[cells["subset"] == AVERAGE].dropna(subset=["value"])
+        rows = cells[cells["subset"] != AVERAGE].dropna(subset=["value"])
+        if len(averages) != 1 or len(rows) < 2:
+            continue
+        printed, recomputed = float(averages["value"].iloc[0]), float(rows["value"].mean())
+        tolerance = _half_unit(averages["printed"].iloc[0]) + max(_half_unit(cell) for cell in rows["printed"])
+        agrees = abs(printed - recomputed) <= tolerance + 1e-9
+        found.append((*group, len(rows), printed, recomputed, tolerance, agrees))
+    return pd.DataFrame(found, columns=[*keys, "rows", "printed", "recomputed", "tolerance", "agrees"])
+
+
+def _half_unit(printed: str) -> float:
+    decimals = len(printed.rstrip("%").partition(".")[2])
+    return 0.5 * 10.0**-decimals
+
+
+def test_all_five_papers_are_included() -> None:
+    assert {load_published(name)["paper"].iloc[0] for name in NAMES} == {
+        "MetaKD",
+        "MCKD",
+        "LCKD",
+        "PASSION",
+        "MST-KDNet",
+    }
     assert len(NAMES) == 18
 
 

@@ -1,4 +1,4 @@
-"""From folders of segmentations to the long table: hand-made masks, kept rows, and what is refused."""
+"""From folders of segmentations to the long table: hand-made masks, cached rows, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
 
 NAN, INF = math.nan, math.inf
 BRATS = {
+    "channel_names": {"0": "T1", "1": "T2"},
     "file_ending": ".nii.gz",
     "labels": {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [2, 3], "enhancing_tumor": [3]},
 }
-CLASSES = {"file_ending": ".nii.gz", "labels": {"background": 0, "LV": 1, "MYO": 2}}
+CLASSES = {
+    "channel_names": {"0": "T1", "1": "T2"},
+    "file_ending": ".nii.gz",
+    "labels": {"background": 0, "LV": 1, "MYO": 2},
+}
 DICE = ScoreSettings(metrics=("dice",))
 
 
@@ -41,10 +46,10 @@ def save(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Pa
 
 
 class Folders:
-    """Truth, predictions and kept rows below one folder."""
+    """Truth, predictions and cached rows below one folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.labels, self.kept = root, root / "labels", root / "kept"
+        self.root, self.labels, self.cache = root, root / "labels", root / "cache"
 
     def truth(self, **cases: np.ndarray) -> None:
         for case, values in cases.items():
@@ -64,8 +69,14 @@ class Folders:
         processes: int = 1,
     ) -> pd.DataFrame:
         return score(
-            [self.predictions(expected)], self.labels, dataset, settings, self.kept, processes=processes, progress=False
-        )
+            [self.predictions(expected)],
+            self.labels,
+            dataset,
+            settings,
+            self.cache,
+            processes=processes,
+            progress=False,
+        ).rows
 
 
 @pytest.fixture
@@ -75,7 +86,7 @@ def folders(tmp_path: Path) -> Folders:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the predictions that are measured, not taken from the kept rows."""
+    """Names of the predictions that are measured, not taken from the cached rows."""
     found: list[str] = []
     real = module._measure
 
@@ -188,7 +199,7 @@ def test_postprocessed_rows_stand_beside(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("dataset", [BRATS, CLASSES])
-def test_rows_are_kept(folders: Folders, measured: list[str], dataset: Mapping[str, Any]) -> None:
+def test_rows_are_cached(folders: Folders, measured: list[str], dataset: Mapping[str, Any]) -> None:
     folders.truth(c=line(1, 1, 2), d=line(2))
     for case in "cd":
         for subset in ("t1", "t2", "t1+t2"):
@@ -234,7 +245,7 @@ def test_rows_of_other_settings_regions_or_folders_are_not_used(folders: Folders
     swapped = {**BRATS, "labels": {"background": 0, "edema": 1, "ET": 3}}
     assert folders.score(expected, swapped)["region"].tolist() == ["edema", "ET"]
     other = [Predictions("a", folders.root / "b", expected)]
-    table = score(other, folders.labels, BRATS, DICE, folders.kept, progress=False)
+    table = score(other, folders.labels, BRATS, DICE, folders.cache, progress=False).rows
     assert table["value"].tolist() == [1.0, 1.0, 1.0] and len(measured) == 4
 
 
@@ -249,15 +260,15 @@ def test_one_difference_makes_another_file(folders: Folders, what: str) -> None:
     save(changed, line(1).astype("uint16" if what == "size" else "uint8"))
     os.utime(changed, (1e9, 1e9 + (what == "time")))
     entry = Predictions("a", changed.parents[1], {"c": ("t1",)})
-    table = score([entry], folders.labels, plain, DICE, folders.kept, progress=False)
+    table = score([entry], folders.labels, plain, DICE, folders.cache, progress=False).rows.rows
     assert table["value"].tolist() == [1.0, 1.0]
 
 
-def test_damaged_kept_rows_are_made_anew(folders: Folders, measured: list[str]) -> None:
+def test_damaged_cached_rows_are_made_anew(folders: Folders, measured: list[str]) -> None:
     folders.truth(c=line(1))
     folders.prediction("t1", "c", line(1))
     first = folders.score({"c": ("t1",)})
-    (kept,) = folders.kept.rglob("*.csv")
+    (kept,) = folders.cache.rglob("*.csv")
     for text in ("", "method,case\n", kept.read_text()[:-20]):
         kept.write_text(text)
         assert rows(folders.score({"c": ("t1",)})) == rows(first)
@@ -273,7 +284,7 @@ def test_two_processes_give_the_same_table(folders: Folders) -> None:
     expected = dict.fromkeys(reversed(cases), ("t2", "t1"))
     settings = ScoreSettings(("dice", "hd95"), empty="nan")
     together = folders.score(expected, settings=settings, processes=2)
-    folders.kept = folders.root / "again"
+    folders.cache = folders.root / "again"
     pd.testing.assert_frame_equal(folders.score(expected, settings=settings), together, check_exact=True)
     assert list(together["case"].unique()) == ["c3", "c2", "c1", "c0"]
     truth = save(folders.labels / "c1.nii.gz", line(7))
@@ -367,8 +378,9 @@ def test_bad_voxels_are_named(folders: Folders, which: str, values: np.ndarray |
         ({"metrics": ()}, "no metric"),
         ({"empty": "zero"}, "policy 'zero' is unknown"),
         ({"task": "brats1999"}, "task 'brats1999' is unknown"),
-        ({"tolerance": -1.0}, "tolerance -1.0"),
-        ({"tolerance": NAN}, "tolerance nan"),
+        ({"parameters": {"tolerance": -1.0}}, "tolerance -1.0"),
+        ({"parameters": {"tolerance": NAN}}, "tolerance nan"),
+        ({"parameters": {"width": 1.0}}, "parameter 'width'"),
         ({"et_threshold": -5}, "et_threshold -5"),
     ],
 )
@@ -398,4 +410,4 @@ def test_names_of_methods(folders: Folders) -> None:
         ([Predictions("../a", one.folder, one.expected)], "may hold no slash"),
     ):
         with pytest.raises(InputError, match=message):
-            score(entries, folders.labels, BRATS, DICE, folders.kept, progress=False)
+            score(entries, folders.labels, BRATS, DICE, folders.cache, progress=False)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region, shapley_values
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
 
@@ -43,7 +44,7 @@ def test_values_sum_to_the_full_score() -> None:
 
 def test_errors() -> None:
     scores = {"t1": 0.1, "t2": 0.2, "t1+t2": 0.3}
-    with pytest.raises(InputError, match="lacking: t2"):
+    with pytest.raises(InputError, match="missing: t2"):
         shapley_values({"t1": 0.1, "t1+t2": 0.3}, ("t1", "t2"))
     with pytest.raises(InputError, match="two scores"):
         shapley_values({**scores, "t2+t1": 0.3}, ("t1", "t2"))
@@ -62,12 +63,14 @@ def test_by_region_averages_over_cases_and_leaves_nan_out() -> None:
             for case, value in enumerate(values)
         ]
     )
-    (result,) = shapley_by_region(table, ("t1", "t2"))
+
+    def checked(frame: pd.DataFrame) -> ResultTable:
+        return ResultTable.from_frame(frame, ("t1", "t2"))
+
+    (result,) = shapley_by_region(checked(table))
     assert (result.method, result.region, result.total) == ("a", "WT", pytest.approx(0.6))
     assert result.values == pytest.approx({"t1": 0.4, "t2": 0.2})
-    with pytest.raises(InputError, match=r"method 'a', region 'WT'.*lacking: t1\+t2"):
-        shapley_by_region(table[table["subset"] != "t1+t2"], ("t1", "t2"))
-    with pytest.raises(InputError, match="no 'nsd'"):
-        shapley_by_region(table, ("t1", "t2"), metric="nsd")
-    with pytest.raises(InputError, match="no method 'b'"):
-        shapley_by_region(table, ("t1", "t2"), method="b")
+    with pytest.raises(InputError, match=r"method 'a', region 'WT'.*missing: t1\+t2"):
+        shapley_by_region(checked(table[table["subset"] != "t1+t2"]))
+    with pytest.raises(InputError, match="no metric 'nsd'"):
+        shapley_by_region(checked(table), metric="nsd")

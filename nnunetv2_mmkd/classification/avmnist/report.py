@@ -26,10 +26,9 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
 from nnunetv2_mmkd.classification.avmnist.run import TrainingResult, read_result
 from nnunetv2_mmkd.classification.bootstrap import paired_bootstrap
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.published import load_published
+from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK, load_published
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.evaluation.tables import PRINTED
 from nnunetv2_mmkd.files import write_text
 
 PUBLISHED = "metakd_table3"
@@ -153,7 +152,7 @@ def _half(table: pd.DataFrame, scarce: str, protocol: AudiovisionProtocol) -> st
     for label, settings in groups.items():
         by_seed = ours.loc[settings, list(protocol.arms)].groupby("case").mean()
         rows.append([label, *map(_mean_sd, by_seed.to_numpy().T), *(f"{x:.2f}" for x in theirs.loc[settings].mean())])
-    heads = ["rate", *protocol.arms, *(f"{name} {PRINTED}" for name in theirs)]
+    heads = ["rate", *protocol.arms, *(f"{name} {PUBLISHED_MARK}" for name in theirs)]
     return f"### {HALVES[scarce]}\n\n" + _markdown(heads, rows, ["--:"] * len(heads))
 
 
@@ -187,7 +186,7 @@ def _notes(protocol: AudiovisionProtocol, tests: int) -> list[str]:
     train = protocol.train
     return [
         f"Accuracy on {tests} test pairs in %, mean ± standard deviation over {protocol.seeds} seeds, {split}.",
-        f"{PRINTED}: numbers of the paper, of its own data and split.",
+        f"{PUBLISHED_MARK}: numbers of the paper, of its own data and split.",
         f"Modality dropout of all methods: {train.modality_dropout.name}, per {train.modality_dropout.per}; alpha "
         f"{protocol.alpha:g}, p {protocol.p}; {train.epochs} epochs, batches of {train.batch_size}.",
         "Intervals: paired bootstrap over seeds and, within them, test pairs.",

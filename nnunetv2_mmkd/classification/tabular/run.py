@@ -26,7 +26,7 @@ from nnunetv2_mmkd.classification.training import TrainSettings, train
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
-from nnunetv2_mmkd.evaluation.result_table import COLUMNS
+from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
@@ -158,9 +158,8 @@ def run_sheet(
             tables.append(score_subsets(network, split.test, name, f"seed{seed:02d}", device))
     table = pd.concat(tables, ignore_index=True)
     write_report(
-        table,
+        ResultTable.from_frame(table, sheet.modalities),
         output,
-        sheet.modalities,
         published=(PUBLISHED,) if _comparable(sheet.modalities) else (),
         notes=notes(sheet, splits, protocol),
     )

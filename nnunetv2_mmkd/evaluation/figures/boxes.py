@@ -29,7 +29,7 @@ from nnunetv2_mmkd.evaluation.figures.style import (
     png,
     save,
 )
-from nnunetv2_mmkd.evaluation.metric_names import axis_label, scale
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 
 By = Literal["subset", "count"]
@@ -40,8 +40,7 @@ _WIDTH = 0.8
 
 
 def boxplots(
-    table: pd.DataFrame,
-    modalities: Sequence[str],
+    table: ResultTable,
     path: str | Path,
     *,
     metric: str = "dice",
@@ -62,8 +61,7 @@ def boxplots(
     case counts once in each box.
 
     Args:
-        table: long result table.
-        modalities: of the data set in channel order.
+        table: results, with their modalities.
         path: PNG to write.
         metric: name in the table.
         by: what the groups of boxes are.
@@ -81,7 +79,7 @@ def boxplots(
     path = png(path)
     if by not in ("subset", "count"):
         raise InputError(f"by {by!r}: expected 'subset' or 'count'")
-    chosen = select(table, modalities, metric, methods=methods, regions=regions, subsets=subsets)
+    chosen = select(table, metric, methods=methods, regions=regions, subsets=subsets)
     key = "subset" if by == "subset" else "modalities"
     groups: list[Any] = list(chosen.subsets)
     rows = chosen.rows
@@ -92,7 +90,7 @@ def boxplots(
     boxes = {name: frame["value"].to_numpy(float) for name, frame in rows.groupby(["method", key, "region"])}
     numbers = pd.DataFrame(
         [
-            _numbers(method, group, region, chosen.metric.name, boxes[method, group, region], key)
+            _numbers(method, group, region, chosen.spec.name, boxes[method, group, region], key)
             for region in chosen.regions
             for group in groups
             for method in chosen.methods
@@ -125,7 +123,7 @@ def _by_subset(chosen: Selection, groups: Sequence[str], boxes: dict[Any, np.nda
     *panels, bottom = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     for ax, region in zip(panels, chosen.regions, strict=True):
         _panel(ax, chosen, groups, boxes, region, points=(width - 0.7) / len(groups) / len(chosen.methods) > 0.13)
-        ax.set_ylabel(f"{region}\n{axis_label(chosen.metric)}", fontsize=NORMAL)
+        ax.set_ylabel(f"{region}\n{chosen.spec.label()}", fontsize=NORMAL)
         for position in size_changes(groups):
             ax.axvline(position - 0.5, color="black", linewidth=0.8)
         ax.tick_params(axis="x", length=0)
@@ -150,7 +148,7 @@ def _by_count(chosen: Selection, groups: Sequence[int], boxes: dict[Any, np.ndar
         ax.tick_params(axis="x", length=0, labelbottom=number + across >= len(chosen.regions))
         ax.set_xlim(-0.5, len(groups) - 0.5)
         if number % across == 0:
-            ax.set_ylabel(axis_label(chosen.metric), fontsize=NORMAL)
+            ax.set_ylabel(chosen.spec.label(), fontsize=NORMAL)
         if number + across >= len(chosen.regions):
             ax.set_xlabel("available modalities", fontsize=NORMAL)
     method_legend(figure, chosen.methods)
@@ -166,7 +164,7 @@ def _panel(
     for order, method in enumerate(chosen.methods):
         for position, group in enumerate(groups):
             values = boxes.get((method, group, region), np.empty(0))
-            values = values[~np.isnan(values)] * scale(chosen.metric)
+            values = values[~np.isnan(values)] * chosen.spec.scale
             x = position + (order - (len(chosen.methods) - 1) / 2) * width
             if values.size:
                 _box(ax, x, width, values, order, points and max(sizes) <= _FEW)
@@ -218,3 +216,8 @@ def _note(chosen: Selection, numbers: pd.DataFrame, by: By, groups: int) -> str:
         parts.append("–: not evaluated.")
     parts.append("Line: median; diamond: mean; whiskers: up to 1.5 interquartile ranges.")
     return " ".join([*parts, chosen.left_out()]).strip()
+
+
+def has_counts(table: ResultTable) -> bool:
+    """Whether a table of one metric has more than the subsets of one modality."""
+    return len(table.subsets) > len(table.modalities)

@@ -32,7 +32,7 @@ _ROW, _GAP = 0.185, 0.25
 
 
 @dataclass(frozen=True)
-class Cell:
+class AnnotatedCell:
     """A cell.
 
     Attributes:
@@ -71,8 +71,8 @@ class Frame:
     note: str
 
 
-def draw_cells(cells: Mapping[Key, Cell], frame: Frame) -> Figure:
-    """Draw the panels, as many side by side as fit on a page; cells that are lacking are hatched.
+def draw_cells(cells: Mapping[Key, AnnotatedCell], frame: Frame) -> Figure:
+    """Draw the panels, as many side by side as fit on a page; missing cells are hatched.
 
     Args:
         cells: (method, subset or ``frame.last``, region) -> cell.
@@ -114,11 +114,11 @@ def draw_cells(cells: Mapping[Key, Cell], frame: Frame) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, method: str, cells: Mapping[Key, Cell], frame: Frame, width: float, turned: bool) -> None:
-    places = {name: float(row) for row, name in enumerate(frame.subsets)}
+def _panel(ax: Axes, method: str, cells: Mapping[Key, AnnotatedCell], frame: Frame, width: float, turned: bool) -> None:
+    rows = {name: float(row) for row, name in enumerate(frame.subsets)}
     if frame.last:
-        places[frame.last] = len(frame.subsets) + _GAP
-    for name, y in places.items():
+        rows[frame.last] = len(frame.subsets) + _GAP
+    for name, y in rows.items():
         for x, region in enumerate(frame.regions):
             _draw(ax, x, y, cells.get((method, name, region)), frame)
     for position in size_changes(frame.subsets):
@@ -134,7 +134,7 @@ def _panel(ax: Axes, method: str, cells: Mapping[Key, Cell], frame: Frame, width
     _rows(ax, frame)
 
 
-def _draw(ax: Axes, x: int, y: float, cell: Cell | None, frame: Frame) -> None:
+def _draw(ax: Axes, x: int, y: float, cell: AnnotatedCell | None, frame: Frame) -> None:
     corner = (x - 0.5, y - 0.5)
     if cell is None:
         ax.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="0.8", hatch="//////", linewidth=0.4))
@@ -168,5 +168,5 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 
 def common_count(counts: Sequence[int]) -> int:
     """The count that most cells have; it need not be written in them."""
-    there = [count for count in counts if count]
-    return max(set(there), key=lambda count: (there.count(count), count)) if there else 0
+    given = [count for count in counts if count]
+    return max(set(given), key=lambda count: (given.count(count), count)) if given else 0

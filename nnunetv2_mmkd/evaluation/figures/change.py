@@ -11,18 +11,17 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells
+from nnunetv2_mmkd.evaluation.figures.cells import AnnotatedCell, Frame, Key, common_count, draw_cells
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
-from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 
 _LAST = "All, mean"
 
 
 def change_against_full(
-    table: pd.DataFrame,
-    modalities: Sequence[str],
+    table: ResultTable,
     path: str | Path,
     *,
     metric: str = "dice",
@@ -38,8 +37,7 @@ def change_against_full(
     dash, one without rows is hatched. Cells over another number of pairs than most have it in brackets.
 
     Args:
-        table: long result table.
-        modalities: of the data set in channel order.
+        table: results, with their modalities.
         path: PNG to write.
         metric: name in the table.
         methods, regions, subsets: what to show and in which order; ``None``: all.
@@ -54,8 +52,8 @@ def change_against_full(
         InputError: see :func:`.selection.select`; no pair at all; or a path that is no PNG or cannot be written.
     """
     path = png(path)
-    wanted = None if subsets is None else [*subsets, SEPARATOR.join(modalities)]
-    chosen = select(table, modalities, metric, methods=methods, regions=regions, subsets=wanted)
+    shown = None if subsets is None else [*subsets, SEPARATOR.join(table.modalities)]
+    chosen = select(table, metric, methods=methods, regions=regions, subsets=shown)
     full = chosen.full
     others = [name for name in chosen.subsets if name != full]
     numbers = _numbers(chosen, others)
@@ -65,13 +63,13 @@ def change_against_full(
             f"{metric}: no case has a value both with {full} and with another subset; predict the full set as well"
         )
     common = common_count([int(count) for count in numbers["cases"]])
-    factor = scale(chosen.metric)
-    cells: dict[Key, Cell] = {}
+    factor = chosen.spec.scale
+    cells: dict[Key, AnnotatedCell] = {}
     for row in numbers.itertuples(index=False):
         reference, count = row.subset == full, int(row.cases)
         value = float(row.mean_full if reference else row.change)
-        cells[str(row.method), _LAST if reference else str(row.subset), str(row.region)] = Cell(
-            text="–" if np.isnan(value) else number(value, chosen.metric, signed=not reference),
+        cells[str(row.method), _LAST if reference else str(row.subset), str(row.region)] = AnnotatedCell(
+            text="–" if np.isnan(value) else chosen.spec.text(value, signed=not reference),
             value=np.nan if reference else value * factor,
             count=f"({count})" if count not in (0, common) else "",
         )
@@ -82,8 +80,8 @@ def change_against_full(
         subsets=others,
         regions=chosen.regions,
         last=_LAST,
-        label=axis_label(chosen.metric, "Change of ").replace("(%)", "(percentage points)"),
-        colours=colormaps["PuOr" if chosen.metric.higher_is_better else "PuOr_r"],
+        label=chosen.spec.label("Change of ").replace("(%)", "(percentage points)"),
+        colours=colormaps["PuOr" if chosen.spec.higher_is_better else "PuOr_r"],
         norm=Normalize(-greatest, greatest),
         title=title,
         note=_note(chosen, cells, common, len(others)),
@@ -94,13 +92,13 @@ def change_against_full(
 
 def _numbers(chosen: Selection, subsets: Sequence[str]) -> pd.DataFrame:
     wide = chosen.rows.pivot(index=["method", "region", "case"], columns="subset", values="value")
-    there = set(zip(chosen.rows["method"], chosen.rows["region"], chosen.rows["subset"], strict=True))
+    evaluated = set(zip(chosen.rows["method"], chosen.rows["region"], chosen.rows["subset"], strict=True))
     sizes = chosen.rows.groupby(["method", "region", "subset"]).size()
     rows = []
     for method in chosen.methods:
         for subset in [*subsets, chosen.full]:
             for region in chosen.regions:
-                if (method, region, subset) not in there:
+                if (method, region, subset) not in evaluated:
                     continue
                 values = wide.loc[(method, region)]
                 one = values[subset]
@@ -109,7 +107,7 @@ def _numbers(chosen: Selection, subsets: Sequence[str]) -> pd.DataFrame:
                 change = (one - other)[both]
                 rows.append(
                     (
-                        *(method, subset, region, chosen.metric.name, change.mean(), change.std()),
+                        *(method, subset, region, chosen.spec.name, change.mean(), change.std()),
                         *(int(both.sum()), int(sizes[method, region, subset]) - int(both.sum())),
                         *(one[both].mean(), other[both].mean()),
                     )
@@ -118,8 +116,8 @@ def _numbers(chosen: Selection, subsets: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _note(chosen: Selection, cells: dict[Key, Cell], common: int, subsets: int) -> str:
-    better = "more" if chosen.metric.higher_is_better else "less"
+def _note(chosen: Selection, cells: dict[Key, AnnotatedCell], common: int, subsets: int) -> str:
+    better = "more" if chosen.spec.higher_is_better else "less"
     parts = [f"● available, ○ missing. Mean change against all modalities, paired over {cases(common)}"]
     parts[0] += "; (n): over n cases." if any(cell.count for cell in cells.values()) else "."
     parts.append(f"{_LAST}: mean with all modalities. {better.capitalize()} is better.")
@@ -128,3 +126,9 @@ def _note(chosen: Selection, cells: dict[Key, Cell], common: int, subsets: int) 
     if len(cells) < len(chosen.methods) * (subsets + 1) * len(chosen.regions):
         parts.append("Hatched: not evaluated.")
     return " ".join([*parts, chosen.left_out()]).strip()
+
+
+def has_change(table: ResultTable) -> bool:
+    """Whether some method of a table of one metric has the full set and another subset."""
+    full = SEPARATOR.join(table.modalities)
+    return any(full in subsets and len(subsets) > 1 for subsets in table.rows.groupby("method")["subset"].unique())

@@ -23,16 +23,16 @@ from nnunetv2_mmkd.evaluation.figures.style import (
     save,
     shown,
 )
-from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
-from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
+from nnunetv2_mmkd.evaluation.shapley import shapley_values
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
 
 _WIDTH = 0.84
 
 
 def modality_contributions(
-    table: pd.DataFrame,
-    modalities: Sequence[str],
+    table: ResultTable,
     path: str | Path,
     *,
     metric: str = "dice",
@@ -47,8 +47,7 @@ def modality_contributions(
     has no Shapley values; a dash stands in place of its bars.
 
     Args:
-        table: long result table.
-        modalities: of the data set in channel order.
+        table: results, with their modalities.
         path: PNG to write.
         metric: a score for which more is better and 0 is the worst.
         methods, regions: what to show and in which order; ``None``: all.
@@ -63,12 +62,12 @@ def modality_contributions(
             subsets; or a path that is no PNG or cannot be written.
     """
     path = png(path)
-    names = all_subset_names(modalities)
-    chosen = select(table, modalities, metric, methods=methods, regions=regions, subsets=names)
-    if not chosen.metric.higher_is_better:
+    names = all_subset_names(table.modalities)
+    chosen = select(table, metric, methods=methods, regions=regions, subsets=names)
+    if not chosen.spec.higher_is_better:
         raise InputError(
             f"{metric}: Shapley values with v(empty) = 0 need a score of which more is better, e.g. dice; "
-            f"{chosen.metric.title} is better if it is less"
+            f"{chosen.spec.title} is better if it is less"
         )
     numbers = _numbers(chosen, names)
     if numbers["shapley"].isna().all():
@@ -85,13 +84,13 @@ def modality_contributions(
     axes = figure.subplots(lines, across, squeeze=False, sharey=True, sharex=True)
     for ax in axes.flat[len(chosen.regions) :]:
         ax.set_visible(False)
-    for place, (ax, region) in enumerate(zip(axes.flat, chosen.regions, strict=False)):
+    for number, (ax, region) in enumerate(zip(axes.flat, chosen.regions, strict=False)):
         _panel(ax, chosen, numbers[numbers["region"] == region])
         ax.set_title(region, fontsize=NORMAL)
-        ax.tick_params(axis="x", labelbottom=place + across >= len(chosen.regions))
-        if place % across == 0:
-            ax.set_ylabel(axis_label(chosen.metric, "Contribution to "), fontsize=NORMAL)
-    _pad(axes[0, 0], numbers["shapley"].to_numpy(float) * scale(chosen.metric))
+        ax.tick_params(axis="x", labelbottom=number + across >= len(chosen.regions))
+        if number % across == 0:
+            ax.set_ylabel(chosen.spec.label("Contribution to "), fontsize=NORMAL)
+    _pad(axes[0, 0], numbers["shapley"].to_numpy(float) * chosen.spec.scale)
     if len(chosen.methods) > 1:
         method_legend(figure, chosen.methods)
     save(figure, numbers, path)
@@ -103,14 +102,14 @@ def _numbers(chosen: Selection, names: Sequence[str]) -> pd.DataFrame:
     for method in chosen.methods:
         for region in chosen.regions:
             part = chosen.rows[(chosen.rows["method"] == method) & (chosen.rows["region"] == region)]
-            there = set(part.loc[part["value"].notna(), "subset"])
-            lacking = [name for name in names if name not in there]
+            means = part.groupby("subset", sort=False)["value"].mean().dropna()
+            lacking = [name for name in names if name not in means]
             values, total = dict.fromkeys(chosen.modalities, np.nan), np.nan
             if not lacking:
-                result = shapley_by_region(part.assign(metric="v"), chosen.modalities, metric="v")[0]
-                values, total = dict(result.values), result.total
+                values = shapley_values(dict(means.items()), chosen.modalities)
+                total = sum(values.values())
             rows += [
-                (method, region, chosen.metric.name, name, value, total, " ".join(lacking))
+                (method, region, chosen.spec.name, name, value, total, " ".join(lacking))
                 for name, value in values.items()
             ]
     return pd.DataFrame(rows, columns=["method", "region", "metric", "modality", "shapley", "total", "lacking"])
@@ -121,15 +120,15 @@ def _panel(ax: Axes, chosen: Selection, numbers: pd.DataFrame) -> None:
     many = len(chosen.methods) > 1
     for order, method in enumerate(chosen.methods):
         values = numbers.loc[numbers["method"] == method, "shapley"].to_numpy(float)
-        places = np.arange(len(values)) + (order - (len(chosen.methods) - 1) / 2) * width
-        heights = values * scale(chosen.metric)
-        there = ~np.isnan(heights)
-        for bar in ax.bar(places[there], heights[there], width * 0.94):
+        positions = np.arange(len(values)) + (order - (len(chosen.methods) - 1) / 2) * width
+        heights = values * chosen.spec.scale
+        defined = ~np.isnan(heights)
+        for bar in ax.bar(positions[defined], heights[defined], width * 0.94):
             paint(bar, order)
-        for x, value, height in zip(places, values, heights, strict=True):
+        for x, value, height in zip(positions, values, heights, strict=True):
             lacks = np.isnan(value)
             ax.annotate(
-                "–" if lacks else number(value, chosen.metric),
+                "–" if lacks else chosen.spec.text(value),
                 (x, 0.0 if lacks else height),
                 xytext=(0, 1.5 if lacks or height >= 0 else -1.5),
                 textcoords="offset points",
@@ -149,17 +148,24 @@ def _panel(ax: Axes, chosen: Selection, numbers: pd.DataFrame) -> None:
 
 
 def _pad(ax: Axes, heights: np.ndarray) -> None:
-    """Room for the numbers at the ends of the bars."""
+    """Space for the numbers at the ends of the bars."""
     low, high = min(0.0, float(np.nanmin(heights))), max(0.0, float(np.nanmax(heights)))
-    room = 0.22 * ((high - low) or 1.0)
-    ax.set_ylim(low - (room if low < 0 else 0.0), high + room)
+    space = 0.22 * ((high - low) or 1.0)
+    ax.set_ylim(low - (space if low < 0 else 0.0), high + space)
 
 
 def _note(chosen: Selection, numbers: pd.DataFrame) -> str:
     parts = [
-        f"Shapley values of the mean {chosen.metric.title} over the cases: mean gain by adding the modality, over all "
+        f"Shapley values of the mean {chosen.spec.title} over the cases: mean gain by adding the modality, over all "
         "orders of adding them; v(∅) = 0. A method's bars sum to its mean with all modalities."
     ]
     if numbers["shapley"].isna().any():
         parts.append("–: not all subsets have a value.")
     return " ".join([*parts, chosen.left_out()]).strip()
+
+
+def has_contributions(table: ResultTable) -> bool:
+    """Whether a table of one metric has Shapley values: of a score, and some method has all subsets."""
+    names = set(all_subset_names(table.modalities))
+    subsets_of = table.rows.groupby("method")["subset"].unique()
+    return metric_spec(table.metrics[0]).is_score and any(set(subsets) >= names for subsets in subsets_of)

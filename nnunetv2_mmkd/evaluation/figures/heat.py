@@ -10,18 +10,17 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
-from nnunetv2_mmkd.evaluation.figures.cells import Cell, Frame, Key, common_count, draw_cells, limits
+from nnunetv2_mmkd.evaluation.figures.cells import AnnotatedCell, Frame, Key, common_count, draw_cells, limits
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import cases, png, save
-from nnunetv2_mmkd.evaluation.metric_names import axis_label, number, scale
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 
 _LAST = "Average"
 
 
 def heat_map(
-    table: pd.DataFrame,
-    modalities: Sequence[str],
+    table: ResultTable,
     path: str | Path,
     *,
     metric: str = "dice",
@@ -37,8 +36,7 @@ def heat_map(
     most have it in brackets.
 
     Args:
-        table: long result table.
-        modalities: of the data set in channel order.
+        table: results, with their modalities.
         path: PNG to write.
         metric: name in the table.
         methods, regions, subsets: what to show and in which order; ``None``: all.
@@ -52,19 +50,19 @@ def heat_map(
         InputError: see :func:`.selection.select`, or a path that is no PNG or cannot be written.
     """
     path = png(path)
-    chosen = select(table, modalities, metric, methods=methods, regions=regions, subsets=subsets)
+    chosen = select(table, metric, methods=methods, regions=regions, subsets=subsets)
     numbers = _numbers(chosen)
-    low, high = limits((numbers["mean"] * scale(chosen.metric)).tolist())
+    low, high = limits((numbers["mean"] * chosen.spec.scale).tolist())
     means = numbers[numbers["subset"] != AVERAGE]
     common = common_count([int(count) for count in means["cases"]])
-    cells: dict[Key, Cell] = {}
+    cells: dict[Key, AnnotatedCell] = {}
     for row in numbers.itertuples(index=False):
         mean, count = float(row.mean), row.cases
         name = _LAST if row.subset == AVERAGE else str(row.subset)
         other = not pd.isna(count) and int(count) not in (0, common)
-        cells[str(row.method), name, str(row.region)] = Cell(
-            text="–" if np.isnan(mean) else number(mean, chosen.metric),
-            value=mean * scale(chosen.metric),
+        cells[str(row.method), name, str(row.region)] = AnnotatedCell(
+            text="–" if np.isnan(mean) else chosen.spec.text(mean),
+            value=mean * chosen.spec.scale,
             count=f"({int(count)})" if other else "",
         )
     frame = Frame(
@@ -73,8 +71,8 @@ def heat_map(
         subsets=chosen.subsets,
         regions=chosen.regions,
         last=_LAST,
-        label=axis_label(chosen.metric),
-        colours=colormaps["viridis" if chosen.metric.higher_is_better else "viridis_r"],
+        label=chosen.spec.label(),
+        colours=colormaps["viridis" if chosen.spec.higher_is_better else "viridis_r"],
         norm=Normalize(low, high),
         title=title,
         note=_note(chosen, cells, common),
@@ -85,24 +83,24 @@ def heat_map(
 
 def _numbers(chosen: Selection) -> pd.DataFrame:
     groups = chosen.rows.groupby(["method", "subset", "region"], sort=False)["value"]
-    found = groups.agg(mean="mean", sd="std", cases="count", rows="size").to_dict("index")
+    of = groups.agg(mean="mean", sd="std", cases="count", rows="size").to_dict("index")
     rows: list[tuple[object, ...]] = []
     for method in chosen.methods:
         for subset in chosen.subsets:
             for region in chosen.regions:
-                one = found.get((method, subset, region))
+                one = of.get((method, subset, region))
                 if one is not None:
                     left_out = int(one["rows"]) - int(one["cases"])
                     rows.append((method, subset, region, one["mean"], one["sd"], int(one["cases"]), left_out))
         for region in chosen.regions:
-            means = [found.get((method, subset, region), {}).get("mean", np.nan) for subset in chosen.subsets]
+            means = [of.get((method, subset, region), {}).get("mean", np.nan) for subset in chosen.subsets]
             rows.append((method, AVERAGE, region, float(np.mean(means)), np.nan, None, None))
     numbers = pd.DataFrame(rows, columns=["method", "subset", "region", "mean", "sd", "cases", "left_out"])
-    numbers.insert(3, "metric", chosen.metric.name)
+    numbers.insert(3, "metric", chosen.spec.name)
     return numbers.astype({"cases": "Int64", "left_out": "Int64"})
 
 
-def _note(chosen: Selection, cells: dict[Key, Cell], common: int) -> str:
+def _note(chosen: Selection, cells: dict[Key, AnnotatedCell], common: int) -> str:
     parts = [f"● available, ○ missing. Mean over {cases(common)}"]
     parts[0] += "; (n): over n cases." if any(cell.count for cell in cells.values()) else "."
     parts.append("Average: mean of the subsets' means.")

@@ -20,8 +20,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.planes import Picture, read_picture
 from nnunetv2_mmkd.evaluation.figures.style import NORMAL, SMALL, legend_above, new_figure, png, save, shown, wrapped
 from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map, require_same_grid
-from nnunetv2_mmkd.evaluation.metrics.measure import measure
-from nnunetv2_mmkd.evaluation.metrics.regions import region_masks
+from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
+from nnunetv2_mmkd.evaluation.metrics.registry import measure
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
 from nnunetv2_mmkd.names import canonical
 
@@ -138,15 +138,15 @@ def overlays(
     picture, true = read_picture(image), read_label_map(truth)
     if picture.voxels.shape != true.values.shape:
         raise InputError(f"{image}: shape {picture.voxels.shape}; {truth} has {true.values.shape}; give one grid")
-    found = {
+    segmentations = {
         (method, subset): read_label_map(file)
         for method, files in predictions.items()
         for subset, file in files.items()
     }
-    for prediction in found.values():
+    for prediction in segmentations.values():
         require_same_grid(prediction, true)
-    scene = _scene(picture, true, [one.values for one in found.values()], regions, slice_index, style, crop)
-    dice = {key: _dice(one, true, regions, empty, ignored) for key, one in found.items()}
+    scene = _scene(picture, true, [one.values for one in segmentations.values()], regions, slice_index, style, crop)
+    dice = {key: _dice(one, true, regions, empty, ignored) for key, one in segmentations.items()}
     numbers = pd.DataFrame(
         [
             (case, method, subset, region, value, scene.index, picture.plane.name, reference_name)
@@ -156,14 +156,18 @@ def overlays(
         columns=["case", "method", "subset", "region", "dice", "slice", "plane", "background"],
     )
     note = _note(case, scene, subsets, reference_name, bool(numbers["dice"].isna().any()))
-    save(_figure(scene, true, found, dice, list(predictions), subsets, title, note, reference_name), numbers, path)
+    save(
+        _figure(scene, true, segmentations, dice, list(predictions), subsets, title, note, reference_name),
+        numbers,
+        path,
+    )
     return numbers
 
 
 def _figure(
     scene: _Scene,
     true: LabelMap,
-    found: Mapping[tuple[str, str], LabelMap],
+    segmentations: Mapping[tuple[str, str], LabelMap],
     dice: Mapping[tuple[str, str], Mapping[str, float]],
     methods: Sequence[str],
     subsets: Sequence[str],
@@ -183,7 +187,7 @@ def _figure(
     axes = figure.subplots(len(methods), across, squeeze=False)
     for row, method in enumerate(methods):
         for ax, subset in zip(axes[row, 1:], subsets, strict=True):
-            one = found.get((method, subset))
+            one = segmentations.get((method, subset))
             if one is None:
                 _blank(ax, "no prediction")
             else:
@@ -215,9 +219,9 @@ def _scene(
     style: str,
     crop: str,
 ) -> _Scene:
-    plane, wanted = picture.plane, sorted({label for labels in regions.values() for label in labels})
-    truth = np.isin(true.values, wanted)
-    anywhere = np.logical_or.reduce([np.isin(values, wanted) for values in predicted])
+    plane, labels = picture.plane, sorted({label for values in regions.values() for label in values})
+    truth = np.isin(true.values, labels)
+    anywhere = np.logical_or.reduce([np.isin(values, labels) for values in predicted])
     areas = plane.areas(truth)
     if index is None:
         areas = areas if areas.any() else plane.areas(anywhere)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metric_names import metric_of
-from nnunetv2_mmkd.evaluation.metrics.measure import Metric
-from nnunetv2_mmkd.evaluation.result_table import COLUMNS
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
+from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, row_order, subset_name
-from nnunetv2_mmkd.evaluation.summary import summarise
-from nnunetv2_mmkd.names import canonical
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +20,8 @@ class Selection:
     """What a figure shows.
 
     Attributes:
-        rows: columns method, case, subset, region, value; one row each; infinite values are NaN, subsets are named by
-            :func:`~nnunetv2_mmkd.evaluation.subsets.subset_name`.
-        metric: facts of the metric.
+        rows: columns method, case, subset, region, value; infinite values are NaN.
+        spec: of the metric.
         modalities: of the data set, canonical, channel order.
         methods, regions, subsets: in the order of the figure; a subset may have no rows.
         undefined: values that are NaN.
@@ -32,7 +29,7 @@ class Selection:
     """
 
     rows: pd.DataFrame
-    metric: Metric
+    spec: MetricSpec
     modalities: tuple[str, ...]
     methods: tuple[str, ...]
     regions: tuple[str, ...]
@@ -54,76 +51,42 @@ class Selection:
 
 
 def select(
-    table: pd.DataFrame,
-    modalities: Sequence[str],
+    table: ResultTable,
     metric: str,
     *,
     methods: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
     subsets: Sequence[str] | None = None,
 ) -> Selection:
-    """Check the table and take the rows of a figure.
+    """The rows of a figure.
 
     Args:
-        table: long result table.
-        modalities: of the data set in channel order, aliases accepted.
+        table: results, with their modalities.
         metric: name in the table.
         methods, regions: what to show and in which order; ``None``: all in the order of the table.
         subsets: what to show and in which order; ``None``: all subsets of the modalities in the order of
             :func:`~nnunetv2_mmkd.evaluation.subsets.row_order`.
 
     Raises:
-        InputError: columns lacking, a value that is no number, a row given twice, a subset of other modalities, or a
-            metric, method or region that the table lacks.
+        InputError: a metric, method or region that the table lacks, a subset of other modalities, or no finite value.
     """
-    lacking = [column for column in COLUMNS if column not in table.columns]
-    if lacking:
-        raise InputError(f"the result table lacks the column {lacking[0]!r}; expected {', '.join(COLUMNS)}")
-    rows = table[table["metric"] == metric]
-    if rows.empty:
-        raise InputError(f"the result table has no metric {metric!r}; it has {_listed(table['metric'].unique())}")
-    names = {text: subset_name(parse_subset(str(text), modalities), modalities) for text in rows["subset"].unique()}
-    numbers = pd.to_numeric(rows["value"], errors="coerce").to_numpy(float)
-    infinite = np.isinf(numbers)
-    rows = rows.assign(subset=rows["subset"].map(names), value=rows["value"].mask(infinite, np.nan))
-    summarise(rows)
-    rows = rows.assign(value=rows["value"].astype(float), infinite=infinite)
-    wanted = {
-        "method": _chosen(rows, "method", methods),
-        "region": _chosen(rows, "region", regions),
-        "subset": tuple(
-            row_order(modalities)
-            if subsets is None
-            else dict.fromkeys(subset_name(parse_subset(text, modalities), modalities) for text in subsets)
-        ),
-    }
-    for column, entries in wanted.items():
-        rows = rows[rows[column].isin(entries)]
-    if rows["value"].notna().sum() == 0:
-        raise InputError(f"the result table has no finite value of {metric!r} for what the figure is to show")
+    of_metric = table.select(metric=metric)
+    chosen = of_metric.select(methods=methods, regions=regions)
+    order = row_order(table.modalities)
+    if subsets is not None:
+        order = [subset_name(parse_subset(text, table.modalities), table.modalities) for text in subsets]
+    rows = chosen.rows[chosen.rows["subset"].isin(order)]
+    infinite = np.isinf(rows["value"])
+    if not np.isfinite(rows["value"]).any():
+        raise InputError(f"{table.source} has no finite value of {metric!r} for what the figure is to show")
+    rows = rows.assign(value=rows["value"].mask(infinite, np.nan))
     return Selection(
         rows=rows[["method", "case", "subset", "region", "value"]].reset_index(drop=True),
-        metric=metric_of(metric),
-        modalities=tuple(canonical(name) for name in modalities),
-        methods=wanted["method"],
-        regions=wanted["region"],
-        subsets=wanted["subset"],
-        undefined=int((rows["value"].isna() & ~rows["infinite"]).sum()),
-        infinite=int(rows["infinite"].sum()),
+        spec=metric_spec(metric),
+        modalities=table.modalities,
+        methods=tuple(dict.fromkeys(of_metric.methods if methods is None else methods)),
+        regions=tuple(dict.fromkeys(of_metric.regions if regions is None else regions)),
+        subsets=tuple(dict.fromkeys(order)),
+        undefined=int((rows["value"].isna() & ~infinite).sum()),
+        infinite=int(infinite.sum()),
     )
-
-
-def _chosen(rows: pd.DataFrame, column: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    there = [str(name) for name in rows[column].unique()]
-    if wanted is None:
-        return tuple(there)
-    unknown = [name for name in wanted if name not in there]
-    if unknown:
-        raise InputError(f"the result table has no {column} {unknown[0]!r}; it has {_listed(there)}")
-    if not wanted:
-        raise InputError(f"no {column} to show; the result table has {_listed(there)}")
-    return tuple(dict.fromkeys(wanted))
-
-
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(map(str, names)) or "none"

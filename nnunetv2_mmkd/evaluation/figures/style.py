@@ -97,14 +97,14 @@ def legend_above(figure: Figure, handles: Sequence[Artist], columns: int) -> Non
     )
 
 
-def panels_across(count: int, panel: float, room: float) -> int:
+def panels_across(count: int, panel: float, width: float) -> int:
     """How many of ``count`` panels lie side by side, so that all lines are about as full.
 
     Args:
         count: panels.
-        panel, room: inches.
+        panel, width: inches.
     """
-    lines = -(-count // max(1, int(room / panel)))
+    lines = -(-count // max(1, int(width / panel)))
     return -(-count // lines)
 
 

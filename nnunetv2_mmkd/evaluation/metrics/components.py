@@ -101,6 +101,6 @@ def joined(lesions: Lesions, others: Lesions) -> Lesions:
 
 def _renumbered(lesions: Lesions, number: NDArray[np.integer]) -> Lesions:
     """Lesion i becomes ``number[i]`` (0 removes it), gaps closed."""
-    kept = np.unique(number[number > 0])
-    table = np.where(number > 0, np.searchsorted(kept, number) + 1, 0).astype(np.int32)
+    remaining = np.unique(number[number > 0])
+    table = np.where(number > 0, np.searchsorted(remaining, number) + 1, 0).astype(np.int32)
     return Lesions(table[lesions.labels], table[lesions.reach])

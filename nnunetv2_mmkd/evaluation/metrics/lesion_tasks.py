@@ -22,7 +22,7 @@ class LesionRule:
             predicted lesion that meets the dilated true one has found it.
         min_volume: in mm³; a true lesion counts above it, at or below it neither finding nor missing it matters.
         joined_by: regions whose lesions join the lesions of this one that touch the same of theirs, in this order.
-        reported: False for a region that is there only to join others.
+        reported: False for a region that only joins others.
     """
 
     dilation: int

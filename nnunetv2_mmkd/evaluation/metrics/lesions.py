@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +21,12 @@ from scipy.ndimage import find_objects
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.components import Lesions, joined, merged, separate, without_small
+from nnunetv2_mmkd.evaluation.metrics.distance import hd95_area
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LesionRule, LesionTask, lesion_task
-from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
 from nnunetv2_mmkd.evaluation.metrics.masks import Box, Mask, bounding_box, checked_pair, checked_spacing
+from nnunetv2_mmkd.evaluation.metrics.overlap import dice, sensitivity, specificity
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class LesionScores:
 
 def lesion_wise(
     prediction: Mapping[str, ArrayLike],
-    truth: Mapping[str, ArrayLike],
+    target: Mapping[str, ArrayLike],
     spacing: Sequence[float],
     task: str | LesionTask,
 ) -> dict[str, LesionScores]:
@@ -100,7 +102,7 @@ def lesion_wise(
     Args:
         prediction: region name (WT, TC, ET, NETC, SNFH, RC, CC, ED, GTV) -> 3d mask; more regions than the task's do
             no harm. A NETC that only joins lesions of ET (2024 MET and SSA) may be missing: it is TC without ET.
-        truth: the same for the truth.
+        target: the same for the truth.
         spacing: mm per axis.
         task: name in :data:`.lesion_tasks.LESION_TASKS`, or a task of one's own.
 
@@ -108,7 +110,7 @@ def lesion_wise(
         InputError: a region is missing, or masks or spacing are not what is expected.
     """
     task = lesion_task(task)
-    pairs = {name: checked_pair(_region(prediction, name, task), _region(truth, name, task)) for name in task.regions}
+    pairs = {name: checked_pair(_region(prediction, name, task), _region(target, name, task)) for name in task.regions}
     shapes = {pair[0].shape for pair in pairs.values()}
     if len(shapes) > 1:
         raise InputError(f"regions have different shapes {sorted(shapes)}: bring them to one grid before comparing")
@@ -120,38 +122,22 @@ def lesion_wise(
     anything = np.logical_or.reduce([mask for pair in pairs.values() for mask in pair])
     # the margin holds all dilations: which lesion comes first is asked of them
     box = bounding_box(anything, margin=1 + max(rule.dilation for rule in task.regions.values()))
-    found, true = {}, {}
+    predicted, true = {}, {}
     for name, rule in task.regions.items():
         predicted_mask, true_mask = (mask[box] for mask in pairs[name])
-        found[name] = _predicted_lesions(predicted_mask, rule, task, math.prod(millimetres))
+        predicted[name] = _predicted_lesions(predicted_mask, rule, task, math.prod(millimetres))
         true[name] = merged(true_mask, rule.dilation)
     return {
         name: _scores(
-            _all_joined(found, name, task), _all_joined(true, name, task), millimetres, task, task.regions[name], shape
+            _all_joined(predicted, name, task),
+            _all_joined(true, name, task),
+            millimetres,
+            task,
+            task.regions[name],
+            shape,
         )
         for name in task.reported
     }
-
-
-def lesion_wise_region(
-    prediction: ArrayLike,
-    truth: ArrayLike,
-    spacing: Sequence[float],
-    task: str | LesionTask,
-    region: str,
-) -> LesionScores:
-    """Lesion-wise scores of one region by its masks alone, without joins by other regions.
-
-    Empty regions: see :func:`lesion_wise`.
-
-    Raises:
-        InputError: the task has no such region, or masks or spacing are not what is expected.
-    """
-    task = lesion_task(task)
-    if region not in task.regions:
-        raise InputError(f"{task.title} has no region {region!r}: choose from {', '.join(task.regions)}")
-    alone = {region: replace(task.regions[region], joined_by=(), reported=True)}
-    return lesion_wise({region: prediction}, {region: truth}, spacing, replace(task, regions=alone))[region]
 
 
 def _region(masks: Mapping[str, ArrayLike], name: str, task: LesionTask) -> ArrayLike:
@@ -196,21 +182,21 @@ def _scores(
             continue
         meeting = meetings[meetings[:, 0] == number, 1]
         box = _around([true_boxes[number - 1], *(predicted_boxes[other - 1] for other in meeting)])
-        pair = Comparison(np.isin(predicted.labels[box], meeting), true.labels[box] == number, spacing, policy)
-        lesions.append(Lesion(float(volumes[number]), len(meeting), pair.dice(), pair.hd95_area()))
+        pair = MaskPair(np.isin(predicted.labels[box], meeting), true.labels[box] == number, spacing, policy)
+        lesions.append(Lesion(float(volumes[number]), len(meeting), dice(pair), hd95_area(pair)))
 
     false_positives = predicted.count - len(np.unique(meetings[:, 1]))
     counted = false_positives if task.count_false_positives else 0
-    whole = Comparison(predicted.labels > 0, true.labels > 0, spacing, policy, voxels=math.prod(shape))
+    whole = MaskPair(predicted.labels > 0, true.labels > 0, spacing, policy, voxels=math.prod(shape))
     n_found = sum(lesion.predicted > 0 for lesion in lesions)
     total = len(lesions) + counted
     return LesionScores(
         dice=sum(lesion.dice for lesion in lesions) / total if total else 1.0,
         hd95=(sum(lesion.hd95 for lesion in lesions) + penalty * counted) / total if total else 0.0,
-        legacy_dice=whole.dice(),
-        legacy_hd95=whole.hd95_area(),
-        sensitivity=whole.sensitivity(),
-        specificity=whole.specificity(),
+        legacy_dice=dice(whole),
+        legacy_hd95=hd95_area(whole),
+        sensitivity=sensitivity(whole),
+        specificity=specificity(whole),
         n_lesions=len(lesions),
         n_found=n_found,
         n_missed=len(lesions) - n_found,

@@ -1,8 +1,8 @@
-"""A pair of masks before it is measured: checks of what the user gives, and the crop around both."""
+"""Masks before they are measured: regions of a label map, checks of a pair, and the crop around both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,16 +37,16 @@ def as_mask(array: ArrayLike, what: str = "mask") -> Mask:
     return mask
 
 
-def checked_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:
+def checked_pair(prediction: ArrayLike, target: ArrayLike) -> tuple[Mask, Mask]:
     """Both masks as booleans of one shape, 2d or 3d.
 
     Raises:
         InputError: bad values (:func:`as_mask`), different shapes, or neither 2d nor 3d.
     """
-    predicted, true = as_mask(prediction, "prediction"), as_mask(truth, "truth")
+    predicted, true = as_mask(prediction, "prediction"), as_mask(target, "target")
     if predicted.shape != true.shape:
         raise InputError(
-            f"prediction has shape {predicted.shape}, truth {true.shape}: bring both to one grid before comparing"
+            f"prediction has shape {predicted.shape}, target {true.shape}: bring both to one grid before comparing"
         )
     if true.ndim not in (2, 3) or not true.size:
         raise InputError(f"masks of shape {true.shape}: expected two or three axes, none of length 0")
@@ -76,3 +76,28 @@ def bounding_box(mask: Mask, margin: int = 0) -> Box:
             return (slice(0, 1),) * mask.ndim
         box.append(slice(max(int(occupied[0]) - margin, 0), min(int(occupied[-1]) + 1 + margin, mask.shape[axis])))
     return tuple(box)
+
+
+def region_masks(segmentation: ArrayLike, regions: Mapping[str, tuple[int, ...]]) -> dict[str, Mask]:
+    """A mask per region from a label map.
+
+    Args:
+        segmentation: whole numbers, any shape; floats pass if they are whole (files hold them).
+        regions: region name -> label values it contains.
+
+    >>> region_masks([0, 1, 2], {"core": (2,), "whole": (1, 2)})["whole"].tolist()
+    [False, True, True]
+
+    Raises:
+        InputError: the array holds NaN, infinity or values between labels (a probability map, or resampled labels).
+    """
+    values = np.asarray(segmentation)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise InputError("segmentation: holds NaN or infinity; expected labels, repair the file")
+        if (np.abs(values - np.rint(values)) > 1e-3).any():
+            raise InputError("segmentation: holds values between labels; expected whole numbers, write labels")
+        values = np.rint(values)
+    elif values.dtype.kind not in "ui":
+        raise InputError(f"segmentation: expected whole numbers, got {values.dtype}")
+    return {name: np.isin(values, labels) for name, labels in regions.items()}

@@ -1,121 +1,64 @@
-"""Dice table and picture of the demo."""
+"""The report of the demo: what ``mmkd evaluate`` writes, a table of the Dice, a picture."""
 
 from __future__ import annotations
 
-import csv
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from numpy.typing import NDArray
+import pandas as pd
 
-from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.evaluation.report import draw_overlay, median_case, write_report
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
+from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
+from nnunetv2_mmkd.evaluation.summary import subset_means
+from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.nnunet_json import read_dataset_json
 
-COLOURS = ListedColormap(["#00000000", "#56B4E9", "#E69F00", "#D55E00"])
-LEGEND = {"edema": "#56B4E9", "necrosis / non-enhancing": "#E69F00", "enhancing tumour": "#D55E00"}
+REFERENCE, CHANNEL = "flair", 3
+"""Modality under the overlays."""
 
 
-@dataclass(frozen=True)
-class DiceTable:
-    """Dice per prediction, case and region.
+def write_demo_report(truth: Path, method: str, folder: Path, names: Mapping[str, str], output: Path) -> list[str]:
+    """Score the predictions and write ``dice.csv``, ``demo.png`` and, as ``mmkd evaluate``, ``report/``.
 
-    Attributes:
-        rows: (prediction, case, region, Dice).
-    """
-
-    rows: tuple[tuple[str, str, str, float], ...]
-
-    def mean(self, prediction: str, region: str) -> float:
-        """Mean over the cases that have the region (nnU-Net's convention)."""
-        return float(np.nanmean([dice for p, _, r, dice in self.rows if (p, r) == (prediction, region)]))
-
-    def as_text(self) -> list[str]:
-        """The means as lines of a table."""
-        predictions = list(dict.fromkeys(row[0] for row in self.rows))
-        regions = list(dict.fromkeys(row[2] for row in self.rows))
-        lines = [" | ".join(["mean Dice".ljust(14), *(region.rjust(16) for region in regions)])]
-        for prediction in predictions:
-            cells = [f"{self.mean(prediction, region):.3f}".rjust(16) for region in regions]
-            lines.append(" | ".join([prediction.ljust(14), *cells]))
-        return lines
-
-
-def dice_table(truth: Path, predictions: Mapping[str, Path]) -> DiceTable:
-    """nnU-Net's own evaluation of each prediction.
+    An empty region that is predicted empty has no Dice and is left out of the means (nnU-Net's convention).
 
     Args:
-        truth: raw data set with ``labelsTr`` and ``dataset.json``.
-        predictions: name -> folder.
+        truth: raw data set with ``imagesTr``, ``labelsTr`` and ``dataset.json``.
+        method: name of what predicted.
+        folder: ``<subset>/<case><file ending>`` are in it.
+        names: subset -> its name in the table, e.g. ``{"t1+t2+flair": "T1ce missing"}``.
+        output: folder.
+
+    Returns:
+        The mean Dice as lines of a table.
+
+    Raises:
+        InputError: a file is missing or damaged, or cannot be written.
     """
-    from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-
-    labels = read_dataset_json(truth / "dataset.json").content["labels"]
-    regions = {name: tuple(value) for name, value in labels.items() if name != "background"}
-    rows = []
-    for prediction, folder in predictions.items():
-        metrics = compute_metrics_on_folder(
-            str(truth / "labelsTr"), str(folder), None, SimpleITKIO(), ".nii.gz", list(regions.values()), None, 1
-        )
-        for case in metrics["metric_per_case"]:
-            name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
-            for region, values in regions.items():
-                rows.append((prediction, name, region, float(case["metrics"][values]["Dice"])))
-    return DiceTable(tuple(rows))
-
-
-def write_csv(table: DiceTable, path: Path) -> None:
-    """One row per prediction, case and region."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("prediction", "case", "region", "dice"))
-        writer.writerows(table.rows)
+    dataset = read_dataset_json(truth / "dataset.json").content
+    labels, ending = truth / "labelsTr", str(dataset["file_ending"])
+    cases = sorted(path.name.removesuffix(ending) for path in labels.glob(f"*{ending}"))
+    predictions = Predictions(method, folder, dict.fromkeys(cases, tuple(names)))
+    settings = ScoreSettings(("dice",), empty="nan")
+    table = score([predictions], labels, dataset, settings, output / "report" / "scores", progress=False)
+    write_report(table, output / "report", notes=(f"empty regions: policy {settings.empty}", f"{len(cases)} cases"))
+    pictures = {case: output / "report" / "figures" / f"overlay_{case}.png" for case in cases}
+    for case in cases:
+        image = truth / "imagesTr" / f"{case}_{CHANNEL:04d}{ending}"
+        draw_overlay(case, image, REFERENCE, labels, {method: folder}, list(names), dataset, pictures[case])
+    shutil.copyfile(pictures[median_case(table)], output / "demo.png")
+    rows = table.rows.assign(prediction=table.rows["subset"].map(dict(names)), dice=table.rows["value"])
+    rows = rows.sort_values("subset", key=lambda column: column.map(list(names).index), kind="stable")
+    write_table(rows[["prediction", "case", "region", "dice"]], output / "dice.csv")
+    return _lines(table, names)
 
 
-def draw(truth: Path, predictions: Mapping[str, Path], path: Path) -> None:
-    """Each case in the axial slice with most tumour: T1ce, FLAIR, the truth, and the predictions.
-
-    Args:
-        truth: raw data set.
-        predictions: name -> folder.
-        path: PNG, written whole or not at all.
-    """
-    cases = sorted(file.name.removesuffix(".nii.gz") for file in (truth / "labelsTr").glob("*.nii.gz"))
-    columns = ["T1ce", "FLAIR", "truth", *predictions]
-    figure = Figure(figsize=(2.5 * len(columns), 2.6 * len(cases) + 0.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(cases), len(columns), squeeze=False)
-    for row, case in zip(axes, cases, strict=True):
-        label = _read(truth / "labelsTr" / f"{case}.nii.gz")
-        slice_ = int((label > 0).sum((0, 1)).argmax())
-        t1ce, flair = (_read(truth / "imagesTr" / f"{case}_{channel:04d}.nii.gz") for channel in (1, 3))
-        overlays = [None, None, label, *(_read(folder / f"{case}.nii.gz") for folder in predictions.values())]
-        for ax, image, overlay in zip(row, (t1ce, *[flair] * (len(columns) - 1)), overlays, strict=True):
-            ax.imshow(_view(image, slice_), cmap="gray", interpolation="nearest")
-            if overlay is not None:
-                ax.imshow(_view(overlay, slice_), cmap=COLOURS, vmin=0, vmax=3, alpha=0.75, interpolation="nearest")
-            ax.set_xticks([])
-            ax.set_yticks([])
-        row[0].set_ylabel(case.removeprefix("Brats18_"), fontsize=7)
-    for ax, title in zip(axes[0], columns, strict=True):
-        ax.set_title(title, fontsize=10)
-    handles = [Patch(color=colour, label=name) for name, colour in LEGEND.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-
-
-def _read(file: Path) -> NDArray[np.float32]:
-    return nib.nifti1.load(file).get_fdata(dtype=np.float32)
-
-
-def _view(volume: NDArray[np.float32], slice_: int) -> NDArray[np.float32]:
-    """An axial slice as radiologists see it: anterior up."""
-    return volume[:, :, slice_].T
+def _lines(table: ResultTable, names: Mapping[str, str]) -> list[str]:
+    columns = {region: subset_means(table, region=region, metric="dice").iloc[:, 0] for region in table.regions}
+    means = pd.DataFrame(columns)
+    lines = [" | ".join(["mean Dice".ljust(14), *(region.rjust(16) for region in means)])]
+    for subset, name in names.items():
+        lines.append(" | ".join([name.ljust(14), *(f"{value:.3f}".rjust(16) for value in means.loc[subset])]))
+    return lines

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TRAINING_ID, HELD_OUT_ID = 501, 502
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
+FULL, WITHOUT_T1CE = "t1+t1ce+t2+flair", "t1+t2+flair"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
     nnU-Net's output goes to ``demo.log`` there; its environment variables are set in this process.
 
     Returns:
-        the folder with the results: ``dice.csv``, ``demo.png``, the predictions and the submission.
+        the folder with the results: ``dice.csv``, ``demo.png``, ``report/``, the predictions and the submission.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
@@ -88,22 +89,25 @@ def _run(out: Path, config: DemoConfig) -> Path:
     with steps(f"training {config.trainer}", 4, config.epochs):
         train(config)
     with steps("prediction of held-out cases, with all modalities and without T1ce", 5):
-        predictions = {"full": out / "predicted_full", "T1ce missing": out / "predicted_without_t1ce"}
-        for (_, folder), missing in zip(predictions.items(), (None, ["t1ce"]), strict=True):
-            predict(config, truth / "imagesTr", folder, missing)
+        for subset, missing in ((FULL, None), (WITHOUT_T1CE, ["t1ce"])):
+            predict(config, truth / "imagesTr", out / "predictions" / subset, missing)
     with steps("Dice and picture", 6):
-        from nnunetv2_mmkd.workflows.demo.report import dice_table, draw, write_csv
+        from nnunetv2_mmkd.workflows.demo.report import write_demo_report
 
-        table = dice_table(truth, predictions)
-        write_csv(table, out / "dice.csv")
-        draw(truth, predictions, out / "demo.png")
+        names = {FULL: "full", WITHOUT_T1CE: "T1ce missing"}
+        lines = write_demo_report(truth, config.trainer.removeprefix("nnUNetTrainer"), out / "predictions", names, out)
     with steps("BraTS 2018 submission", 7):
         from nnunetv2_mmkd.submission.write import write_submission
 
-        archive = write_submission(BRATS2018, predictions["full"], [held_out], out / "submission", show_progress=False)
-    for line in table.as_text():
+        archive = write_submission(
+            BRATS2018, out / "predictions" / FULL, [held_out], out / "submission", show_progress=False
+        )
+    for line in lines:
         log.info("%s", line)
-    log.info("Dice table: %s\npicture: %s\nsubmission: %s", out / "dice.csv", out / "demo.png", archive)
+    log.info(
+        "Dice table: %s\npicture: %s\nreport: %s\nsubmission: %s",
+        *(out / "dice.csv", out / "demo.png", out / "report", archive),
+    )
     return out
 
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.card import METRIC, fold_card, write_card
-from nnunetv2_mmkd.evaluation.report import check_report, write_report
-from nnunetv2_mmkd.evaluation.report_figures import draw_overlay, median_case, shown_subsets
+from nnunetv2_mmkd.evaluation.card import CARD_METRIC, fold_card, write_card
+from nnunetv2_mmkd.evaluation.report import check_report, draw_overlay, median_case, overlay_subsets, write_report
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
 from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.modalities import indices, modality_names
@@ -105,7 +103,7 @@ def evaluate(
     *,
     processes: int = 1,
     overwrite: bool = False,
-) -> pd.DataFrame:
+) -> ResultTable:
     """Predict, score and report.
 
     Args:
@@ -120,7 +118,7 @@ def evaluate(
         overwrite: throw away predictions in ``output`` that another model, checkpoint or window made.
 
     Returns:
-        The long result table.
+        The results.
 
     Raises:
         InputError: anything wrong with models, cases, segmentations or output.
@@ -167,19 +165,18 @@ def evaluate(
         processes=processes,
         progress=window.progress,
     )
-    table = scored.assign(method=scored["method"].replace(together))
+    table = scored.renamed(together)
     write_report(
         table,
         output,
-        modalities,
         published=report.published,
         improvement_of=report.improvement_of,
         notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
     )
     _draw(output, table, made, target, report)
-    if report.card and target.images is None and not target.test and METRIC in settings.metrics:
+    if report.card and target.images is None and not target.test and CARD_METRIC in settings.metrics:
         for method, model in models.items():
-            _write_card(model, made[method], scored[scored["method"] == method], target, window, settings)
+            _write_card(model, made[method], scored.select(methods=[method]), target, window, settings)
     return table
 
 
@@ -203,7 +200,7 @@ def _together(jobs: Mapping[str, SubsetJob], methods: Sequence[str], name: str |
 
 
 def _draw(
-    output: Path, table: pd.DataFrame, made: Mapping[str, SubsetPredictions], target: Target, report: Report
+    output: Path, table: ResultTable, made: Mapping[str, SubsetPredictions], target: Target, report: Report
 ) -> None:
     """Overlays of the cases that were asked for, or of one in the middle if its images are at hand."""
     first = next(iter(made.values()))
@@ -211,15 +208,14 @@ def _draw(
     cases = report.overlay or (median_case(table),)
     for case in cases:
         there = dict.fromkeys(name for each in made.values() for name in each.expected.get(case, ()))
-        subsets = shown_subsets(list(there), modalities)
+        subsets = overlay_subsets(list(there), modalities)
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
             log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)
             continue
         folders = {method: each.folder for method, each in made.items()}
-        draw_overlay(
-            case, image, reference, first.labels, folders, subsets, first.dataset_json, output / "figures"
-        )  # fmt: skip
+        path = output / "figures" / f"overlay_{case}.png"
+        draw_overlay(case, image, reference, first.labels, folders, subsets, first.dataset_json, path)
 
 
 def _check_overlays(first: SubsetPredictions, target: Target, report: Report) -> None:
@@ -253,7 +249,7 @@ def _reference(case: str, made: SubsetPredictions, target: Target, reference: st
 def _write_card(
     model: str,
     made: SubsetPredictions,
-    table: pd.DataFrame,
+    table: ResultTable,
     target: Target,
     window: WindowSettings,
     settings: ScoreSettings,

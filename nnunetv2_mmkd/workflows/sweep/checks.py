@@ -162,8 +162,9 @@ def _check_folds(sweep: Sweep, data: DataSet, models: list[SweepModel]) -> None:
 def _check_evaluation(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet) -> None:
     options = sweep.evaluation
     with naming("evaluation: "):
+        parameters = {"tolerance": options.tolerance}
         check_scores(
-            ScoreSettings(options.metrics, options.empty, options.tolerance, options.lesions, options.et_threshold),
+            ScoreSettings(options.metrics, options.empty, parameters, options.lesions, options.et_threshold),
             dataset_json,
         )
         choose_subsets(options.subsets, data.modalities)

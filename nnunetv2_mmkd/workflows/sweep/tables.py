@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_tables
-from nnunetv2_mmkd.evaluation.metric_names import metric_of
+from nnunetv2_mmkd.evaluation.compare_report import CompareSettings, compare_regions, comparison_rows, read_patients
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.report import table_metrics, write_report
+from nnunetv2_mmkd.evaluation.result_table import SEED, ResultTable
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
-from nnunetv2_mmkd.evaluation.table_files import read_columns, read_table, write_table
+from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
 from nnunetv2_mmkd.workflows.sweep.definition import CompareOptions, Sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import Evaluation
 
-ALONE = "-"
+NO_SEED = "-"
 """Seed of a model that has none."""
 
 
@@ -30,7 +31,7 @@ def write_tables(
     """Write the tables of the models that were evaluated.
 
     ``results.csv`` holds the values averaged over the seeds (for ``mmkd compare``), ``results_by_seed.csv`` all.
-    Beside the tables and pictures of ``mmkd evaluate``: ``seeds.md`` and ``.csv``, means and standard deviations over
+    Next to the report of ``mmkd evaluate``: ``seeds.md`` and ``.csv``, means and standard deviations over
     seeds; ``compare.md`` and ``.csv``, the pairs.
 
     Returns:
@@ -42,53 +43,52 @@ def write_tables(
     parts = []
     for evaluation in evaluations:
         model = evaluation.model
-        seed = ALONE if model.seed is None else str(model.seed)
-        parts.append(read_table(evaluation.results).assign(method=model.trained, seed=seed))
-    table = pd.concat(parts, ignore_index=True)
-    pooled = average_over_seeds(table)
-    write_table(table, output / "results_by_seed.csv")
+        seed = NO_SEED if model.seed is None else str(model.seed)
+        parts.append(ResultTable.read(evaluation.results).rows.assign(method=model.trained, seed=seed))
+    table = ResultTable.from_frame(pd.concat(parts, ignore_index=True), modalities)
+    table.write(output / "results_by_seed.csv")
     notes = [f"empty regions: policy {sweep.evaluation.empty}", _seeds_note(table)]
-    write_report(pooled, output, modalities, notes=notes)
+    write_report(average_over_seeds(table), output, notes=notes)
     text = _seed_table(table)
     write_text(output / "seeds.md", text)
     write_table(pd.DataFrame([_flat(row) for row in map(asdict, summarise_seeds(table))]), output / "seeds.csv")
     lines = [f"{output / 'seeds.md'}", "", text]
     problems: list[str] = []
     if sweep.compare.pairs:
-        wanted = choose_subsets(sweep.compare.subsets or ("all",), modalities)
-        compared, problems = _compared(sweep, table[table["subset"].isin(wanted)], output)
+        compared, problems = _compared(sweep, table, modalities, output)
         write_text(output / "compare.md", compared)
         lines += [f"{output / 'compare.md'}", "", compared]
     return lines, problems
 
 
-def _seeds_note(table: pd.DataFrame) -> str:
-    counts = table.groupby("method", sort=False)["seed"].nunique()
+def _seeds_note(table: ResultTable) -> str:
+    counts = table.rows.groupby("method", sort=False)["seed"].nunique()
     if counts.nunique() == 1:
         number = int(counts.iloc[0])
         return f"values averaged over {number} training{'s' * (number > 1)} of each method"
     return "values averaged over trainings: " + ", ".join(f"{method} {count}" for method, count in counts.items())
 
 
-def _seed_table(table: pd.DataFrame) -> str:
+def _seed_table(table: ResultTable) -> str:
     lines = ["| method | metric | region | mean | sd over seeds | seeds | each |", "|---|---|---|--:|--:|--:|---|"]
     for row in summarise_seeds(table):
         if row.metric not in table_metrics(table):
             continue
-        about = metric_of(row.metric)
-        factor = 100.0 if about.percent else 1.0
-        unit = " (%)" if about.percent else f" ({about.unit})" * bool(about.unit)
-        each = " ".join(f"{factor * value:.2f}" for value in row.values)
-        spread = "–" if row.seeds < 2 else f"{factor * row.sd:.2f}"
+        spec = metric_spec(row.metric)
+        each = " ".join(f"{spec.scale * value:.2f}" for value in row.values)
+        spread = "–" if row.seeds < 2 else f"{spec.scale * row.sd:.2f}"
         lines.append(
-            f"| {row.method} | {about.title}{unit} | {row.region} | {factor * row.mean:.2f} | {spread} | {row.seeds} "
+            f"| {row.method} | {spec.label()} | {row.region} | {spec.scale * row.mean:.2f} | {spread} | {row.seeds} "
             f"| {each} |"
         )
     return "\n".join([*lines, "", "Mean over cases of each case's mean over subsets, then over seeds.  "]) + "\n"
 
 
-def _compared(sweep: Sweep, table: pd.DataFrame, output: Path) -> tuple[str, list[str]]:
+def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], output: Path) -> tuple[str, list[str]]:
     options = sweep.compare
+    wanted = set(choose_subsets(options.subsets or ("all",), modalities))
+    table = table.select(subsets=[name for name in table.subsets if name in wanted])
+    patients = None if options.patients is None else read_patients(options.patients)
     rows: list[dict[str, Any]] = []
     problems = []
     for rates in sweep.missing_rates:
@@ -96,7 +96,7 @@ def _compared(sweep: Sweep, table: pd.DataFrame, output: Path) -> tuple[str, lis
         for first, second in options.pairs:
             for metric in options.metrics or tuple(table_metrics(table)):
                 try:
-                    rows += _pair(table, first + ending, second + ending, metric, options, output)
+                    rows += _pair(table, first + ending, second + ending, metric, options, patients)
                 except InputError as error:
                     problems.append(f"{first + ending} - {second + ending}, {metric}: {error}")
     if rows:
@@ -118,47 +118,40 @@ def _compared(sweep: Sweep, table: pd.DataFrame, output: Path) -> tuple[str, lis
 
 
 def _pair(
-    table: pd.DataFrame, first: str, second: str, metric: str, options: CompareOptions, output: Path
+    table: ResultTable,
+    first: str,
+    second: str,
+    metric: str,
+    options: CompareOptions,
+    patients: Mapping[str, str] | None,
 ) -> list[dict[str, Any]]:
     """A row per region: the cells of ``mmkd compare``, and the interval over seeds."""
-    seeds = [set(table[table["method"] == name]["seed"]) for name in (first, second)]
-    common = seeds[0] & seeds[1]
-    both = table[table["method"].isin([first, second]) & table["seed"].isin(common)]
+    rows = table.rows
+    seeds = [set(rows[rows["method"] == name][SEED]) for name in (first, second)]
+    both = rows[rows["method"].isin([first, second]) & rows[SEED].isin(seeds[0] & seeds[1])]
     if not all(seeds):
         raise InputError("one of them was not evaluated")
     if both.empty:
         raise InputError("they were not evaluated with the same seed")
+    common = replace(table, rows=both)
     settings = CompareSettings(metric, options.regions, confidence=options.confidence, resamples=options.resamples)
-    work = output / "compare"
-    source, target = work / "averaged.csv", work / f"{first}-{second}_{metric.replace('@', '_')}.csv"
-    write_table(average_over_seeds(both), source)
-    compare_tables([source], first, second, settings, options.patients, target)
-    source.unlink()
-    patients = None
-    if options.patients is not None:
-        patients = {
-            cells["case"]: cells["patient"] for _, cells in read_columns(options.patients, _PATIENTS, "patients")
-        }
-    found = []
-    for row in pd.read_csv(target).to_dict("records"):
+    results = compare_regions(average_over_seeds(common), first, second, settings, patients)
+    cells = []
+    for row in comparison_rows(results, settings):
         drawn = compare_seeds(
-            both, first, second, region=str(row["region"]), metric=metric, patients=patients,
+            common, first, second, region=row["region"], metric=metric, patients=patients,
             confidence=options.confidence, resamples=options.resamples,
         )  # fmt: skip
-        found.append(
-            {**{str(key): value for key, value in row.items()}, "seeds": " ".join(drawn.seeds),
-             "seeds_better": drawn.better, "ci_low_seeds": drawn.ci_low, "ci_high_seeds": drawn.ci_high}
+        cells.append(
+            {**row, "seeds": " ".join(drawn.seeds), "seeds_better": drawn.better,
+             "ci_low_seeds": drawn.ci_low, "ci_high_seeds": drawn.ci_high}
         )  # fmt: skip
-    return found
-
-
-_PATIENTS = ("case", "patient")
+    return cells
 
 
 def _line(row: dict[str, Any]) -> str:
-    about = metric_of(str(row["metric"]))
-    factor = 100.0 if about.percent else 1.0
-    unit = " (points)" if about.percent else f" ({about.unit})" * bool(about.unit)
+    spec = metric_spec(row["metric"])
+    factor, unit = spec.scale, f" ({spec.difference_unit})" * bool(spec.difference_unit)
 
     def interval(low: float, high: float) -> str:
         return "–" if pd.isna(low) else f"[{factor * low:+.2f}, {factor * high:+.2f}]"
@@ -166,7 +159,7 @@ def _line(row: dict[str, Any]) -> str:
     seeds = str(row["seeds"]).split()
     cells = [
         f"{row['first']} - {row['second']}",
-        f"{about.title}{unit}" + ", less is better" * (not about.higher_is_better),
+        f"{spec.title}{unit}" + ", less is better" * (not spec.higher_is_better),
         row["region"],
         f"{factor * row['mean_first']:.2f}",
         f"{factor * row['mean_second']:.2f}",

@@ -10,8 +10,9 @@ from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import LEGACY_PENALTY, EmptyPolicy
-from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
-from nnunetv2_mmkd.evaluation.metrics.measure import measure
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
+from nnunetv2_mmkd.evaluation.metrics.overlap import specificity
+from nnunetv2_mmkd.evaluation.metrics.registry import measure
 
 ONE = (1.0, 1.0, 1.0)
 RATIOS = ("dice", "sensitivity", "specificity", "precision", "nsd")
@@ -88,9 +89,9 @@ def test_a_policy_of_ones_own() -> None:
 
 
 def test_specificity_of_a_crop_counts_the_outside() -> None:
-    whole = Comparison(_mask(((4, 3, 3), 4)), BLOCK, ONE)
-    crop = Comparison(whole.prediction, whole.truth, ONE, voxels=12**3)
-    assert crop.specificity() == whole.specificity()
+    whole = MaskPair(_mask(((4, 3, 3), 4)), BLOCK, ONE)
+    crop = MaskPair(whole.prediction, whole.target, ONE, voxels=12**3)
+    assert specificity(crop) == specificity(whole)
 
 
 def test_numbers_pass_as_masks() -> None:
@@ -101,7 +102,7 @@ def test_numbers_pass_as_masks() -> None:
     ("prediction", "truth", "spacing", "message"),
     [
         (np.full((2, 2, 2), np.nan), np.ones((2, 2, 2)), ONE, "prediction: holds NaN"),
-        (np.ones((2, 2, 2)), np.full((2, 2, 2), np.inf), ONE, "truth: holds NaN or infinity"),
+        (np.ones((2, 2, 2)), np.full((2, 2, 2), np.inf), ONE, "target: holds NaN or infinity"),
         (np.full((2, 2, 2), 2), np.ones((2, 2, 2)), ONE, "prediction: holds 2"),
         (np.full((2, 2, 2), 0.5), np.ones((2, 2, 2)), ONE, "holds 0.5"),
         (np.full((2, 2, 2), "a"), np.ones((2, 2, 2)), ONE, "expected booleans"),
@@ -121,4 +122,4 @@ def test_bad_options() -> None:
     with pytest.raises(InputError, match="policy 'zero' is unknown"):
         measure(BLOCK, BLOCK, ONE, empty="zero")
     with pytest.raises(InputError, match="tolerance"):
-        measure(BLOCK, BLOCK, ONE, tolerance=math.nan)
+        measure(BLOCK, BLOCK, ONE, parameters={"tolerance": math.nan})

@@ -10,9 +10,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from nnunetv2_mmkd.evaluation.metrics import surface
+from nnunetv2_mmkd.evaluation.metrics.distance import hausdorff, hd95, hd95_area, nsd
 from nnunetv2_mmkd.evaluation.metrics.elements import corners, element_areas
-from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
-from nnunetv2_mmkd.evaluation.metrics.measure import measure
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
+from nnunetv2_mmkd.evaluation.metrics.registry import measure
 
 SURFACE_NAMES = ("hausdorff", "hd95", "hd95_area", "nsd")
 
@@ -80,7 +81,7 @@ def test_against_brute_force(
 ) -> None:
     monkeypatch.setattr(surface, "DENSE", 0.0 if dense else 1.0)
     prediction, truth = _blobs(seed, shape), _blobs(seed + 100, shape)
-    values = measure(prediction, truth, spacing, SURFACE_NAMES, tolerance=2 * spacing[0])
+    values = measure(prediction, truth, spacing, SURFACE_NAMES, parameters={"tolerance": 2 * spacing[0]})
     assert values == pytest.approx(_brute_force(prediction, truth, spacing, 2 * spacing[0]))
 
 
@@ -92,13 +93,13 @@ def _cube(start: int, size: int = 6, length: int = 40) -> np.ndarray:
 
 def test_shifted_cubes() -> None:
     """A shift by 9 of 6 wide cubes: the far face is 9 away, the near face 9 - 5 = 4 (voxels) or 9 - 6 = 3 (surface)."""
-    pair = Comparison(_cube(15), _cube(6), (2.0, 1.0, 1.0))
-    assert pair.hausdorff() == 18.0
-    assert pair.hd95() == 18.0
-    assert pair.hd95_area() == 18.0
-    assert pair.nsd(5.9) == 0.0
-    assert pair.nsd(6.0) > 0.1  # the plane of the near face
-    assert pair.nsd(18.0) == 1.0
+    pair = MaskPair(_cube(15), _cube(6), (2.0, 1.0, 1.0))
+    assert hausdorff(pair) == 18.0
+    assert hd95(pair) == 18.0
+    assert hd95_area(pair) == 18.0
+    assert nsd(pair, 5.9) == 0.0
+    assert nsd(pair, 6.0) > 0.1  # the plane of the near face
+    assert nsd(pair, 18.0) == 1.0
 
 
 def test_the_three_percentiles_differ() -> None:
@@ -107,10 +108,10 @@ def test_the_three_percentiles_differ() -> None:
     truth[10:16, 10:16, 10:16] = True
     prediction = truth.copy()
     prediction[40:42, 40:42, 40:42] = True
-    pair = Comparison(prediction, truth, (1.0, 1.0, 1.0))
-    assert pair.hd95() == 0.0
-    assert pair.hd95_area() == pytest.approx(math.sqrt(24**2 + 24**2 + 26**2))
-    assert pair.hausdorff() == pytest.approx(26 * math.sqrt(3))
+    pair = MaskPair(prediction, truth, (1.0, 1.0, 1.0))
+    assert hd95(pair) == 0.0
+    assert hd95_area(pair) == pytest.approx(math.sqrt(24**2 + 24**2 + 26**2))
+    assert hausdorff(pair) == pytest.approx(26 * math.sqrt(3))
 
 
 def test_percentile_by_area() -> None:
@@ -122,13 +123,13 @@ def test_percentile_by_area() -> None:
 
 
 def test_equal_masks() -> None:
-    values = measure(_cube(6), _cube(6), (0.1, 0.2, 0.3), SURFACE_NAMES, tolerance=0.0)
+    values = measure(_cube(6), _cube(6), (0.1, 0.2, 0.3), SURFACE_NAMES, parameters={"tolerance": 0.0})
     assert values == {"hausdorff": 0.0, "hd95": 0.0, "hd95_area": 0.0, "nsd": 1.0}
 
 
 def test_a_tolerance_equal_to_the_distance_counts() -> None:
     """Distances come from whole voxels: 3 steps of 0.1 mm are within 0.1 * 3, whatever the position."""
-    values = [Comparison(_cube(s + 3), _cube(s), (0.1, 0.1, 0.1)).nsd(0.1 * 3) for s in range(25)]
+    values = [nsd(MaskPair(_cube(s + 3), _cube(s), (0.1, 0.1, 0.1)), 0.1 * 3) for s in range(25)]
     assert values == [1.0] * 25
 
 
@@ -147,4 +148,4 @@ def test_the_image_border_is_a_surface() -> None:
     full = np.ones((5, 5), dtype=bool)
     inner = np.zeros((5, 5), dtype=bool)
     inner[1:4, 1:4] = True
-    assert Comparison(full, inner, (1.0, 1.0)).hausdorff() == pytest.approx(math.sqrt(2))
+    assert hausdorff(MaskPair(full, inner, (1.0, 1.0))) == pytest.approx(math.sqrt(2))

@@ -16,9 +16,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tiny_nnunet import RESIDUAL, Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.evaluation.card import KEY
+from nnunetv2_mmkd.evaluation.card import CARD_KEY
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
-from nnunetv2_mmkd.evaluation.table_files import read_table
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
@@ -58,7 +58,7 @@ def run(out: Path, *arguments: str) -> int:
 
 
 def results(out: Path) -> pd.DataFrame:
-    return read_table(out / "results.csv")
+    return ResultTable.read(out / "results.csv").rows
 
 
 def validation(home: Home, *folds: int) -> list[str]:
@@ -146,7 +146,7 @@ def test_command(
 
     # the card, and what a prediction makes of it
     model = copies["SharedStreams"]
-    card = json.loads((model / "dataset.json").read_text())[KEY]
+    card = json.loads((model / "dataset.json").read_text())[CARD_KEY]
     assert set(card) == {"0", "1"}
     rows = table.query("method == 'SharedStreams' and subset == 't1' and region == 'whole' and metric == 'dice'")
     of_fold = rows[rows["case"].isin(validation(home, 0))]["value"]
@@ -166,7 +166,7 @@ def test_command(
     (tmp_path / "results" / home.dataset(3, "regions")).mkdir()
     again = Path(shutil.move(model, tmp_path / "results" / home.dataset(3, "regions")))
     start(home.trainer(nnUNetTrainerSharedStreams, home.dataset(3, "regions"), fold=0))
-    kept = json.loads((again / "dataset.json").read_text())[KEY]
+    kept = json.loads((again / "dataset.json").read_text())[CARD_KEY]
     assert kept == {"1": card["1"]}
 
 
@@ -175,7 +175,7 @@ def test_goes_on_where_it_stopped(home: Home, copies: dict[str, Path], tmp_path:
     arguments = ["-m", str(model), "--metrics", "dice", "--subsets", "full", "t1c+t1", "--no_card"]
     assert run(out, *arguments, "-f", "0") == 0
     folder = out / "predictions" / "SharedStreams"
-    assert KEY not in json.loads((model / "dataset.json").read_text())
+    assert CARD_KEY not in json.loads((model / "dataset.json").read_text())
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["t1+t1ce", "t1+t1ce+t2"]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii.gz")}
     first = results(out)
@@ -217,7 +217,7 @@ def test_folders_of_images_and_of_predictions(home: Home, copies: dict[str, Path
     table = results(out)
     assert set(table[table["case"] == "case_4"]["subset"]) == {"t1", "t2", "t1+t2"}
     assert set(table[table["case"] == "case_2"]["subset"]) == set(all_subset_names(NAMES))
-    assert KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
+    assert CARD_KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
 
     given = out / "predictions" / "ModalityDropout"
     shutil.copytree(given, tmp_path / "given", ignore=shutil.ignore_patterns("*.json"))
@@ -326,7 +326,7 @@ def test_test_cases_are_predicted_by_the_folds_together(
     out, chosen = tmp_path / "out", ["--metrics", "dice", "--subsets", "full", "t1"]
     assert run(out, "-m", str(model), "--test", *chosen) == 0
     assert set(results(out)["case"]) == set(cases)
-    assert KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
+    assert CARD_KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
     images, labels = tmp_path / "images", tmp_path / "labels"
     for part, folder in (("imagesTr", images), ("labelsTr", labels)):
         folder.mkdir()

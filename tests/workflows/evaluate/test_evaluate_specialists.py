@@ -14,9 +14,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.evaluation.card import KEY
+from nnunetv2_mmkd.evaluation.card import CARD_KEY
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
-from nnunetv2_mmkd.evaluation.table_files import read_table
 
 HOW = ["-device", "cpu", "-np", "1", "-nps", "0", "--disable_progress_bar", "--disable_tta", "-step_size", "1"]
 GENERAL, ONE, TWO = "ModalityDropout", "Specialist_t1", "Specialist_t2_t1"
@@ -50,7 +50,7 @@ def run(out: Path, *arguments: str | Path) -> int:
 
 
 def results(out: Path) -> pd.DataFrame:
-    return read_table(out / "results.csv")
+    return ResultTable.read(out / "results.csv").rows
 
 
 def subsets_of(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -66,7 +66,7 @@ def test_a_specialist_has_its_subset_alone(
     assert subsets_of(table) == {GENERAL: EVERYTHING, ONE: ["t1"], TWO: ["t1+t2"]}
     assert set(table["case"]) == {"case_3", "case_5"} and not table["value"].isna().any()
     assert set(pd.read_csv(out / "shapley.csv")["method"]) == {GENERAL}
-    card = json.loads((copies[TWO] / "dataset.json").read_text())[KEY]
+    card = json.loads((copies[TWO] / "dataset.json").read_text())[CARD_KEY]
     assert list(card["0"]["subsets"]) == ["t1+t2"]
     assert {file.name for file in (out / "figures").glob("*.png")} >= {
         "dice_heat_map.png", "dice_boxplots.png", "dice_change.png", "dice_contributions.png"

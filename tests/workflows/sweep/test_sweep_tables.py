@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.workflows.sweep import tables
@@ -30,7 +31,7 @@ compare: {pairs: [[A, B]], resamples: 100%s}
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnunetv2_mmkd.evaluation.report.draw_figures", lambda *_: None)
+    monkeypatch.setattr("nnunetv2_mmkd.evaluation.report.FIGURES", ())
 
 
 def evaluated(folder: Path, more: str = "") -> list[Evaluation]:
@@ -71,7 +72,7 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert summary.loc["A", "mean"] - summary.loc["B", "mean"] == pytest.approx(0.08)
     assert summary.loc["A", "sd"] == pytest.approx(0.04 / np.sqrt(2)) and summary.loc["B", "sd"] == pytest.approx(0)
     averaged = pd.read_csv(tmp_path / "out" / "results.csv")
-    wanted = compare(averaged, "A", "B", region="WT", resamples=100)
+    wanted = compare(ResultTable.from_frame(averaged), "A", "B", region="WT", resamples=100)
     assert isinstance(wanted, CaseComparison) and first["p_value"] == pytest.approx(wanted.p_value)
     text = "\n".join(lines)
     assert "| A - B | Dice (points) | WT |" in text and "| +8.00 | [+8.00, +8.00] | [+6.00, +10.00] |" in text
@@ -116,6 +117,6 @@ def test_models_without_seeds(tmp_path: Path) -> None:
         write_table(pd.read_csv(source.results).assign(method=task.model.label), task.results)
     compared, lines, problems = written(tmp_path, alone)
     assert problems == [] and compared["difference"].tolist() == pytest.approx([0.06, -0.06])
-    assert compared["seeds"].tolist() == [tables.ALONE] * 2
+    assert compared["seeds"].tolist() == [tables.NO_SEED] * 2
     assert "values averaged over 1 training of each method" in (tmp_path / "out" / "tables" / "dice.md").read_text()
     assert "| 1 |" in "\n".join(lines)

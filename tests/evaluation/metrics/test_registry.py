@@ -1,4 +1,4 @@
-"""The front: names, tables, MyoPS regions, post-processing."""
+"""The metric registry: names and parameters, what is measured, regions of a label map, post-processing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.metrics.mask_pair import Comparison
-from nnunetv2_mmkd.evaluation.metrics.measure import (
+from nnunetv2_mmkd.evaluation.metrics.distance import hd95
+from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
+from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
+from nnunetv2_mmkd.evaluation.metrics.postprocessing import remove_small
+from nnunetv2_mmkd.evaluation.metrics.registry import (
     LESION_METRICS,
     METRICS,
-    Metric,
     measure,
     measure_lesions,
-    measure_postprocessed,
+    metric_parameters,
 )
-from nnunetv2_mmkd.evaluation.metrics.postprocessing import remove_small
-from nnunetv2_mmkd.evaluation.metrics.regions import (
-    MYOPS_LABELS,
-    MYOPS_REGIONS,
-    PASSION_REGIONS,
-    region_masks,
-    renumbered,
-    subject,
-)
+from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
 
 ONE = (1.0, 1.0, 1.0)
 
@@ -35,9 +29,10 @@ def _cube(size: int, length: int = 20) -> np.ndarray:
 
 
 def test_table_of_metrics() -> None:
-    assert list(METRICS) == ["dice", "hausdorff", "hd95", "hd95_area", "sensitivity", "specificity", "precision", "nsd"]
+    assert list(METRICS) == ["dice", "sensitivity", "specificity", "precision", "hausdorff", "hd95", "hd95_area", "nsd"]
     assert list(LESION_METRICS) == ["lesion_dice", "lesion_hd95"]
-    assert METRICS["hd95"] == Metric("hd95", "HD95", "mm", higher_is_better=False, percent=False)
+    assert METRICS["hd95"] == MetricSpec("hd95", "HD95", "mm", higher_is_better=False, percent=False, function=hd95)
+    assert [(each.name, each.default, each.unit) for each in metric_parameters().values()] == [("tolerance", 1.0, "mm")]
     for metric in (*METRICS.values(), *LESION_METRICS.values()):
         assert metric.percent == metric.higher_is_better == (metric.unit == ""), metric.name
     with pytest.raises(TypeError):
@@ -46,7 +41,7 @@ def test_table_of_metrics() -> None:
 
 def test_measure_gives_what_is_asked_in_that_order() -> None:
     assert list(measure(_cube(4), _cube(5), ONE)) == list(METRICS)
-    values = measure(_cube(4), _cube(5), ONE, ["nsd", "dice"], tolerance=3.0)
+    values = measure(_cube(4), _cube(5), ONE, ["nsd", "dice"], parameters={"tolerance": 3.0})
     assert list(values) == ["nsd", "dice"]
     assert values == pytest.approx({"nsd": 1.0, "dice": 128 / 189})
     assert all(type(value) is float for value in measure(_cube(4), _cube(5), ONE).values())
@@ -54,8 +49,8 @@ def test_measure_gives_what_is_asked_in_that_order() -> None:
 
 def test_surfaces_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    directed = Comparison._directed
-    monkeypatch.setattr(Comparison, "_directed", lambda self, *pair: calls.append(1) or directed(self, *pair))
+    directed = MaskPair._directed
+    monkeypatch.setattr(MaskPair, "_directed", lambda self, *pair: calls.append(1) or directed(self, *pair))
     measure(_cube(4), _cube(5), ONE, ["dice", "precision"])
     assert not calls
     measure(_cube(4), _cube(5), ONE)
@@ -65,8 +60,12 @@ def test_surfaces_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(InputError, match="unknown metric 'dise'"):
         measure(_cube(4), _cube(4), ONE, ["dise"])
-    with pytest.raises(InputError, match="need a task: measure_lesions"):
+    with pytest.raises(InputError, match="by naming their task"):
         measure(_cube(4), _cube(4), ONE, ["lesion_dice"])
+    with pytest.raises(InputError, match="no metric has a parameter 'width'; there are tolerance"):
+        measure(_cube(4), _cube(4), ONE, ["nsd"], parameters={"width": 1.0})
+    with pytest.raises(TypeError, match="lesion_dice is no metric of one pair"):
+        LESION_METRICS["lesion_dice"].measure(MaskPair(_cube(4), _cube(4), ONE), {})
 
 
 def test_measure_lesions() -> None:
@@ -102,41 +101,32 @@ def test_remove_small() -> None:
     assert remove_small(scattered).sum() == 1000  # the whole region counts, not its components
 
 
-def test_postprocessed_scores_have_names_of_their_own() -> None:
+def test_a_removed_prediction_is_an_empty_one() -> None:
     prediction, truth = _cube(5), _cube(0)
     assert measure(prediction, truth, ONE, ["dice"]) == {"dice": 0.0}
-    assert measure_postprocessed(prediction, truth, ONE, ["dice"]) == {"dice_postprocessed": 1.0}
-    assert measure_postprocessed(prediction, truth, ONE, ["dice"], threshold=125) == {"dice_postprocessed": 0.0}
+    assert measure(remove_small(prediction), truth, ONE, ["dice"]) == {"dice": 1.0}
+    assert measure(remove_small(prediction, 125), truth, ONE, ["dice"]) == {"dice": 0.0}
 
 
-def test_regions_of_myops() -> None:
+def test_regions_of_a_label_map() -> None:
     labels = np.array([[0, 200, 500, 600, 1220, 2221]])
-    on_disk = region_masks(labels, {**MYOPS_REGIONS, **PASSION_REGIONS})
-    assert {name: np.flatnonzero(mask).tolist() for name, mask in on_disk.items()} == {
-        "scar": [5],
-        "edema_scar": [4, 5],
-        "LV": [2],
-        "RV": [3],
-        "MYO": [1, 4, 5],
-    }
-    assert renumbered(PASSION_REGIONS, MYOPS_LABELS) == {"LV": (2,), "RV": (3,), "MYO": (1, 4, 5)}
-    in_nnunet = region_masks(np.arange(6)[None].astype(np.float64), renumbered(MYOPS_REGIONS, MYOPS_LABELS))
-    assert np.array_equal(in_nnunet["edema_scar"], on_disk["edema_scar"])
-    with pytest.raises(InputError, match=r"\[2221\]"):
-        renumbered(MYOPS_REGIONS, {1220: 4})
+    regions = {"scar": (2221,), "edema_scar": (1220, 2221), "LV": (500,), "MYO": (200, 1220, 2221)}
+    for array in (labels, labels.astype(np.float64)):
+        masks = region_masks(array, regions)
+        assert {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()} == {
+            "scar": [5],
+            "edema_scar": [4, 5],
+            "LV": [2],
+            "MYO": [1, 4, 5],
+        }
 
 
-def test_a_subject_is_scored_as_one_volume() -> None:
+def test_a_stack_of_slices_is_scored_as_one_volume() -> None:
     """Slices with Dice 1 and 0.5; as a volume 2 * 9 / 20."""
     truth, prediction = np.zeros((2, 8, 8), dtype=bool), np.zeros((2, 8, 8), dtype=bool)
     truth[0, :2, :4] = prediction[0, :2, :4] = True
     truth[1, 0, 0:2] = prediction[1, 0, 1:3] = True
-    values = measure(subject(iter(prediction)), subject(iter(truth)), (15.0, 0.75, 0.75), ["dice"])
-    assert values == {"dice": pytest.approx(18 / 20)}
-    with pytest.raises(InputError, match="all of one shape"):
-        subject([np.zeros((2, 2)), np.zeros((2, 3))])
-    with pytest.raises(InputError, match="at least one"):
-        subject([])
+    assert measure(prediction, truth, (15.0, 0.75, 0.75), ["dice"]) == {"dice": pytest.approx(18 / 20)}
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.5])

@@ -1,10 +1,10 @@
-"""What figures write for metrics."""
+"""What tables and figures write for metrics."""
 
 from __future__ import annotations
 
 import pytest
 
-from nnunetv2_mmkd.evaluation.metric_names import axis_label, metric_of, number
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 
 
 @pytest.mark.parametrize(
@@ -22,16 +22,16 @@ from nnunetv2_mmkd.evaluation.metric_names import axis_label, metric_of, number
     ],
 )
 def test_titles(name: str, label: str, higher: bool) -> None:
-    assert axis_label(metric_of(name)) == label
-    assert metric_of(name).higher_is_better is higher
+    assert metric_spec(name).label() == label
+    assert metric_spec(name).higher_is_better is higher
 
 
 def test_numbers() -> None:
-    dice, distance, other = metric_of("dice"), metric_of("hd95"), metric_of("volume_error")
-    assert number(0.8766, dice) == "87.7"
-    assert number(-0.05, dice, signed=True) == "\N{MINUS SIGN}5.0"
-    assert number(0.05, dice, signed=True) == "+5.0"
-    assert number(-0.0001, dice, signed=True) == "0.0"
-    assert number(0.0001, dice, signed=True) == "0.0"
-    assert number(3.14159, distance) == "3.1"
-    assert number(0.0123, other) == "0.0123"
+    dice, distance, other = metric_spec("dice"), metric_spec("hd95"), metric_spec("volume_error")
+    assert dice.text(0.8766) == "87.7"
+    assert dice.text(-0.05, signed=True) == "\N{MINUS SIGN}5.0"
+    assert dice.text(0.05, signed=True) == "+5.0"
+    assert dice.text(-0.0001, signed=True) == "0.0"
+    assert dice.text(0.0001, signed=True) == "0.0"
+    assert distance.text(3.14159) == "3.1"
+    assert other.text(0.0123) == "0.0123"

@@ -1,0 +1,115 @@
+"""A table in the papers' shape as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, parse_subset
+from nnunetv2_mmkd.evaluation.tables import DECIMALS, SubsetTable
+from nnunetv2_mmkd.names import canonical
+
+AVAILABLE, MISSING = "●", "○"
+"""Bullets of the papers."""
+
+DISPLAY: Mapping[str, str] = {
+    "t1": "T1",
+    "t1ce": "T1ce",
+    "t2": "T2",
+    "flair": "FLAIR",
+    "bssfp": "bSSFP",
+    "lge": "LGE",
+}
+"""Column titles of modalities; others as they are."""
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"} | {
+    character: "\\" + character for character in "&%$#_{}"
+}
+
+
+def as_markdown(table: SubsetTable) -> str:
+    """The table in Markdown, the best of each region and row in bold."""
+    heads = [*map(_title, table.modalities), *(f"{region} {method}" for region, method in table.columns)]
+    heads = [head.replace("|", r"\|") for head in heads]
+    lines = [_markdown_row(heads), _markdown_row([":-:"] * len(table.modalities) + ["--:"] * len(table.columns))]
+    for subset, row in zip(table.subsets, table.means, strict=True):
+        lines.append(_markdown_row([*_bullets(subset, table.modalities), *_bold(table, row, "**{}**")]))
+    last = ["Average", *[""] * (len(table.modalities) - 1)]
+    lines.append(_markdown_row([*last, *_bold(table, table.averages, "**{}**")]))
+    return "\n".join([*lines, "", *(f"{note}.  " for note in table.notes)]) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _bold(table: SubsetTable, row: np.ndarray, style: str) -> list[str]:
+    return [
+        style.format(_cell(value)) if best else _cell(value) for value, best in zip(row, table.best(row), strict=True)
+    ]
+
+
+def as_latex(table: SubsetTable) -> str:
+    r"""The table in LaTeX (``booktabs``), bullets as ``\bullet`` and ``\circ``."""
+    regions = list(dict.fromkeys(region for region, _ in table.columns))
+    spans = [sum(name == region for name, _ in table.columns) for region in regions]
+    n = len(table.modalities)
+    first = " & ".join(
+        [*[""] * n, *(rf"\multicolumn{{{s}}}{{c}}{{{_tex(r)}}}" for r, s in zip(regions, spans, strict=True))]
+    )
+    second = " & ".join(
+        [*(_tex(_title(name)) for name in table.modalities), *(_tex(method) for _, method in table.columns)]
+    )
+    lines = [
+        rf"\begin{{tabular}}{{{'c' * n}{''.join('|' + 'r' * span for span in spans)}}}",
+        r"\toprule",
+        first + r" \\",
+        second + r" \\",
+        r"\midrule",
+    ]
+    for subset, row in zip(table.subsets, table.means, strict=True):
+        bullets = [r"$\bullet$" if b == AVAILABLE else r"$\circ$" for b in _bullets(subset, table.modalities)]
+        lines.append(" & ".join([*bullets, *_bold_latex(table, row)]) + r" \\")
+    average = [rf"\multicolumn{{{n}}}{{c}}{{Average}}", *_bold_latex(table, table.averages)]
+    lines += [r"\midrule", " & ".join(average) + r" \\", r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, *(f"% {note.replace('–', '--')}" for note in table.notes)]) + "\n"
+
+
+def _bold_latex(table: SubsetTable, row: np.ndarray) -> list[str]:
+    return [cell.replace("–", "--") for cell in _bold(table, row, r"\textbf{{{}}}")]
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def as_csv(table: SubsetTable) -> str:
+    """The table as CSV: a 0/1 column per modality, the subset's name, the numbers unrounded."""
+    frame = pd.DataFrame(
+        np.vstack([table.means, table.averages]), columns=[f"{region} {method}" for region, method in table.columns]
+    )
+    frame.insert(0, "subset", [*table.subsets, AVERAGE])
+    for position, modality in enumerate(table.modalities):
+        available = [int(modality in parse_subset(name, table.modalities)) for name in table.subsets]
+        frame.insert(position, modality, pd.Series([*available, None], dtype="Int64"))
+    text = io.StringIO()
+    frame.to_csv(text, index=False)
+    return text.getvalue()
+
+
+def _title(modality: str) -> str:
+    return DISPLAY.get(canonical(modality), modality)
+
+
+def _bullets(subset: str, modalities: Sequence[str]) -> list[str]:
+    available = parse_subset(subset, modalities)
+    return [AVAILABLE if name in available else MISSING for name in modalities]
+
+
+def _cell(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.{DECIMALS}f}"
