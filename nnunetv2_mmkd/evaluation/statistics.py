@@ -316,7 +316,7 @@ def _wilcoxon(difference: np.ndarray, patient: np.ndarray, alternative: Alternat
 
 def _paired_t(difference: np.ndarray, alternative: Alternative) -> tuple[float, float]:
     count = len(difference)
-    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / np.sqrt(count)
+    mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(count))
     if error == 0.0 and mean == 0.0:
         return float("nan"), float("nan")
     t = mean / error if error > 0 else float(np.copysign(np.inf, mean))

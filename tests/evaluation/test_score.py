@@ -260,7 +260,7 @@ def test_one_difference_makes_another_file(folders: Folders, what: str) -> None:
     save(changed, line(1).astype("uint16" if what == "size" else "uint8"))
     os.utime(changed, (1e9, 1e9 + (what == "time")))
     entry = Predictions("a", changed.parents[1], {"c": ("t1",)})
-    table = score([entry], folders.labels, plain, DICE, folders.cache, progress=False).rows.rows
+    table = score([entry], folders.labels, plain, DICE, folders.cache, progress=False).rows
     assert table["value"].tolist() == [1.0, 1.0]
 
 
