@@ -10,7 +10,7 @@ import pandas as pd
 
 from nnunetv2_mmkd.classification.training import Curves
 from nnunetv2_mmkd.evaluation.figures.style import NORMAL, PAGE, SMALL, TITLE, new_figure, save
-from nnunetv2_mmkd.evaluation.tables import PRINTED
+from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK
 from nnunetv2_mmkd.training.curves import COLOURS, MARKERS
 
 
@@ -42,7 +42,7 @@ def draw_accuracy(results: pd.DataFrame, published: pd.DataFrame, folder: Path) 
             )  # fmt: skip
         theirs = published.reindex(index=settings, columns=["MetaKD"]).to_numpy(float)
         if np.isfinite(theirs).any():
-            ax.plot(at, theirs, color="0.5", linestyle="--", linewidth=0.9, label=f"MetaKD {PRINTED}")
+            ax.plot(at, theirs, color="0.5", linestyle="--", linewidth=0.9, label=f"MetaKD {PUBLISHED_MARK}")
         ax.set_title(settings[0].rpartition(" ")[0] if settings else "", fontsize=TITLE)
         ax.set_xlabel("rate in training (%)", fontsize=NORMAL)
         ax.set_ylabel("accuracy (%)", fontsize=NORMAL)
