@@ -20,7 +20,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
-from nnunetv2_mmkd.benchmark.environment import FixedSize, RareEvent, alone, feed, make_batch, make_trainer, rare_event
+from nnunetv2_mmkd.benchmark.environment import (
+    FixedSize,
+    PeriodicUpdate,
+    alone,
+    feed,
+    make_batch,
+    make_trainer,
+    periodic_update,
+)
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.inference.all_subsets import MultiSubsetNetwork
 from nnunetv2_mmkd.modalities import all_subsets
@@ -37,7 +45,7 @@ class StepCount:
     Attributes:
         flops: multiplications and additions of convolutions and matrix products.
         saved_bytes: held for backward when the forward pass is over, parameters excluded.
-        peak_bytes: most bytes alive at once beside parameters and batch: activations, gradients and what is
+        peak_bytes: most bytes alive at once besides parameters and batch: activations, gradients and what is
             recomputed.
     """
 
@@ -73,8 +81,8 @@ class TrainerCount:
         default_recomputed: the number of recomputed stages that the trainer takes on CUDA.
         forward_flops: a forward pass in eval mode with 1, 2, ..., M modalities.
         subsets_flops: predicting with all 2^M - 1 subsets at once, as ``mmkd evaluate`` does.
-        event: the method's rare event, or None.
-        event_flops: of one event, all its inner steps; 0 without.
+        event: the method's periodic update, or None.
+        event_flops: of one update, all its inner steps; 0 without.
         multi_stream: whether the network has an encoder pass per modality.
     """
 
@@ -83,13 +91,13 @@ class TrainerCount:
     default_recomputed: int
     forward_flops: tuple[int, ...]
     subsets_flops: int
-    event: RareEvent | None
+    event: PeriodicUpdate | None
     event_flops: int
     multi_stream: bool
 
 
 def count_stock(plan: Plan) -> StockCount:
-    """Count the stock trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`."""
+    """Count the stock trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.temporary_environment`."""
     trainer, batch = _fake(nnUNetTrainer, plan)
     network = trainer.network
 
@@ -108,7 +116,7 @@ def count_stock(plan: Plan) -> StockCount:
 def count_trainer(
     trainer_class: type[nnUNetTrainerMMKD], plan: Plan, recomputed_stages: int | None = 0
 ) -> TrainerCount:
-    """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`.
+    """Count a trainer; call it in :func:`~nnunetv2_mmkd.benchmark.environment.temporary_environment`.
 
     Args:
         trainer_class: from :func:`~nnunetv2_mmkd.training.preflight.find_own_trainer`.
@@ -136,7 +144,7 @@ def count_trainer(
     present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
     forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
     bank = MultiSubsetNetwork(network, all_subsets(plan.n_modalities))
-    event = rare_event(trainer)
+    event = periodic_update(trainer)
     return TrainerCount(
         flops=flops,
         recomputed=recomputed,
@@ -250,7 +258,7 @@ class _InnerStepDone(Exception):
     """Ends an inner step where its gradient is handed over for averaging: fake tensors have no values to go on."""
 
 
-def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEvent, sample: Tensor) -> int:
+def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: PeriodicUpdate, sample: Tensor) -> int:
     if event.kind == "election":
         return event.steps * _count_forward(MultiSubsetNetwork(network, alone(sample.shape[1])), sample)
 
@@ -265,5 +273,5 @@ def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: RareEven
         except _InnerStepDone:
             network.train()
         else:
-            raise RuntimeError(f"{type(method).__name__} did not average the gradient of its rare event")
+            raise RuntimeError(f"{type(method).__name__} did not average the gradient of its periodic update")
     return event.steps * int(flops.get_total_flops())

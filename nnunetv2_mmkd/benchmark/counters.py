@@ -35,7 +35,7 @@ class SavedBytes:
     through the hooks in force outside the region and hides what is saved inside.
 
     Args:
-        parameters: tensors that do not count (they are there with or without a graph).
+        parameters: tensors that do not count (they exist with or without a graph).
 
     References:
         ``torch.autograd.graph.saved_tensors_hooks``.

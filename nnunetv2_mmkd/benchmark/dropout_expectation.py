@@ -1,4 +1,4 @@
-"""Expectations over a subset law, and the arithmetic bound.
+"""Expectations over a modality dropout distribution, and the arithmetic bound.
 
 Legend: M modalities.
 """
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, subset_probabilities
 
 
-def size_probabilities(law: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[float, ...]:
+def size_probabilities(distribution: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[float, ...]:
     """Probabilities of a complete case keeping 1, 2, ..., M modalities.
 
     Args:
-        law: the subset law.
+        distribution: the modality dropout distribution.
         modalities: M names.
     """
-    masks, chances = subset_probabilities(law, modalities)
+    masks, chances = subset_probabilities(distribution, modalities)
     return tuple(float(chances[masks.sum(1) == size].sum()) for size in range(1, len(modalities) + 1))
 
 
 def expected(values: Sequence[float], probabilities: Sequence[float]) -> float:
-    """Mean over the law of a cost known for 1, 2, ..., M modalities.
+    """Mean over the distribution of a cost known for 1, 2, ..., M modalities.
 
     It is exact for batches too, per sample or per batch, because the costs of the samples of a batch add up.
     """

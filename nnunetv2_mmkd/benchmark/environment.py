@@ -1,4 +1,4 @@
-"""Real trainers on synthetic data: a temporary place, trainer classes by name, a batch.
+"""Real trainers on synthetic data: a temporary nnU-Net environment, trainer classes by name, a batch.
 
 Legend: B batch, M modalities.
 """
@@ -33,8 +33,8 @@ COMPILE = "nnUNet_compile"
 
 
 @contextmanager
-def workplace(compiles: bool = False) -> Iterator[None]:
-    """nnU-Net's folders in a temporary place and our trainers found; the environment is as before afterwards.
+def temporary_environment(compiles: bool = False) -> Iterator[None]:
+    """nnU-Net's folders in a temporary place, our trainers found; the environment is as before afterwards.
 
     Args:
         compiles: nnU-Net's ``nnUNet_compile``, the same for both sides.
@@ -59,7 +59,7 @@ def workplace(compiles: bool = False) -> Iterator[None]:
 
 
 def make_trainer(trainer_class: type[nnUNetTrainer], plan: Plan, device: torch.device) -> Any:
-    """Construct and initialise a trainer in :func:`workplace`, without a word on standard output.
+    """Construct and initialise a trainer in :func:`temporary_environment`, without a word on standard output.
 
     Args:
         trainer_class: the stock trainer, or one of ours.
@@ -118,13 +118,13 @@ class FixedSize:
 
 
 @dataclass(frozen=True)
-class RareEvent:
+class PeriodicUpdate:
     """Something a method does once in a while, in equal inner steps.
 
     Attributes:
         kind: ``"meta"``, a step on a batch of the meta split (MetaKD); ``"election"``, a window of an election case
             segmented with each modality alone (LCKD).
-        interval: iterations between two events.
+        interval: iterations between two updates.
         steps: inner steps in each: for elections the windows of as many cases as may vote.
     """
 
@@ -133,15 +133,15 @@ class RareEvent:
     steps: int
 
 
-def rare_event(trainer: nnUNetTrainerMMKD) -> RareEvent | None:
-    """The rare event of a trainer's method, from its hyper-parameters; None if it has none."""
+def periodic_update(trainer: nnUNetTrainerMMKD) -> PeriodicUpdate | None:
+    """The periodic update of a trainer's method, from its hyper-parameters; None if it has none."""
     method: Any = trainer.method
     config = method.config
     if method.needs_meta_split and hasattr(config, "meta_interval"):
-        return RareEvent("meta", interval=int(config.meta_interval), steps=int(config.meta_steps))
+        return PeriodicUpdate("meta", interval=int(config.meta_interval), steps=int(config.meta_steps))
     if method.held_out is not None and method.held_out.kind == "election":
         windows = _windows(trainer.configuration_manager, config.window_step)
-        return RareEvent("election", interval=int(method.interval), steps=int(config.most_cases) * windows)
+        return PeriodicUpdate("election", interval=int(method.interval), steps=int(config.most_cases) * windows)
     return None
 
 
@@ -155,19 +155,19 @@ def _windows(configuration: ConfigurationManager, step: float) -> int:
 
 
 def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
-    """Let a trainer take steps on one batch, after its warm-up and between its rare events."""
+    """Let a trainer take steps on one batch, after its warm-up and between its periodic updates."""
     trainer.training_present = {CASE: np.ones(len(trainer.modalities), dtype=bool)}
     trainer.realised_missing_rates = dict.fromkeys(trainer.modalities, 0.0)
     trainer.method.begin()
     trainer.dataloader_meta = itertools.repeat(batch)
     trainer.mmkd_iteration = quiet_iteration(trainer)
-    if rare_event(trainer) is None:
+    if periodic_update(trainer) is None:
         trainer.method.start_iteration(trainer.bare_network, trainer.loss, trainer.mmkd_iteration)
 
 
 def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:
-    """An iteration after the warm-up at which no rare event is due (unless it is due at every iteration)."""
-    event = rare_event(trainer)
+    """An iteration after the warm-up at which no periodic update is due (unless it is due at every iteration)."""
+    event = periodic_update(trainer)
     first = max(trainer.warmup_iterations, int(getattr(trainer.method, "warmup_until", 0)))
     return first + 1 if event is None else (first // event.interval + 1) * event.interval + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from copy import deepcopy
@@ -105,8 +106,8 @@ def synthetic_plan(topology: str = "plain", features_scale: float = 1.0, batch_s
     """
     if topology not in TOPOLOGIES:
         raise InputError(f"unknown topology {topology!r}: choose from {', '.join(TOPOLOGIES)}")
-    if features_scale <= 0:
-        raise InputError(f"the scale of the features must be above 0, not {features_scale}")
+    if not 0 < features_scale < math.inf:
+        raise InputError(f"the scale of the features must be a number above 0, not {features_scale}")
     stages = len(FEATURES)
     architecture: dict[str, Any] = {
         "n_stages": stages,
@@ -174,7 +175,7 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
         plans_name: plans identifier.
 
     Raises:
-        InputError: nnU-Net's variable, the data set, its plans or the configuration is not there.
+        InputError: nnU-Net's variable, the data set, its plans or the configuration does not exist.
     """
     base = os.environ.get("nnUNet_preprocessed", "").strip()
     if not base:
@@ -188,7 +189,7 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
         )
     file = found[0] / f"{plans_name}.json"
     if not file.is_file():
-        raise InputError(f"{file} is not there; plan the data set, or choose other plans with -p")
+        raise InputError(f"{file} does not exist; plan the data set, or choose other plans with -p")
     plans = read_plans(file)
     if configuration not in plans.configurations:
         raise InputError(f"{file} has no configuration {configuration!r}; it has {', '.join(plans.configurations)}")

@@ -13,14 +13,14 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Event:
-    """A rare event, in stock steps.
+class UpdateCost:
+    """A periodic update, in stock steps.
 
     Attributes:
         interval: iterations between two.
         steps: inner steps in each.
-        flops_ratio: FLOPs of one event over those of a stock step.
-        time_ratio: time of one event over that of a stock step; None if not timed.
+        flops_ratio: FLOPs of one update over those of a stock step.
+        time_ratio: time of one update over that of a stock step; None if not timed.
     """
 
     interval: int
@@ -30,12 +30,12 @@ class Event:
 
     @property
     def amortised_flops(self) -> float:
-        """Stock steps' worth of FLOPs that events add to each iteration."""
+        """Stock steps' worth of FLOPs that updates add to each iteration."""
         return self.flops_ratio / self.interval
 
     @property
     def amortised_time(self) -> float | None:
-        """Stock steps' worth of time that events add to each iteration."""
+        """Stock steps' worth of time that updates add to each iteration."""
         return None if self.time_ratio is None else self.time_ratio / self.interval
 
 
@@ -47,7 +47,7 @@ class StockCost:
         flops: forward and backward, at the counted patch.
         encoder_share: share of the FLOPs that is the encoder's.
         saved_bytes: held for backward, float32.
-        peak_bytes: alive at once beside parameters and batch, float32.
+        peak_bytes: alive at once besides parameters and batch, float32.
         seconds: median at the timed patch; None if not timed.
     """
 
@@ -59,23 +59,24 @@ class StockCost:
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainerCost:
     """A trainer's cost; every ratio is to the stock trainer.
 
     Attributes:
         trainer: name.
-        law: subset law of the step ratios.
+        distribution: modality dropout distribution of the step ratios.
         streams: expected encoder passes per sample.
         bound: stock encoder once per stream, stock decoder unchanged, over the stock step.
-        flops_ratio: of a step, expected over the law, rare events apart.
+        flops_ratio: of a step, expected over the distribution, periodic updates apart.
         flops_ratio_by_size: the same for 1, 2, ..., M modalities.
-        time_ratio: of a step, expected over the law of the medians per size, rare events apart; None if not timed.
+        time_ratio: of a step, expected over the distribution of the medians per size, periodic updates apart;
+            None if not timed.
         time_ratio_by_size: modalities kept -> median ratio.
         default_recomputed: encoder stages that the trainer recomputes on CUDA by default.
-        saved_ratio: recomputed stages -> bytes saved for backward, all modalities there.
-        peak_ratio: recomputed stages -> most bytes alive at once, all modalities there.
-        recomputed_flops_ratio: recomputed stages -> FLOPs of a step, all modalities there.
-        event: the method's rare event, or None.
+        saved_ratio: recomputed stages -> bytes saved for backward, all modalities available.
+        peak_ratio: recomputed stages -> most bytes alive at once, all modalities available.
+        recomputed_flops_ratio: recomputed stages -> FLOPs of a step, all modalities available.
+        event: the method's periodic update, or None.
         forward_flops_ratio: of predicting with 1, 2, ..., M modalities.
         forward_time_ratio: modalities available -> time of predicting.
         subsets_bound: stock encoder once per modality and stock decoder once per subset, over the stock forward pass;
@@ -87,7 +88,7 @@ class Row:
     """
 
     trainer: str
-    law: str
+    distribution: str
     streams: float
     bound: float
     flops_ratio: float
@@ -98,7 +99,7 @@ class Row:
     saved_ratio: Mapping[int, float]
     peak_ratio: Mapping[int, float]
     recomputed_flops_ratio: Mapping[int, float]
-    event: Event | None
+    event: UpdateCost | None
     forward_flops_ratio: tuple[float, ...]
     forward_time_ratio: Mapping[int, float]
     subsets_bound: float
@@ -109,7 +110,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """Everything one run found, and under which conditions.
 
     Attributes:
@@ -142,12 +143,13 @@ class Report:
     torch_version: str
     threads: int
     stock: StockCost
-    rows: tuple[Row, ...]
+    rows: tuple[TrainerCost, ...]
 
     def to_json(self) -> str:
         """JSON, amortised costs included."""
         content = asdict(self)
         for entry, row in zip(content["rows"], self.rows, strict=True):
+            entry["law"] = entry.pop("distribution")  # the key of files written so far
             if row.event is not None:
                 entry["event"]["amortised_flops"] = row.event.amortised_flops
                 entry["event"]["amortised_time"] = row.event.amortised_time
@@ -181,24 +183,26 @@ class Report:
         header = ["", *(row.trainer for row in self.rows)]
         recomputed = "its own number of" if self.recomputed_stages is None else str(self.recomputed_stages)
         body = [
-            ["subset law", *(row.law for row in self.rows)],
+            ["modality dropout distribution", *(row.distribution for row in self.rows)],
             ["streams, expected", *(f"{row.streams:.2f}" for row in self.rows)],
             ["bound of a step (encoder per stream + decoder)", *(f"{row.bound:.3f}" for row in self.rows)],
             [f"step FLOPs, {recomputed} stages recomputed", *(_of_bound(row.flops_ratio, row) for row in self.rows)],
             [f"step time, {recomputed} stages recomputed", *(_of_bound(row.time_ratio, row) for row in self.rows)],
-            ["rare event: FLOPs per iteration", *(_event(row, "amortised_flops") for row in self.rows)],
-            ["rare event: time per iteration", *(_event(row, "amortised_time") for row in self.rows)],
+            ["periodic update: FLOPs per iteration", *(_event(row, "amortised_flops") for row in self.rows)],
+            ["periodic update: time per iteration", *(_event(row, "amortised_time") for row in self.rows)],
         ]
         levels = sorted({level for row in self.rows for level in row.saved_ratio})
         for level in levels:
-            tag = f"all {most} there, {level} stages recomputed"
+            tag = f"all {most} modalities, {level} stages recomputed"
             body += [
                 [f"saved bytes, {tag}", *(_level(row.saved_ratio, level, row) for row in self.rows)],
                 [f"peak bytes, {tag}", *(_level(row.peak_ratio, level, row) for row in self.rows)],
                 [f"step FLOPs, {tag}", *(_level(row.recomputed_flops_ratio, level, row) for row in self.rows)],
             ]
         if any(row.device_peak_ratio is not None for row in self.rows):
-            body.append([f"device memory, all {most} there", *(_number(row.device_peak_ratio) for row in self.rows)])
+            body.append(
+                [f"device memory, all {most} modalities", *(_number(row.device_peak_ratio) for row in self.rows)]
+            )
         for size in sorted({half, most}):
             tag = f"{size} of {most} modalities"
             flops = (_number(row.forward_flops_ratio[size - 1]) for row in self.rows)
@@ -224,7 +228,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _of_bound(value: float | None, row: Row) -> str:
+def _of_bound(value: float | None, row: TrainerCost) -> str:
     return _of(value, row.bound)
 
 
@@ -232,14 +236,14 @@ def _of(value: float | None, bound: float) -> str:
     return "-" if value is None else f"{value:.3f} ({value / bound:.2f} x bound)"
 
 
-def _event(row: Row, name: str) -> str:
+def _event(row: TrainerCost, name: str) -> str:
     if row.event is None:
         return "-"
     value = getattr(row.event, name)
     return "-" if value is None else f"+{value:.3f} ({row.event.steps} steps / {row.event.interval})"
 
 
-def _level(values: Mapping[int, float], level: int, row: Row) -> str:
+def _level(values: Mapping[int, float], level: int, row: TrainerCost) -> str:
     if level not in values:
         return "-"
     return f"{values[level]:.3f}" + ("*" if level == row.default_recomputed else "")

@@ -13,26 +13,26 @@ import torch
 
 from nnunetv2_mmkd.benchmark.count import StockCount, TrainerCount, count_stock, count_trainer
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
-from nnunetv2_mmkd.benchmark.environment import workplace
+from nnunetv2_mmkd.benchmark.environment import temporary_environment
 from nnunetv2_mmkd.benchmark.plan import Plan
-from nnunetv2_mmkd.benchmark.report import Event, Report, Row, StockCost
+from nnunetv2_mmkd.benchmark.report import BenchmarkReport, StockCost, TrainerCost, UpdateCost
 from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, modality_names
 from nnunetv2_mmkd.training.preflight import find_own_trainer
 
-OWN_LAW = "own"
+OWN = "own"
 LARGEST_CPU_EDGE = 64
 """Patches are cut to this many voxels per axis for timed steps on a CPU; counts are always at the full size."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkSettings:
     """What to measure.
 
     Attributes:
         trainers: names of trainers.
-        law: name of a subset law, or ``"own"`` for each trainer's own after its warm-up.
+        distribution: name of a modality dropout distribution, or ``"own"`` for each trainer's own after its warm-up.
         steps: timed rounds; 0 times nothing.
         timed_patch: patch of the timed steps; None: the plan's, on a CPU cut to :data:`LARGEST_CPU_EDGE`.
         recomputed_stages: encoder stages recomputed in backward; None is the trainer's own number (for counts: that
@@ -43,7 +43,7 @@ class Settings:
     """
 
     trainers: tuple[str, ...]
-    law: str = "uniform"
+    distribution: str = "uniform"
     steps: int = 3
     timed_patch: tuple[int, ...] | None = None
     recomputed_stages: int | None = 0
@@ -52,7 +52,9 @@ class Settings:
     cpu_time: bool = False
 
 
-def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None] = lambda text: None) -> Report:
+def run_benchmark(
+    plan: Plan, settings: BenchmarkSettings, progress: Callable[[str], None] = lambda text: None
+) -> BenchmarkReport:
     """Measure.
 
     Args:
@@ -61,17 +63,23 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
         progress: told what is going on.
 
     Raises:
-        InputError: unknown trainer or law, no such device, a patch that does not fit the network.
+        InputError: unknown trainer or distribution, no such device, a patch that does not fit the network.
     """
-    law = None if settings.law == OWN_LAW else ModalityDropoutConfig(settings.law)
+    distribution = None if settings.distribution == OWN else ModalityDropoutConfig(settings.distribution)
+    for option, value in {"--steps": settings.steps, "--recomputed_stages": settings.recomputed_stages or 0}.items():
+        if value < 0:
+            raise InputError(f"{option} {value}: expected 0 or more")
     if settings.cpu_time and settings.device != "cpu":
         raise InputError("computing time of the process says nothing about a GPU; use -device cpu with --cpu_time")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; use -device cpu")
     check_patch(plan)
     timed_plan = plan.resized(settings.timed_patch or _timed_patch(plan, settings.device))
-    check_patch(timed_plan)
-    with workplace(compiles=False):
+    try:
+        check_patch(timed_plan)
+    except InputError as error:
+        raise InputError(f"--timed_patch: {error}") from error
+    with temporary_environment(compiles=False):
         classes = {name: find_own_trainer(name) for name in settings.trainers}
         progress("counting nnUNetTrainer")
         stock = count_stock(plan)
@@ -79,13 +87,13 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
         for name, found in classes.items():
             progress(f"counting {name}")
             counts[name] = count_trainer(found, plan, settings.recomputed_stages)
-    laws = {name: law or found.modality_dropout for name, found in classes.items()}
+    distributions = {name: distribution or found.modality_dropout for name, found in classes.items()}
     names = modality_names(plan.dataset_json)
-    chances = {name: size_probabilities(laws[name], names) for name in classes}
+    chances = {name: size_probabilities(distributions[name], names) for name in classes}
     times: dict[str, TrainerTimes] = {}
     if settings.steps > 0:
         sizes = [size + 1 for size in range(plan.n_modalities) if any(each[size] for each in chances.values())]
-        with workplace(settings.compiles):
+        with temporary_environment(settings.compiles):
             times = time_trainers(
                 {name: find_own_trainer(name) for name in classes},
                 timed_plan,
@@ -96,8 +104,10 @@ def run_benchmark(plan: Plan, settings: Settings, progress: Callable[[str], None
                 cpu_time=settings.cpu_time,
                 progress=progress,
             )
-    rows = tuple(_row(name, laws[name], chances[name], stock, counts[name], times.get(name)) for name in classes)
-    return Report(
+    rows = tuple(
+        _row(name, distributions[name], chances[name], stock, counts[name], times.get(name)) for name in classes
+    )
+    return BenchmarkReport(
         plan=plan.description,
         patch=plan.patch,
         batch_size=plan.batch_size,
@@ -166,12 +176,12 @@ def _subsets_bound(n_modalities: int, stock: StockCount, multi_stream: bool) -> 
 
 def _row(
     name: str,
-    law: ModalityDropoutConfig,
+    distribution: ModalityDropoutConfig,
     chances: tuple[float, ...],
     stock: StockCount,
     count: TrainerCount,
     times: TrainerTimes | None,
-) -> Row:
+) -> TrainerCost:
     kept = expected(range(1, len(chances) + 1), chances)
     streams = kept if count.multi_stream else 1.0
     flops = expected(count.flops, chances) / stock.step.flops
@@ -182,10 +192,10 @@ def _row(
     event = None
     if count.event is not None:
         timed = None if times is None or times.event is None else times.event.ratio
-        event = Event(count.event.interval, count.event.steps, count.event_flops / stock.step.flops, timed)
-    return Row(
+        event = UpdateCost(count.event.interval, count.event.steps, count.event_flops / stock.step.flops, timed)
+    return TrainerCost(
         trainer=name,
-        law=law.name,
+        distribution=distribution.name,
         streams=streams,
         bound=arithmetic_bound(stock.encoder_flops, stock.step.flops, streams).ratio,
         flops_ratio=flops,

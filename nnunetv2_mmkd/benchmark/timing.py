@@ -23,8 +23,8 @@ from nnunetv2_mmkd.benchmark.environment import (
     feed,
     make_batch,
     make_trainer,
+    periodic_update,
     quiet_iteration,
-    rare_event,
 )
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.inference.all_subsets import MultiSubsetNetwork
@@ -36,7 +36,7 @@ WARMUP_ROUNDS = 1
 
 @dataclass
 class Paired:
-    """Seconds of something, each beside those of the stock trainer's counterpart run just before it."""
+    """Seconds of something, each paired with those of the stock trainer's counterpart run just before it."""
 
     own: list[float] = field(default_factory=list)
     stock: list[float] = field(default_factory=list)
@@ -58,7 +58,7 @@ class TrainerTimes:
 
     Attributes:
         steps: modalities kept -> a whole ``train_step``, optimiser included.
-        event: a rare event beside one stock step; None if the method has none.
+        event: a periodic update paired with one stock step; None if the method has none.
         forward: modalities available -> a forward pass of one sample in eval mode.
         subsets: all 2^M - 1 subsets of one sample at once, as ``mmkd evaluate`` predicts.
         peak_bytes: most device memory of a step with all modalities beyond what was allocated before it, stock
@@ -83,7 +83,7 @@ def time_trainers(
     cpu_time: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, TrainerTimes]:
-    """Time trainers against the stock one; call it in :func:`~nnunetv2_mmkd.benchmark.environment.workplace`.
+    """Time trainers against the stock one; call it in a temporary nnU-Net environment.
 
     Args:
         trainer_classes: name -> class.
@@ -107,7 +107,7 @@ def time_trainers(
                 set_recomputed(trainer, recomputed_stages)
         timer = _Timer(stock, batch, device, time.process_time if cpu_time else time.perf_counter)
         steps = {name: {size: Paired() for size in sizes} for name in trainers}
-        events = {name: Paired() if rare_event(trainer) else None for name, trainer in trainers.items()}
+        events = {name: Paired() if periodic_update(trainer) else None for name, trainer in trainers.items()}
         sizes_predicted = sorted({max(1, plan.n_modalities // 2), plan.n_modalities})
         forward = {name: {size: Paired() for size in sizes_predicted} for name in trainers}
         subsets = {name: Paired() for name in trainers}
@@ -173,8 +173,8 @@ class _Timer:
                 into[name].stock.append(stock)
 
     def event(self, trainer: Any, into: Paired | None, keep: bool) -> None:
-        """A stock step, then one inner step of the rare event, counted as often as the event has them."""
-        event = rare_event(trainer)
+        """A stock step, then one inner step of the periodic update, counted as often as the update has them."""
+        event = periodic_update(trainer)
         if into is None or event is None:
             return
         stock = self._step(self.stock)

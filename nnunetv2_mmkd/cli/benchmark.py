@@ -46,16 +46,22 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="patch size (default: the plan's)")
     plan.add_argument("--batch_size", type=int, metavar="B", help="batch size (default: the plan's)")
     steps = parser.add_argument_group("steps")
-    steps.add_argument("--subsets", default="uniform", metavar="LAW",
-                       help="law of the measured steps: uniform (default), own (each trainer's, after its warm-up), "
-                            "all (nothing dropped), or another subset law")  # fmt: skip
+    steps.add_argument("--subsets", default="uniform", metavar="DISTRIBUTION",
+                       help="modality dropout of the measured steps: uniform (default), own (each trainer's, after its "
+                            "warm-up), all (nothing dropped), or another distribution")  # fmt: skip
     steps.add_argument("--recomputed_stages", type=_stages, default=0, metavar="N",
                        help="encoder stages recomputed in backward in the step ratios; 'default' is the trainer's own "
                             "number (default: %(default)s; bytes are shown for none, default and all)")  # fmt: skip
     steps.add_argument("--steps", type=int, default=3, metavar="N",
                        help="timed rounds, over all subset sizes; 0 only counts (default: %(default)s)")  # fmt: skip
-    steps.add_argument("--timed_patch", type=int, nargs="+", metavar="VOXELS",
-                       help="patch of the timed steps (default: the plan's; on a CPU at most 64 per axis)")  # fmt: skip
+    steps.add_argument(
+        "--timed_patch",
+        type=int,
+        nargs="+",
+        metavar="VOXELS",
+        help="patch of the timed steps (default: the plan's; on a CPU at most 64 per axis); each axis a multiple of the "
+        "network's stride, and more than one voxel left at the bottleneck",
+    )
     steps.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="of the timed steps")
     steps.add_argument("--compile", action="store_true", help="nnUNet_compile=true for both sides (default: false)")
     steps.add_argument("--cpu_time", action="store_true",
@@ -69,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse_args(argv)
 
     from nnunetv2_mmkd.benchmark.plan import dataset_plan, synthetic_plan
-    from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
+    from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
 
     if args.o is not None:
         if args.o.is_dir():
@@ -79,9 +85,9 @@ def main(argv: Sequence[str]) -> int:
         plan = synthetic_plan(args.topology, args.features_scale)
     else:
         plan = dataset_plan(args.d, args.c, args.p)
-    settings = Settings(
+    settings = BenchmarkSettings(
         trainers=tuple(args.tr),
-        law="full" if args.subsets == "all" else args.subsets,
+        distribution="full" if args.subsets == "all" else args.subsets,
         steps=args.steps,
         timed_patch=None if args.timed_patch is None else tuple(args.timed_patch),
         recomputed_stages=args.recomputed_stages,

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         "--out", type=Path, default=Path("mmkd_demo"), help="everything is kept in this folder (default: %(default)s)"
     )
     parser.add_argument("-tr", default="nnUNetTrainerMetaKD", help="trainer (default: %(default)s)")
-    parser.add_argument("-n", type=int, default=12, help="phantoms to train on (default: %(default)s)")
+    parser.add_argument("-n", type=int, default=12, help="phantoms to train on, at least 5 (default: %(default)s)")
     parser.add_argument("--size", type=int, default=48, help="edge of a phantom in voxels (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--iterations", type=int, default=40, help="per epoch (default: %(default)s)")

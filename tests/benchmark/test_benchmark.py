@@ -16,10 +16,10 @@ from nnunetv2_mmkd.benchmark.environment import (
     feed,
     make_batch,
     make_trainer,
-    workplace,
+    temporary_environment,
 )
 from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
-from nnunetv2_mmkd.benchmark.run import Settings, run_benchmark
+from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
@@ -65,7 +65,7 @@ def test_bound() -> None:
 
 def test_end_to_end(tmp_path: Path) -> None:
     before = dict(os.environ)
-    settings = Settings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)
+    settings = BenchmarkSettings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)
     report = run_benchmark(tiny_plan(), settings)
     assert dict(os.environ) == before
     metakd, control = report.rows
@@ -87,20 +87,22 @@ def test_end_to_end(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "b.json").read_text())
     assert content["rows"][0]["event"]["amortised_time"] > 0
     assert [row["trainer"] for row in content["rows"]] == list(settings.trainers)
+    assert {row["law"] for row in content["rows"]} == {"uniform"}
     assert "nnUNetTrainerMetaKD" in report.table() and "x bound" in report.table()
 
 
 def test_residual_encoder_counts_only() -> None:
-    report = run_benchmark(tiny_plan("resenc"), Settings(("nnUNetTrainerSharedStreams",), law="own", steps=0))
+    settings = BenchmarkSettings(("nnUNetTrainerSharedStreams",), distribution="own", steps=0)
+    report = run_benchmark(tiny_plan("resenc"), settings)
     (row,) = report.rows
-    assert row.law == "count_uniform" and row.streams == pytest.approx(2.5)
+    assert row.distribution == "count_uniform" and row.streams == pytest.approx(2.5)
     assert row.event is None and row.time_ratio is None
     assert row.flops_ratio > 1
 
 
 def test_a_teacher_and_elections() -> None:
     names = ("nnUNetTrainerMSTKDNet", "nnUNetTrainerLCKD")
-    report = run_benchmark(tiny_plan(), Settings(names, steps=1))
+    report = run_benchmark(tiny_plan(), BenchmarkSettings(names, steps=1))
     mst, lckd = report.rows
     assert mst.flops_ratio > 1.9 and mst.event is None and mst.bound == 1
     assert mst.default_recomputed == 3 and mst.saved_ratio[3] < 0.7 * mst.saved_ratio[0]
@@ -134,7 +136,7 @@ def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerNoSuchThing", "nnUNetTrainer"])
 def test_bad_trainer(name: str) -> None:
-    with workplace(), pytest.raises(InputError, match=name):
+    with temporary_environment(), pytest.raises(InputError, match=name):
         find_own_trainer(name)
 
 
@@ -142,15 +144,25 @@ def test_bad_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(EXT_TRAINER, raising=False)
     plan = tiny_plan()
     with pytest.raises(InputError, match="multiple"):
-        run_benchmark(plan.resized((9, 8, 8)), Settings(("nnUNetTrainerMetaKD",)))
+        run_benchmark(plan.resized((9, 8, 8)), BenchmarkSettings(("nnUNetTrainerMetaKD",)))
     with pytest.raises(InputError, match="3 sizes"):
         plan.resized((8, 8))
     with pytest.raises(InputError, match="batch size"):
         plan.resized(batch_size=0)
-    with pytest.raises(InputError, match="subset law"):
-        run_benchmark(plan, Settings(("nnUNetTrainerMetaKD",), law="nonsense"))
+    with pytest.raises(InputError, match=r"unknown .*'nonsense'"):
+        run_benchmark(plan, BenchmarkSettings(("nnUNetTrainerMetaKD",), distribution="nonsense"))
     with pytest.raises(InputError, match="topology"):
         synthetic_plan("round")
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="scale of the features"):
+            synthetic_plan(features_scale=scale)
+    for settings, message in (
+        (BenchmarkSettings(("nnUNetTrainerMetaKD",), steps=-1), "--steps -1: expected 0 or more"),
+        (BenchmarkSettings(("nnUNetTrainerMetaKD",), recomputed_stages=-2), "--recomputed_stages -2: expected 0"),
+        (BenchmarkSettings(("nnUNetTrainerMetaKD",), timed_patch=(8, 8, 9)), "--timed_patch: .*multiple"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_benchmark(plan, settings)
     assert EXT_TRAINER not in os.environ
 
 
@@ -159,7 +171,7 @@ def test_a_fusion_of_all_scales_is_counted() -> None:
     plan = tiny_plan()
     two = {**plan.dataset_json, "channel_names": {"0": "T1", "1": "FLAIR"}}
     plan = Plan(plan.plans, two, plan.configuration, plan.description)
-    (row,) = run_benchmark(plan, Settings(("nnUNetTrainerM2FTrans",), steps=0)).rows
+    (row,) = run_benchmark(plan, BenchmarkSettings(("nnUNetTrainerM2FTrans",), steps=0)).rows
     assert row.streams == pytest.approx(4 / 3)
     assert row.saved_ratio[2] < row.saved_ratio[0]
     assert row.recomputed_flops_ratio[2] > row.recomputed_flops_ratio[0]
@@ -168,7 +180,7 @@ def test_a_fusion_of_all_scales_is_counted() -> None:
 
 def test_a_methods_own_warm_up_is_over() -> None:
     """RFNet trains without the fused task loss at first; that would be too cheap a step."""
-    with workplace():
+    with temporary_environment():
         trainer = make_trainer(find_own_trainer("nnUNetTrainerRFNet"), tiny_plan(), torch.device("cpu"))
         feed(trainer, make_batch(trainer, tiny_plan()))
         assert trainer.mmkd_iteration >= trainer.method.warmup_until > 0

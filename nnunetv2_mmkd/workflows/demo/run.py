@@ -15,6 +15,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker, locked
 from nnunetv2_mmkd.nnunet_json import read_plans
 from nnunetv2_mmkd.paths import set_ext_trainer
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TRAINING_ID, HELD_OUT_ID = 501, 502
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
+FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
 FULL, WITHOUT_T1CE = "t1+t1ce+t2+flair", "t1+t2+flair"
 
@@ -62,15 +64,18 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
         the folder with the results: ``dice.csv``, ``demo.png``, ``report/``, the predictions and the submission.
 
     Raises:
-        InputError: the folder holds something else, or cannot be written.
+        InputError: bad settings, see :func:`check_config`; the folder holds something else, or cannot be written.
     """
+    set_environment(out)
+    check_config(config)
     with locked(out):
         DEMO.claim(out, {"written by": "mmkd demo"})
         return _run(out, config)
 
 
 def _run(out: Path, config: DemoConfig) -> Path:
-    set_environment(out)
+    for name in FOLDERS:
+        (out / name).mkdir(exist_ok=True)
     steps = Steps(out / "demo.log", config.progress)
     with steps("phantoms", 1):
         from nnunetv2_mmkd.phantom import PhantomConfig, write_phantom
@@ -113,13 +118,33 @@ def _run(out: Path, config: DemoConfig) -> Path:
 
 def set_environment(out: Path) -> None:
     """Point nnU-Net's folders into the demo's, and its trainer search to ours. Before nnU-Net is imported."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        folder = out / name
-        folder.mkdir(exist_ok=True)
-        os.environ[name] = str(folder)
+    os.environ.update({name: str(out / name) for name in FOLDERS})
     set_ext_trainer()
     os.environ.setdefault("nnUNet_n_proc_DA", "1")
     os.environ.setdefault("nnUNet_def_n_proc", "2")
+
+
+def check_config(config: DemoConfig) -> None:
+    """Check what would fail in a later step.
+
+    Raises:
+        InputError: a number that is too small, an unknown trainer, or no such device.
+    """
+    numbers = {"-n": (config.cases, 5), "--epochs": (config.epochs, 1), "--iterations": (config.iterations, 1)}
+    for option, (value, least) in numbers.items():
+        if value < least:
+            raise InputError(f"{option} {value}: expected at least {least}")
+    workers = os.environ["nnUNet_n_proc_DA"]
+    if not workers.isdecimal() or int(workers) < 1:
+        raise InputError(f"nnUNet_n_proc_DA is {workers!r}: nnU-Net's planning needs at least 1; set it, or unset it")
+
+    from nnunetv2_mmkd.inference.run import pick_device
+    from nnunetv2_mmkd.phantom import PhantomConfig
+    from nnunetv2_mmkd.trainer_lookup import find_trainer
+
+    PhantomConfig(size=config.size)
+    pick_device(config.device)
+    find_trainer(trainer_name(config))
 
 
 def plan(config: DemoConfig) -> None:
