@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         nargs="+",
         metavar="VOXELS",
-        help="patch of the timed steps (default: the plan's; on a CPU at most 64 per axis); each axis a multiple of the "
-        "network's stride, and more than one voxel left at the bottleneck",
+        help="patch of the timed steps (default: the plan's; on a CPU at most 64 per axis); each axis a multiple of "
+        "the network's stride, and more than one voxel left at the bottleneck",
     )
     steps.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="of the timed steps")
     steps.add_argument("--compile", action="store_true", help="nnUNet_compile=true for both sides (default: false)")
