@@ -89,15 +89,16 @@ def read_label_map(path: Path, allowed: Iterable[int] | None = None) -> LabelMap
         InputError: absent, damaged or truncated, NaN, values between labels, or a value that is not allowed.
     """
     _require_file(path)
-    found = _nifti(path) if _is_nifti(path) else _other_format(path)
+    labels = _nifti(path) if _is_nifti(path) else _other_format(path)
     if allowed is not None:
-        odd = sorted(set(np.unique(found.values).tolist()) - set(allowed))
-        if odd:
+        unknown = sorted(set(np.unique(labels.values).tolist()) - set(allowed))
+        if unknown:
+            known = ", ".join(map(str, sorted(allowed)))
             raise InputError(
-                f"{path}: holds the label {odd[0]}; this data set has {', '.join(map(str, sorted(allowed)))}. Labels "
-                "must be nnU-Net's, not those of a submission"
+                f"{path}: holds the label {unknown[0]}; this data set has {known}. Labels must be nnU-Net's, not those "
+                "of a submission"
             )
-    return found
+    return labels
 
 
 def _require_file(path: Path) -> None:

@@ -38,10 +38,10 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
     edition = EDITIONS.get(name)
     if edition is not None and edition.regions:
         regions = {**edition.regions, **edition.also_scored}
-        lacking = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
-        if lacking:
+        missing = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
+        if missing:
             raise InputError(
-                f"dataset.json: a data set of {edition.title} has the label {min(lacking)}, but 'labels' does not "
+                f"dataset.json: a data set of {edition.title} has the label {min(missing)}, but 'labels' does not "
                 "declare it; take the key 'edition' out to evaluate the labels that are declared"
             )
     else:

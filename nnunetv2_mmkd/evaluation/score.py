@@ -196,9 +196,9 @@ def _check_regions(settings: ScoreSettings, regions: Mapping[str, Any]) -> None:
     if settings.task is None:
         return
     task = lesion_task(settings.task)
-    lacking = [name for name in task.reported if name not in regions]
-    if lacking:
-        raise InputError(f"lesion-wise scores of {task.title} need the region {lacking[0]}; {has}")
+    missing = [name for name in task.reported if name not in regions]
+    if missing:
+        raise InputError(f"lesion-wise scores of {task.title} need the region {missing[0]}; {has}")
 
 
 def _check_methods(predictions: Sequence[Predictions]) -> None:

@@ -239,10 +239,10 @@ def subset_t_test(
         InputError: a subset that one of them lacks, or fewer than two pairs.
     """
     for one, other, name in ((first, second, names[1]), (second, first, names[0])):
-        lacking = [subset for subset in one if subset not in other]
-        if lacking:
+        missing = [subset for subset in one if subset not in other]
+        if missing:
             raise InputError(
-                f"method {name!r} has no value for the subsets {first_few(lacking)}; both need the same subsets"
+                f"method {name!r} has no value for the subsets {first_few(missing)}; both need the same subsets"
             )
     pairs = {name: (float(first[name]), float(second[name])) for name in first}
     used = {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}

@@ -53,7 +53,7 @@ def test_options_arrive(results: str, tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["a", "c"], "no method 'c' with dice"),
-        (["a", "b", "--metric", "nsd"], "no 'nsd'"),
+        (["a", "b", "--metric", "nsd"], "no metric 'nsd'"),
         (["a", "b", "--average_row"], "--unit subsets"),
         (["a", "b", "--patients", "none.csv"], "none.csv: cannot be read"),
     ],

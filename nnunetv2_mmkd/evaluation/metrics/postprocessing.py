@@ -18,7 +18,7 @@ def remove_small(mask: ArrayLike, threshold: int = ET_THRESHOLD) -> Mask:
     """The predicted region, or nothing if it has fewer than ``threshold`` voxels altogether.
 
     It changes Dice by whole points (an absent region predicted absent counts 1 under the legacy policy), so its scores
-    stand beside those of the prediction as it is, under names that end in :data:`POSTPROCESSED`, never in their place.
+    are given besides those of the prediction as it is, under names that end in :data:`POSTPROCESSED`.
 
     Args:
         mask: predicted region.

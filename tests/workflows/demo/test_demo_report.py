@@ -18,6 +18,7 @@ DATASET = {
     "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"},
     "file_ending": ".nii.gz",
     "labels": {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [2, 3], "enhancing_tumor": [3]},
+    "regions_class_order": [1, 2, 3],
 }
 
 
