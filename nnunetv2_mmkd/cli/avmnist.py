@@ -38,8 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--alpha", type=float, default=0.1, help="weight of the distillation (default: %(default)s)")
     parser.add_argument(
         "--law",
-        default="count_uniform",
-        help="distribution of modality dropout in training, per subject (default: %(default)s)",
+        default="full",
+        help="distribution of modality dropout in training, per subject, in addition to the rate; never of the upper "
+        "bound (default: %(default)s, nothing is dropped)",
     )
     parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")

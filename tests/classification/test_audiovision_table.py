@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from spoken_digits import data
 
 from nnunetv2_mmkd.classification.avmnist.protocol import (
@@ -27,7 +29,9 @@ from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.cli import avmnist
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import Batch, StepResult, TaskLoss
 from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 QUICK = AudiovisionProtocol(
@@ -83,6 +87,31 @@ def test_from_trainings_to_the_table(tmp_path: Path) -> None:
     assert all(file.stat().st_mtime_ns == time for file, time in stored.items())
     with pytest.raises(InputError, match="has not been run with these settings"):
         read_results(replace(QUICK, alpha=0.5), tmp_path)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_only_the_rate_is_missing_in_training_and_nothing_for_the_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[Batch] = []
+    step = ModalityDropout.step
+
+    def spy(self: ModalityDropout, network: Any, batch: Batch, task_loss: TaskLoss) -> StepResult:
+        batches.append(batch)
+        return step(self, network, batch, task_loss)
+
+    monkeypatch.setattr(ModalityDropout, "step", spy)
+    split = data().split(QUICK, 0)
+    cell = QUICK.cells[0]
+
+    def share_with_both(protocol: AudiovisionProtocol, arm: str) -> float:
+        batches.clear()
+        run_job(protocol.job(0, arm, cell), split, protocol)
+        return float(torch.cat([batch.available for batch in batches]).all(1).double().mean())
+
+    default = replace(QUICK, train=replace(AudiovisionProtocol().train, epochs=1))
+    assert QUICK.train.modality_dropout.name == "count_uniform"  # the upper bound does not drop even then
+    assert share_with_both(QUICK, UPPER) == share_with_both(default, UPPER) == 1.0
+    assert share_with_both(default, DROPOUT) == cell.rate
+    assert 0 < share_with_both(QUICK, DROPOUT) < cell.rate
 
 
 @pytest.mark.usefixtures("one_thread")

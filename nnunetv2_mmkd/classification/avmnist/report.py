@@ -187,8 +187,8 @@ def _notes(protocol: AudiovisionProtocol, tests: int) -> list[str]:
     return [
         f"Accuracy on {tests} test pairs in %, mean ± standard deviation over {protocol.seeds} seeds, {split}.",
         f"{PUBLISHED_MARK}: numbers of the paper, of its own data and split.",
-        f"Modality dropout of all methods: {train.modality_dropout.name}, per {train.modality_dropout.per}; alpha "
-        f"{protocol.alpha:g}, p {protocol.p}; {train.epochs} epochs, batches of {train.batch_size}.",
+        f"Modality dropout (upper bound: none): {train.modality_dropout.name}, per {train.modality_dropout.per}; "
+        f"alpha {protocol.alpha:g}, p {protocol.p}; {train.epochs} epochs, batches of {train.batch_size}.",
         "Intervals: paired bootstrap over seeds and, within them, test pairs.",
         "Meta-updates and elections use the validation part, masked at the same rate; no method trains on it.",
     ]

@@ -92,7 +92,7 @@ def run_job(job: TrainingJob, split: DataSplit, protocol: AudiovisionProtocol) -
         )
     encoders = {"image": ImageEncoder, "audio": SoundEncoder}
     network = build_classifier(lambda name: encoders[name](protocol.width), modalities, len(DIGITS), job.seed)
-    settings = replace(protocol.train, seed=job.seed)
+    settings = replace(protocol.settings(job.arm), seed=job.seed)
     curves = train(network, protocol.method(job.arm, job.seed), training, held_out, settings)
     available = mask_of(modalities, available=tested)
 
@@ -157,7 +157,7 @@ def _run_and_store(job: TrainingJob, data: AudiovisionData, protocol: Audiovisio
 def _about(job: TrainingJob, protocol: AudiovisionProtocol) -> dict[str, Any]:
     """What a stored result must have been made with."""
     settings = {key: value for key, value in asdict(protocol).items() if key not in ("seeds", "arms", "rates")}
-    settings["train"] = protocol.train.stored()
+    settings["train"] = protocol.settings(job.arm).stored()
     cell = None if job.cell is None else asdict(job.cell)
     if job.cell is not None and job.arm == LOWER:
         cell = {"known": job.cell.known}
