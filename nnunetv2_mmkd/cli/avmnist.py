@@ -53,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
+    from nnunetv2_mmkd.classification.avmnist.pairs import read_data
     from nnunetv2_mmkd.classification.avmnist.protocol import AudiovisionProtocol
     from nnunetv2_mmkd.classification.avmnist.report import write_report
-    from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all
+    from nnunetv2_mmkd.classification.avmnist.run import run_all
     from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
     defaults = AudiovisionProtocol()

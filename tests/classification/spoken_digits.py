@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import wavfile
 
-from nnunetv2_mmkd.classification.avmnist.pairs import PER_SPEAKER, SPEAKERS
-from nnunetv2_mmkd.classification.avmnist.run import AudiovisionData
+from nnunetv2_mmkd.classification.avmnist.pairs import PER_SPEAKER, SPEAKERS, AudiovisionData
 from nnunetv2_mmkd.classification.avmnist.sounds import Clip
 
 

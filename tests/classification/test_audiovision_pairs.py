@@ -9,11 +9,10 @@ import torch
 from spoken_digits import data
 
 from nnunetv2_mmkd.classification.avmnist.pairs import select_clips, with_rate
-from nnunetv2_mmkd.classification.avmnist.protocol import AudiovisionProtocol
 from nnunetv2_mmkd.errors import InputError
 
 DATA = data()
-PARTS = DATA.split(AudiovisionProtocol(), seed=3)
+PARTS = DATA.split(seed=3)
 
 
 def test_1500_pairs_60_10_30_and_nothing_twice() -> None:
@@ -40,12 +39,12 @@ def test_inputs_are_normalised_as_published() -> None:
 
 
 def test_seeds_are_new_splits_and_the_published_test_part_is_fixed() -> None:
-    again = DATA.split(AudiovisionProtocol(), seed=3)
+    again = DATA.split(seed=3)
     assert again.test.ids == PARTS.test.ids
-    other = DATA.split(AudiovisionProtocol(), seed=4)
+    other = DATA.split(seed=4)
     shared = {name.split("-")[0] for name in other.test.ids} & {name.split("-")[0] for name in PARTS.test.ids}
     assert 80 < len(shared) < 190  # 30 % of 450 expected
-    published = [DATA.split(AudiovisionProtocol(published_split=True), seed).test for seed in (0, 1)]
+    published = [DATA.split(seed, published=True).test for seed in (0, 1)]
     assert published[0].ids == published[1].ids
     assert {int(name.split("-")[0].split("_")[2]) for name in published[0].ids} == set(range(15))
 
@@ -70,4 +69,4 @@ def test_too_few_clips_or_images_are_named() -> None:
         select_clips(DATA.clips[1:])
     few = replace(DATA, images=DATA.images[:1000], labels=DATA.labels[:1000])
     with pytest.raises(InputError, match=r"digit 0 \d+ times; 150 are needed"):
-        few.split(AudiovisionProtocol(), seed=0)
+        few.split(seed=0)

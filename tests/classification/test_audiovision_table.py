@@ -13,6 +13,7 @@ import pytest
 import torch
 from spoken_digits import data
 
+from nnunetv2_mmkd.classification.avmnist.pairs import read_data
 from nnunetv2_mmkd.classification.avmnist.protocol import (
     DROPOUT,
     LOWER,
@@ -24,7 +25,7 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
     TrainingJob,
 )
 from nnunetv2_mmkd.classification.avmnist.report import published, read_results, write_report
-from nnunetv2_mmkd.classification.avmnist.run import read_data, run_all, run_job
+from nnunetv2_mmkd.classification.avmnist.run import run_all, run_job
 from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.cli import avmnist
 from nnunetv2_mmkd.cli.main import main
@@ -99,7 +100,7 @@ def test_only_the_rate_is_missing_in_training_and_nothing_for_the_upper_bound(mo
         return step(self, network, batch, task_loss)
 
     monkeypatch.setattr(ModalityDropout, "step", spy)
-    split = data().split(QUICK, 0)
+    split = data().split(0)
     cell = QUICK.cells[0]
 
     def share_with_both(protocol: AudiovisionProtocol, arm: str) -> float:
@@ -117,7 +118,7 @@ def test_only_the_rate_is_missing_in_training_and_nothing_for_the_upper_bound(mo
 @pytest.mark.usefixtures("one_thread")
 def test_test_data_do_not_reach_the_training() -> None:
     """Other test pairs change what is measured, not what is learned."""
-    parts = data().split(QUICK, 0)
+    parts = data().split(0)
     job = TrainingJob(0, METAKD, TableCell("image", 0.2))
     first = run_job(job, parts, QUICK)
     spoiled = parts.test.take(range(len(parts.test)))
@@ -163,5 +164,5 @@ def test_on_real_digits() -> None:
         pytest.skip(f"{folder} does not exist")
     real = read_data(folder / "mnist_first10k_by_class.npz", folder / "fsdd")
     protocol = replace(AudiovisionProtocol(), train=replace(AudiovisionProtocol().train, epochs=15))
-    result = run_job(TrainingJob(0, UPPER, None), real.split(protocol, 0), protocol)
+    result = run_job(TrainingJob(0, UPPER, None), real.split(0), protocol)
     assert result.test.mean() > 0.93

@@ -6,13 +6,16 @@ Legend: N pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.classification.avmnist.sounds import Clip
+from nnunetv2_mmkd.classification.avmnist.digits import read_digits
+from nnunetv2_mmkd.classification.avmnist.sounds import Clip, find_clips, read_sounds
 from nnunetv2_mmkd.classification.subjects import DataSplit, Subjects
 from nnunetv2_mmkd.errors import InputError
 
@@ -45,85 +48,90 @@ def select_clips(clips: Sequence[Clip]) -> list[Clip]:
     return [available[key] for key in keys]
 
 
-def make_split(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    clips: Sequence[Clip],
-    sounds: NDArray[np.float32],
-    seed: int,
-    published: bool = False,
-) -> DataSplit:
-    """Pair images and sounds within their class and split them 60/10/30, by class and speaker.
+@dataclass(frozen=True)
+class AudiovisionData:
+    """Everything that is read.
 
-    Args:
+    Attributes:
         images: uint8 ``[., 28, 28]``.
         labels: of the images.
         clips: of the sounds, as :func:`select_clips` returns them.
         sounds: MFCC ``[., 20, 20]``.
-        seed: of images, split and pairs.
-        published: the published test part (clips 0-14 of each speaker and digit, the first images of a class in the
-            file's order); the seed then draws the validation part only.
+    """
 
-    Returns:
-        Both inputs as (x - 0.5) / 0.5, images from [0, 1], shapes ``[N, 1, 28, 28]`` and ``[N, 1, 20, 20]``.
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    clips: Sequence[Clip]
+    sounds: NDArray[np.float32]
+
+    def split(self, seed: int, published: bool = False) -> DataSplit:
+        """Pair images and sounds within their class and split them 60/10/30, by class and speaker.
+
+        Args:
+            seed: of images, split and pairs.
+            published: the published test part (clips 0-14 of each speaker and digit, the first images of a class in
+                the file's order); the seed then draws the validation part only.
+
+        Returns:
+            Both inputs as (x - 0.5) / 0.5, images from [0, 1], shapes ``[N, 1, 28, 28]`` and ``[N, 1, 20, 20]``.
+
+        Raises:
+            InputError: too few images of a digit.
+
+        References:
+            Wang et al., MetaKD, §7 (60/10/30); pairs within a class as in SMIL's code.
+
+        Deviations from the paper:
+            The paper has one split. Test images are of MNIST's training part, because one file is read.
+        """
+        random = np.random.default_rng(seed)
+        rows: dict[str, list[tuple[int, int]]] = {"training": [], "validation": [], "test": []}
+        testing = PER_SPEAKER - TRAINING - VALIDATION
+        for digit in range(10):
+            drawn: dict[str, list[int]] = {part: [] for part in rows}
+            for speaker in SPEAKERS:
+                own = [row for row, clip in enumerate(self.clips) if (clip.digit, clip.speaker) == (digit, speaker)]
+                if published:
+                    own.sort(key=lambda row: self.clips[row].index)
+                    own[testing:] = random.permutation(own[testing:]).tolist()
+                else:
+                    own = random.permutation(own).tolist()
+                drawn["test"] += own[:testing]
+                drawn["validation"] += own[testing : testing + VALIDATION]
+                drawn["training"] += own[testing + VALIDATION :]
+            pictures = np.flatnonzero(self.labels == digit)
+            count = PER_SPEAKER * len(SPEAKERS)
+            if len(pictures) < count:
+                raise InputError(f"the images hold the digit {digit} {len(pictures)} times; {count} are needed")
+            chosen = iter(pictures[:count] if published else random.choice(pictures, count, replace=False))
+            for part in rows:
+                own = drawn[part] if published else random.permutation(drawn[part]).tolist()
+                rows[part] += [(int(next(chosen)), sound) for sound in own]
+        return DataSplit(**{part: self._subjects(pairs) for part, pairs in rows.items()})
+
+    def _subjects(self, rows: Sequence[tuple[int, int]]) -> Subjects:
+        """The pairs of these rows of images and sounds."""
+        images, sounds = map(list, zip(*rows, strict=True))
+        image = torch.from_numpy(self.images[images]).float()[:, None] / 255
+        sound = torch.from_numpy(self.sounds[sounds])[:, None]
+        return Subjects(
+            ids=tuple(f"{self.clips[sound].file.stem}-{image}" for image, sound in rows),
+            inputs={"image": (image - 0.5) / 0.5, "audio": (sound - 0.5) / 0.5},
+            present=torch.ones(len(rows), 2, dtype=torch.bool),
+            labels=torch.from_numpy(self.labels[images]),
+            classes=DIGITS,
+        )
+
+
+def read_data(mnist: Path, fsdd: Path, progress: bool = False) -> AudiovisionData:
+    """Read digits and sounds.
 
     Raises:
-        InputError: too few images of a digit.
-
-    References:
-        Wang et al., MetaKD, §7 (60/10/30); pairs within a class as in SMIL's code.
-
-    Deviations from the paper:
-        The paper has one split. Test images are of MNIST's training part, because one file is read.
+        InputError: files that do not exist or contain something else.
     """
-    random = np.random.default_rng(seed)
-    rows: dict[str, list[tuple[int, int]]] = {"training": [], "validation": [], "test": []}
-    for digit in range(10):
-        drawn: dict[str, list[int]] = {part: [] for part in rows}
-        for speaker in SPEAKERS:
-            own = [row for row, clip in enumerate(clips) if (clip.digit, clip.speaker) == (digit, speaker)]
-            own = _test_first(own, clips, random, published)
-            split = PER_SPEAKER - TRAINING - VALIDATION
-            drawn["test"] += own[:split]
-            drawn["validation"] += own[split : split + VALIDATION]
-            drawn["training"] += own[split + VALIDATION :]
-        pictures = np.flatnonzero(labels == digit)
-        count = PER_SPEAKER * len(SPEAKERS)
-        if len(pictures) < count:
-            raise InputError(f"the images hold the digit {digit} {len(pictures)} times; {count} are needed")
-        chosen = iter(pictures[:count] if published else random.choice(pictures, count, replace=False))
-        for part in rows:
-            own = drawn[part] if published else random.permutation(drawn[part]).tolist()
-            rows[part] += [(int(next(chosen)), sound) for sound in own]
-    return DataSplit(**{part: _subjects(pairs, images, labels, clips, sounds) for part, pairs in rows.items()})
-
-
-def _test_first(own: list[int], clips: Sequence[Clip], random: np.random.Generator, published: bool) -> list[int]:
-    """Rows of a speaker's clips of a digit: those for testing first."""
-    if not published:
-        return random.permutation(own).tolist()
-    by_index = sorted(own, key=lambda row: clips[row].index)
-    split = PER_SPEAKER - TRAINING - VALIDATION
-    return by_index[:split] + random.permutation(by_index[split:]).tolist()
-
-
-def _subjects(
-    rows: Sequence[tuple[int, int]],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    clips: Sequence[Clip],
-    sounds: NDArray[np.float32],
-) -> Subjects:
-    pictures, clip_rows = [image for image, _ in rows], [sound for _, sound in rows]
-    image = torch.from_numpy(images[pictures]).float()[:, None] / 255
-    sound = torch.from_numpy(sounds[clip_rows])[:, None]
-    return Subjects(
-        ids=tuple(f"{clips[sound].file.stem}-{image}" for image, sound in rows),
-        inputs={"image": (image - 0.5) / 0.5, "audio": (sound - 0.5) / 0.5},
-        present=torch.ones(len(rows), 2, dtype=torch.bool),
-        labels=torch.from_numpy(labels[pictures]),
-        classes=DIGITS,
-    )
+    images, labels = read_digits(mnist)
+    clips = select_clips(find_clips(fsdd))
+    return AudiovisionData(images, labels, clips, read_sounds(clips, progress))
 
 
 def with_rate(subjects: Subjects, scarce: str, rate: float, seed: int) -> Subjects:

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunetv2_mmkd import __version__
-from nnunetv2_mmkd.classification.avmnist.digits import read_digits
-from nnunetv2_mmkd.classification.avmnist.pairs import DIGITS, MODALITIES, make_split, select_clips, with_rate
+from nnunetv2_mmkd.classification.avmnist.pairs import DIGITS, MODALITIES, AudiovisionData, with_rate
 from nnunetv2_mmkd.classification.avmnist.protocol import LOWER, AudiovisionProtocol, TrainingJob
-from nnunetv2_mmkd.classification.avmnist.sounds import Clip, find_clips, read_sounds
 from nnunetv2_mmkd.classification.encoders import ImageEncoder, SoundEncoder
 from nnunetv2_mmkd.classification.network import build_classifier
 from nnunetv2_mmkd.classification.prediction import predict
@@ -31,25 +29,6 @@ from nnunetv2_mmkd.modalities import mask_of
 
 RUNS = "runs"
 """Folder of the trainings' results, in the output folder."""
-
-
-@dataclass(frozen=True)
-class AudiovisionData:
-    """Everything that is read.
-
-    Attributes:
-        images, labels: as :func:`~nnunetv2_mmkd.classification.avmnist.digits.read_digits` returns them.
-        clips, sounds: the clips and their MFCC.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    clips: Sequence[Clip]
-    sounds: NDArray[np.float32]
-
-    def split(self, protocol: AudiovisionProtocol, seed: int) -> DataSplit:
-        """The three parts of a repetition."""
-        return make_split(self.images, self.labels, self.clips, self.sounds, seed, protocol.published_split)
 
 
 @dataclass(frozen=True)
@@ -65,17 +44,6 @@ class TrainingResult:
     test: NDArray[np.bool_]
     validation: NDArray[np.bool_]
     curves: Curves
-
-
-def read_data(mnist: Path, fsdd: Path, progress: bool = False) -> AudiovisionData:
-    """Read digits and sounds.
-
-    Raises:
-        InputError: files that do not exist or contain something else.
-    """
-    images, labels = read_digits(mnist)
-    clips = select_clips(find_clips(fsdd))
-    return AudiovisionData(images, labels, clips, read_sounds(clips, progress))
 
 
 def run_job(job: TrainingJob, split: DataSplit, protocol: AudiovisionProtocol) -> TrainingResult:
@@ -119,7 +87,7 @@ def run_all(
         InputError: data that do not suffice for the split, before anything is trained.
     """
     for seed in range(protocol.seeds):
-        split = data.split(protocol, seed)
+        split = data.split(seed, protocol.published_split)
         for cell in protocol.cells:
             for part in (split.training, split.validation):
                 with_rate(part, cell.scarce, cell.rate, seed)
@@ -151,7 +119,7 @@ def _map(
 
 
 def _run_and_store(job: TrainingJob, data: AudiovisionData, protocol: AudiovisionProtocol, output: Path) -> None:
-    store_result(run_job(job, data.split(protocol, job.seed), protocol), job, protocol, output)
+    store_result(run_job(job, data.split(job.seed, protocol.published_split), protocol), job, protocol, output)
 
 
 def _about(job: TrainingJob, protocol: AudiovisionProtocol) -> dict[str, Any]:
