@@ -10,6 +10,7 @@ import pytest
 import torch
 from toy_subjects import classifier, toy
 
+from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.training import TrainSettings, train
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Method
@@ -113,17 +114,27 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         train(classifier(), ModalityDropout(), toy(), None, SETTINGS, checkpoint=file)
 
 
-def test_bad_input_is_named_before_training() -> None:
-    with pytest.raises(InputError, match="MetaKD needs held-out subjects"):
-        train(classifier(), MetaKD(), toy(), None, SETTINGS)
-    with pytest.raises(InputError, match="s0 is trained on and held out"):
-        train(classifier(), MetaKD(), toy(), toy(4), SETTINGS)
-    with pytest.raises(InputError, match="the network a, b"):
-        train(classifier(), ModalityDropout(), toy().only(["a"]), None, SETTINGS)
-    with pytest.raises(InputError, match="no subject"):
-        train(classifier(), ModalityDropout(), toy().take([]), None, SETTINGS)
-    with pytest.raises(InputError, match="epochs"):
-        TrainSettings(epochs=0)
+@pytest.mark.parametrize(
+    ("method", "training", "held_out", "message"),
+    [
+        (MetaKD, toy(), None, "MetaKD needs held-out subjects"),
+        (MetaKD, toy(), toy(4), "s0 is trained on and held out"),
+        (ModalityDropout, toy().only(["a"]), None, "the network a, b"),
+        (ModalityDropout, toy(), replace(toy(4, name="v"), classes=("no", "perhaps")), "held-out subjects have other"),
+        (ModalityDropout, toy().take([]), None, "no subject"),
+    ],
+)
+def test_bad_input_is_named_before_training(
+    method: Callable[[], Method], training: Subjects, held_out: Subjects | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(classifier(), method(), training, held_out, SETTINGS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batch_size", 0), ("save_every", 0), ("lr", 0.0)])
+def test_bad_settings_are_named(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} must be"):
+        replace(SETTINGS, **{name: value})
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:

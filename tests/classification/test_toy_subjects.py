@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,25 +11,24 @@ from toy_subjects import toy
 
 from nnunetv2_mmkd.errors import InputError
 
-
-def test_a_subject_without_modality_is_named() -> None:
-    subjects = toy(4)
-    present = subjects.present.clone()
-    present[2] = False
-    with pytest.raises(InputError, match="subject s2 has no modality"):
-        replace(subjects, present=present)
+SUBJECTS = toy(4)
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    subjects = toy(4)
-    with pytest.raises(InputError, match="s0 is given twice"):
-        replace(subjects, ids=("s0", "s0", "s1", "s2"))
-    with pytest.raises(InputError, match="modality a: 3 rows for 4 subjects"):
-        replace(subjects, inputs={**subjects.inputs, "a": torch.zeros(3, 3)})
-    with pytest.raises(InputError, match="has no class"):
-        replace(subjects, labels=torch.tensor([0, 1, 2, 0]))
-    with pytest.raises(InputError, match="expected bool"):
-        replace(subjects, present=torch.ones(4, 3, dtype=torch.bool))
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"present": SUBJECTS.present & torch.tensor([[True], [True], [False], [True]])}, "subject s2 has no modality"),
+        ({"ids": ("s0", "s0", "s1", "s2")}, "s0 is given twice"),
+        ({"inputs": {**SUBJECTS.inputs, "a": torch.zeros(3, 3)}}, "modality a: 3 rows for 4 subjects"),
+        ({"inputs": {"T1C": torch.zeros(4, 3), "b": torch.zeros(4, 5)}}, "modality 'T1C': call it 't1ce'"),
+        ({"labels": torch.tensor([0, 1, 2, 0])}, "has no class"),
+        ({"labels": torch.tensor([0, 1, 0])}, "3 labels for 4 subjects"),
+        ({"present": torch.ones(4, 3, dtype=torch.bool)}, "expected bool"),
+    ],
+)
+def test_inconsistent_subjects_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(SUBJECTS, **changed)
 
 
 def test_only_some_modalities_leaves_out_subjects_that_have_none() -> None:
