@@ -14,10 +14,10 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.compare_report import read_patients
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
-from nnunetv2_mmkd.evaluation.table_files import read_columns
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
@@ -184,7 +184,7 @@ def _check_compare(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet) ->
             name = metric.removesuffix(POSTPROCESSED)
             _check_among("compare.metrics", [name], "evaluation.metrics", evaluated.metrics)
     if options.patients is not None:
-        read_columns(options.patients, ("case", "patient"), "patients")
+        read_patients(options.patients)
 
 
 def _check_among(key: str, names: Iterable[str], what: str, known: Collection[str]) -> None:
