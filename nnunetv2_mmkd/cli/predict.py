@@ -87,10 +87,9 @@ def main(argv: Sequence[str]) -> int:
         require_variables(["nnUNet_results"])
 
     from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.inference.run import Settings, predict_folder
-    from nnunetv2_mmkd.inference.several_models import predict_with_models
+    from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder, predict_with_models
 
-    settings = Settings(
+    settings = PredictionSettings(
         folds=folds,
         checkpoint=args.chk,
         step_size=args.step_size,

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2_mmkd.evaluation.card import Expected, expected, read_card
 from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.model_folder import Model
+from nnunetv2_mmkd.inference.model_folder import ModelDescription
 
 Expectation = Mapping[str, Expected]
 """Region -> validation Dice."""
@@ -17,7 +17,9 @@ NAMED = 3
 """So many cases are named in a line."""
 
 
-def expectations(cases: Sequence[Case], dataset_json: Mapping[str, Any], model: Model) -> dict[str, Expectation]:
+def expectations(
+    cases: Sequence[Case], dataset_json: Mapping[str, Any], model: ModelDescription
+) -> dict[str, Expectation]:
     """Case -> what to expect; cases whose subset the card does not know are left out."""
     card = read_card(dataset_json)
     found: dict[str, Expectation] = {}

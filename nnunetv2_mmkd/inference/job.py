@@ -1,20 +1,26 @@
-"""One prediction job: where its output goes, what is done when it ends, and the report about it."""
+"""One prediction job: which cases, where their output goes, what is done when it ends, and the report about it."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import write_json
-from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.model_folder import Model
-from nnunetv2_mmkd.inference.reader import partial_folder
+from nnunetv2_mmkd.files import check_writable, write_json
+from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists, require_modalities
+from nnunetv2_mmkd.inference.checks import check_cases
+from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
+from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
 from nnunetv2_mmkd.nnunet_json import read_object
+
+log = logging.getLogger(__name__)
 
 REPORT_NAME = "mmkd_report.json"
 """The report, in the output folder."""
@@ -25,55 +31,109 @@ def report_name(part_id: int = 0, num_parts: int = 1) -> str:
     return REPORT_NAME if num_parts == 1 else f"mmkd_report_part{part_id}of{num_parts}.json"
 
 
+@dataclass(frozen=True)
+class JobRequest:
+    """What is to be predicted, and where it goes: the arguments of ``nnUNetPredictor.predict_from_files``.
+
+    Attributes:
+        source: folder of images, or lists of files.
+        output: folder, or output files without ending, or None: the results are returned.
+        save_probabilities: also write the probabilities.
+        overwrite: predict cases again that are there.
+        previous_stage: folder of a previous stage's predictions (cascade).
+        num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
+    """
+
+    source: str | list[list[str | None]] | list[list[str]]
+    output: str | list[str] | None
+    save_probabilities: bool = False
+    overwrite: bool = True
+    previous_stage: str | None = None
+    num_parts: int = 1
+    part_id: int = 0
+
+    @property
+    def folder(self) -> str | None:
+        """The output folder, if one was given."""
+        return self.output if isinstance(self.output, str) else None
+
+
 @dataclass
-class Job:
+class PredictionJob:
     """The cases of one call, ready for nnU-Net.
 
     Attributes:
+        request: what was asked for.
         modalities: names of the M modalities of the model.
         cases: what is predicted now, in order.
-        lists: their file lists, with placeholders.
         outputs: their final output files without ending, or None if the results are returned.
         previous: nnU-Net's files of a previous stage (cascade), or Nones.
+        file_ending: of images and segmentations.
         model: what predicts.
-        file_ending: of the segmentations.
-        report_file: where the report goes, or None.
-        expected: case -> what the model's performance card promises for what it has; for the report.
         models: case -> what predicts it, where cases have models of their own (``model`` says nothing then); None:
             ``model`` predicts all.
+        expected: case -> what the model's performance card promises for what it has; for the report.
     """
 
+    request: JobRequest
     modalities: Sequence[str]
     cases: Sequence[Case]
-    lists: list[list[str]]
     outputs: list[str] | None
     previous: list[str | None]
-    model: Model
     file_ending: str
-    report_file: str | None = None
+    model: ModelDescription = field(default_factory=ModelDescription)
+    models: Mapping[str, ModelDescription] | None = None
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    models: Mapping[str, Model] | None = None
     _partial: dict[str, str] = field(default_factory=dict)
     _before: list[tuple[int, int] | None] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
 
-    def only(self, model: Model) -> Job:
+    @property
+    def lists(self) -> list[list[str]]:
+        """The cases' file lists, with placeholders for what is missing."""
+        return [case.entries(self.file_ending) for case in self.cases]
+
+    @property
+    def report_file(self) -> str | None:
+        """Where the report goes, or None."""
+        request = self.request
+        if request.folder is None:
+            return None
+        return os.path.join(request.folder, report_name(request.part_id, request.num_parts))
+
+    def only(self, model: ModelDescription) -> PredictionJob:
         """The part of a job that has begun which one of several models predicts; its output goes where the job's does.
 
         It is neither begun nor ended by itself.
         """
         models = self.models or {}
         keep = [index for index, case in enumerate(self.cases) if models[case.identifier] == model]
+        cases = [self.cases[index] for index in keep]
+        lists = [case.entries(self.file_ending) for case in cases]
         return replace(
             self,
-            cases=[self.cases[index] for index in keep],
-            lists=[self.lists[index] for index in keep],
+            request=JobRequest(lists, self.request.output, self.request.save_probabilities),
+            cases=cases,
             outputs=None if self.outputs is None else [self.outputs[index] for index in keep],
             previous=[self.previous[index] for index in keep],
         )
 
-    def begin(self) -> None:
-        """Make the output folders and write the report of what is going to be done."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Make the output folders and write the report; at the end remove what is unfinished and complete the report.
+
+        Raises:
+            InputError: the output folder is not writable.
+        """
+        self._begin()
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            self._end(finished=finished)
+
+    def _begin(self) -> None:
         if self.outputs is None:
             return
         self._before = [self._state(output) for output in self.outputs]
@@ -97,8 +157,7 @@ class Job:
             return None
         return [os.path.join(self._partial[os.path.dirname(o)], os.path.basename(o)) for o in self.outputs]
 
-    def end(self, *, finished: bool) -> None:
-        """Remove what is unfinished and bring the report up to date."""
+    def _end(self, *, finished: bool) -> None:
         if self.outputs is None:
             return
         self._remove_partial()
@@ -157,3 +216,89 @@ class Job:
             content = {"models": [each for index, each in enumerate(of_cases) if each not in of_cases[:index]]}
         content |= {"modalities": list(self.modalities), "finished": finished}
         write_json(Path(self.report_file), {**content, "cases": cases})
+
+
+def prepare_job(
+    model: TrainedModel, request: JobRequest, excluded: Mapping[str, str], *, processes: int = 1, progress: bool = True
+) -> PredictionJob:
+    """Find, choose and check the cases, without writing anything.
+
+    Args:
+        model: what is to predict them.
+        request: what is asked for.
+        excluded: modalities left out of all cases, and why.
+        processes: for checking.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: anything wrong with input, output or selection.
+    """
+    ending, output = model.dataset_json.file_ending, request.output
+    for folder in [output] if isinstance(output, str) else {os.path.dirname(file) for file in output or ()}:
+        check_writable(folder)
+    if isinstance(request.source, str):
+        found = cases_of_folder(request.source, model.modalities, ending)
+    else:
+        found = cases_of_lists(request.source, model.modalities, ending)
+    require_modalities(found, model.subset)
+    cases = [case.without(excluded) for case in found]
+    outputs = [os.path.join(output, case.identifier) for case in cases] if isinstance(output, str) else output
+    chosen = _indices(request, len(cases), outputs, ending)
+    checked = check_cases(
+        [cases[index] for index in chosen],
+        completing_plans(model),
+        model.dataset_json.missing,
+        processes=processes,
+        progress=progress,
+    )
+    require_modalities(checked, model.subset)
+    previous = request.previous_stage
+    return PredictionJob(
+        request,
+        model.modalities,
+        checked,
+        None if outputs is None else [outputs[index] for index in chosen],
+        [None if previous is None else os.path.join(previous, case.identifier + ending) for case in checked],
+        ending,
+    )
+
+
+def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending: str) -> list[int]:
+    """Which cases are predicted now: those of this part that are not there yet, as nnU-Net chooses them."""
+    mine = range(count)[request.part_id :: request.num_parts]
+    if request.overwrite or outputs is None:
+        return list(mine)
+    endings = [ending, ".npz"] if request.save_probabilities else [ending]
+    return [index for index in mine if not all(os.path.isfile(outputs[index] + each) for each in endings)]
+
+
+def with_model(job: PredictionJob, model: TrainedModel, description: ModelDescription) -> PredictionJob:
+    """The job with the model that predicts it, and what to expect of that, which is also said."""
+    return replace(job, model=description, expected=_expected(job.cases, model, description))
+
+
+def with_models(
+    job: PredictionJob, chosen: Mapping[str, TrainedModel], descriptions: Mapping[str, ModelDescription]
+) -> PredictionJob:
+    """The job with the model of each case, and what to expect of it, which is also said.
+
+    Args:
+        job: prepared.
+        chosen: case -> its model.
+        descriptions: model folder -> what it predicts with.
+    """
+    expected: dict[str, Mapping[str, Any]] = {}
+    for model in {each.folder: each for each in chosen.values()}.values():
+        cases = [case for case in job.cases if chosen[case.identifier] is model]
+        expected |= _expected(cases, model, descriptions[model.folder])
+    models = {case: descriptions[model.folder] for case, model in chosen.items()}
+    return replace(job, models=models, expected=expected)
+
+
+def _expected(
+    cases: Sequence[Case], model: TrainedModel, description: ModelDescription
+) -> dict[str, Mapping[str, Any]]:
+    known = expectations(cases, model.dataset_json.content, description)
+    for line in lines(cases, known):
+        log.info("expected of %s", line)
+    return {case: as_json(expectation) for case, expectation in known.items()}

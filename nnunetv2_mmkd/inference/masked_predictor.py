@@ -20,20 +20,12 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
-from nnunetv2_mmkd.inference.model_folder import Model, check_loadable, check_model, modalities_of
-from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, CompletingPlans
-from nnunetv2_mmkd.modalities import mask_of, parse_names
-from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_loadable, check_model
+from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, completing_plans
+from nnunetv2_mmkd.inference.selection import excluded_modalities
+from nnunetv2_mmkd.modalities import mask_of
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
-
-BY_USER = "excluded by the user"
-"""Why a modality is missing: ``--missing`` or ``--available``."""
-BY_VARIABLE = f"excluded by {MISSING_VARIABLE}"
-"""The same, through the environment variable."""
-NOT_TAKEN = "not a modality of this specialist"
-"""The same, because the model has no channel for it."""
 
 
 class MaskedPredictor(nnUNetPredictor):
@@ -42,6 +34,7 @@ class MaskedPredictor(nnUNetPredictor):
     Attributes:
         modalities: names of the model's M modalities, in channel order.
         subset: of a specialist, the modalities that it takes and needs; empty for a model for any subset.
+        trained: the model's files.
         model: what predicts, for reports.
 
     Args:
@@ -54,6 +47,7 @@ class MaskedPredictor(nnUNetPredictor):
     plans_manager: PlansManager
     dataset_json: dict[str, Any]
     network: Any
+    trained: TrainedModel
 
     def __init__(
         self,
@@ -65,7 +59,7 @@ class MaskedPredictor(nnUNetPredictor):
         super().__init__(*args, **kwargs)
         self.modalities: tuple[str, ...] = ()
         self.subset: tuple[str, ...] = ()
-        self.model = Model()
+        self.model = ModelDescription()
         self._current: Tensor | None = None
         self._sequence: Iterator[Tensor] | None = None
         self.select(missing=missing, available=available)
@@ -107,14 +101,13 @@ class MaskedPredictor(nnUNetPredictor):
             network, plans_manager, configuration_manager, parameters, dataset_json, trainer_name,
             inference_allowed_mirroring_axes,
         )  # fmt: skip
-        self.model = Model(trainer=trainer_name)
+        self.model = ModelDescription(trainer=trainer_name)
         self._adopt(trainer_name)
 
     def _adopt(self, name: str) -> None:
-        plans = check_plans(self.plans_manager.plans)
-        self.modalities = modalities_of(plans, check_dataset_json(self.dataset_json), name)
-        self.subset = plans.subset
-        self.plans_manager = CompletingPlans(self.plans_manager.plans, self.dataset_json["file_ending"])
+        trained = TrainedModel(name, check_plans(self.plans_manager.plans), check_dataset_json(self.dataset_json))
+        self.trained, self.modalities, self.subset = trained, trained.modalities, trained.subset
+        self.plans_manager = completing_plans(trained)
         self.excluded()  # unknown names are refused now, not at the first case
 
     def select(
@@ -129,10 +122,9 @@ class MaskedPredictor(nnUNetPredictor):
         Raises:
             InputError: an unknown name, or nothing would be left.
         """
-        self._missing = None if missing is None else parse_names(missing)
-        self._available = None if available is None else parse_names(available)
+        self._missing, self._available = missing, available
         if self.modalities:
-            self.excluded()
+            self.excluded()  # unknown names are refused now, not at the first case
 
     def excluded(self) -> dict[str, str]:
         """The modalities that are left out of all cases, and why.
@@ -140,20 +132,7 @@ class MaskedPredictor(nnUNetPredictor):
         Raises:
             InputError: an unknown name, nothing would be left, or less than a specialist needs.
         """
-        missing, reason = self._missing, BY_USER
-        if missing is None and self._available is None:
-            missing, reason = parse_names(os.environ.get(MISSING_VARIABLE, "")), BY_VARIABLE
-        mask = mask_of(self.modalities, available=self._available, missing=missing)
-        reasons = {name: reason for name, used in zip(self.modalities, mask.tolist(), strict=True) if not used}
-        lost = [name for name in self.subset if name in reasons]
-        if lost:
-            raise InputError(
-                f"{lost[0]} is {reasons[lost[0]]}, and this model is a specialist for {' + '.join(self.subset)}: use a "
-                "model for any subset"
-            )
-        if self.subset:
-            reasons |= {name: NOT_TAKEN for name in self.modalities if name not in {*self.subset, *reasons}}
-        return reasons
+        return excluded_modalities(self.modalities, self.subset, missing=self._missing, available=self._available)
 
     # ---- arrays and iterators
 

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.model_folder import check_model, read_model_files
+from nnunetv2_mmkd.inference.model_folder import TrainedModel, check_model
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A trained model that is not loaded.
-
-    Attributes:
-        folder: nnU-Net's model folder.
-        modalities: names of its M modalities, in channel order.
-        subset: what it is a specialist for; empty: it takes any subset.
-        plans: its ``plans.json``.
-        dataset_json: its ``dataset.json``.
-    """
-
-    folder: str
-    modalities: tuple[str, ...]
-    subset: tuple[str, ...]
-    plans: Mapping[str, Any]
-    dataset_json: Mapping[str, Any]
-
-    @property
-    def takes(self) -> str:
-        """What it takes, in words."""
-        return " + ".join(self.subset) or "any subset"
-
-
-def read_candidates(folders: Sequence[str], folds: Sequence[int | str], checkpoint: str) -> tuple[Candidate, ...]:
+def read_models(folders: Sequence[str], folds: Sequence[int | str], checkpoint: str) -> tuple[TrainedModel, ...]:
     """Read the models' files and see that they can stand in for each other.
 
     Args:
@@ -47,11 +22,7 @@ def read_candidates(folders: Sequence[str], folds: Sequence[int | str], checkpoi
         InputError: a file of a model is not there, a model is not one of ours, two are for the same subset, or they
             disagree about channels, labels, regions or file ending.
     """
-    found: list[Candidate] = []
-    for folder in folders:
-        check_model(folder, folds, checkpoint)
-        plans, dataset = read_model_files(folder)
-        found.append(Candidate(folder, plans.modalities, plans.subset, plans.content, dataset.content))
+    found = [check_model(folder, folds, checkpoint) for folder in folders]
     first = found[0]
     for index, each in enumerate(found):
         for what, mine, theirs in _differences(first, each):
@@ -65,9 +36,9 @@ def read_candidates(folders: Sequence[str], folds: Sequence[int | str], checkpoi
     return tuple(found)
 
 
-def _differences(first: Candidate, other: Candidate) -> list[tuple[str, Any, Any]]:
-    def facts(each: Candidate) -> dict[str, Any]:
-        dataset = each.dataset_json
+def _differences(first: TrainedModel, other: TrainedModel) -> list[tuple[str, Any, Any]]:
+    def facts(each: TrainedModel) -> dict[str, Any]:
+        dataset = each.dataset_json.content
         return {
             "channels": list(each.modalities),
             "labels": list(dataset["labels"].items()),  # in order: it says what comes before what in the regions
@@ -79,7 +50,7 @@ def _differences(first: Candidate, other: Candidate) -> list[tuple[str, Any, Any
     return [(what, mine[what], theirs[what]) for what in mine if mine[what] != theirs[what]]
 
 
-def choose(cases: Sequence[Case], candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+def choose(cases: Sequence[Case], models: Sequence[TrainedModel]) -> dict[str, TrainedModel]:
     """The model of each case: that for exactly the modalities that it has, else that for any subset.
 
     Returns:
@@ -88,14 +59,14 @@ def choose(cases: Sequence[Case], candidates: Sequence[Candidate]) -> dict[str, 
     Raises:
         InputError: a case has no model.
     """
-    by_subset = {each.subset: each for each in candidates}
+    by_subset = {each.subset: each for each in models}
     found = {case.identifier: by_subset.get(case.used, by_subset.get(())) for case in cases}
     without = [case for case in cases if found[case.identifier] is None]
     if without:
         case, more = without[0], len(without) - 1
         raise InputError(
             f"case {case.identifier} has {' + '.join(case.used)}{f' ({more} more have no model, too)' * bool(more)}: "
-            f"none of the models is for exactly that (they are for {', '.join(each.takes for each in candidates)}). "
+            f"none of the models is for exactly that (they are for {', '.join(each.takes for each in models)}). "
             "Add a model for any subset to --models (or by -d, -c and -tr), or a specialist for it"
         )
     return {case: each for case, each in found.items() if each is not None}

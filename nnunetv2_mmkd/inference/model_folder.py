@@ -17,7 +17,7 @@ from nnunetv2_mmkd.trainer_lookup import find_trainer
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelDescription:
     """What a prediction was made with.
 
     Attributes:
@@ -59,28 +59,73 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
     return folder
 
 
-def read_model_files(folder: str) -> tuple[Plans, DatasetJson]:
-    """The plans and the ``dataset.json`` of a trained model.
+@dataclass(frozen=True)
+class TrainedModel:
+    """The files of a trained model of this package, without its weights.
+
+    Attributes:
+        folder: nnU-Net's model folder.
+        plans: its ``plans.json``.
+        dataset_json: its ``dataset.json``.
 
     Raises:
-        InputError: one is not there or broken, or no trainer of this package made the model.
+        InputError: no trainer of this package made it, or plans and ``dataset.json`` contradict each other.
+    """
+
+    folder: str
+    plans: Plans
+    dataset_json: DatasetJson
+
+    def __post_init__(self) -> None:
+        names, channels = self.plans.modalities, self.dataset_json.modalities
+        if not names:
+            raise InputError(
+                f"{self.folder} was not trained with a trainer of this package: its plans.json has no 'mmkd' entry, so "
+                "it does not know what a missing modality is. Use nnUNetv2_predict with all images, or train with "
+                "`mmkd train ... -tr nnUNetTrainerMetaKD` or another of our trainers"
+            )
+        if len(names) != len(channels):
+            raise InputError(
+                f"{self.folder}: plans.json names the modalities {', '.join(names)}, dataset.json has {len(channels)} "
+                "channels; the folder has been mixed up"
+            )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of its M modalities, in channel order."""
+        return self.plans.modalities
+
+    @property
+    def subset(self) -> tuple[str, ...]:
+        """What it is a specialist for; empty: it takes any subset."""
+        return self.plans.subset
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words."""
+        return " + ".join(self.subset) or "any subset"
+
+
+def read_model(folder: str) -> TrainedModel:
+    """Read the files of a trained model.
+
+    Raises:
+        InputError: one is not there or broken, or see :class:`TrainedModel`.
     """
     files = [os.path.join(folder, name) for name in ("plans.json", "dataset.json")]
     for file in files:
         if not os.path.isfile(file):
             raise InputError(f"{folder} is not the folder of a trained model: {os.path.basename(file)} is not there")
-    plans, dataset_json = read_plans(files[0]), read_dataset_json(files[1])
-    modalities_of(plans, dataset_json, folder)
-    return plans, dataset_json
+    return TrainedModel(folder, read_plans(files[0]), read_dataset_json(files[1]))
 
 
-def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> None:
-    """Check that a model's files are there and that this package trained it.
+def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> TrainedModel:
+    """Read a model's files, and check that its checkpoints are there.
 
     Raises:
         InputError: something is not there, or the model is not one of ours.
     """
-    read_model_files(folder)
+    model = read_model(folder)
     there = sorted(
         name.removeprefix("fold_")
         for name in os.listdir(folder)
@@ -92,30 +137,10 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Non
             f"{folder} has no {checkpoint} for fold {' '.join(absent) or '0-4'}; folds with it: "
             f"{' '.join(there) or 'none'}. Choose with -f (and -chk for another checkpoint)"
         )
+    return model
 
 
-def modalities_of(plans: Plans, dataset_json: DatasetJson, model: str) -> tuple[str, ...]:
-    """Names of the M modalities of a trained model, in channel order.
-
-    Raises:
-        InputError: no trainer of this package made the model, or its plans and its dataset.json contradict each other.
-    """
-    names = plans.modalities
-    if not names:
-        raise InputError(
-            f"{model} was not trained with a trainer of this package: its plans.json has no 'mmkd' entry, so it does "
-            "not know what a missing modality is. Use nnUNetv2_predict with all images, or train with "
-            "`mmkd train ... -tr nnUNetTrainerMetaKD` or another of our trainers"
-        )
-    if len(names) != len(dataset_json.modalities):
-        raise InputError(
-            f"{model}: plans.json names the modalities {', '.join(names)}, dataset.json has "
-            f"{len(dataset_json.modalities)} channels; the folder has been mixed up"
-        )
-    return names
-
-
-def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> Model:
+def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> ModelDescription:
     """Check that a model's checkpoints can be read and its trainer is found, before anything else is done with it.
 
     Returns:
@@ -136,4 +161,4 @@ def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> 
         ) from error
     absolute = os.path.abspath(folder)
     configuration = os.path.basename(absolute).rpartition("__")[2]  # nnU-Net's name of the folder says it
-    return Model(absolute, trainer, configuration, tuple(folds), checkpoint)
+    return ModelDescription(absolute, trainer, configuration, tuple(folds), checkpoint)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,12 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.arrays import stack_arrays
-from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists, make_case, require_modalities
-from nnunetv2_mmkd.inference.checks import check_case, check_cases
-from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
-from nnunetv2_mmkd.inference.job import Job, report_name
+from nnunetv2_mmkd.inference.cases import make_case, require_modalities
+from nnunetv2_mmkd.inference.checks import check_case
+from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of
-from nnunetv2_mmkd.nnunet_json import missing_modalities
-
-log = logging.getLogger(__name__)
 
 
 def _plain(argument: Any) -> Any:
@@ -47,7 +41,7 @@ class MMKDPredictor(MaskedPredictor):
         segmentation = predictor.predict_case({"t1": "a.nii.gz", "t2": "b.nii.gz", "t1ce": None})
     """
 
-    _job: Job | None = None
+    _job: PredictionJob | None = None
 
     def predict_from_files(
         self,
@@ -70,19 +64,18 @@ class MMKDPredictor(MaskedPredictor):
         Raises:
             InputError: anything wrong with input, output or selection; nothing has been written then.
         """
-        source, output = _plain(list_of_lists_or_source_folder), _plain(output_folder_or_list_of_truncated_output_files)
-        manage = {
-            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
-            "overwrite": overwrite,
-            "part_id": part_id,
-            "num_parts": num_parts,
-            "save_probabilities": save_probabilities,
-        }
-        with self._run(self._prepare(source, output, manage, num_processes_preprocessing)):
-            return super().predict_from_files(
-                source, output, save_probabilities, overwrite, num_processes_preprocessing,
-                num_processes_segmentation_export, folder_with_segs_from_prev_stage, num_parts, part_id,
-            )  # fmt: skip
+        request = JobRequest(
+            _plain(list_of_lists_or_source_folder),
+            _plain(output_folder_or_list_of_truncated_output_files),
+            save_probabilities,
+            overwrite,
+            folder_with_segs_from_prev_stage,
+            num_parts,
+            part_id,
+        )
+        job = self._prepare(request, num_processes_preprocessing)
+        with job.running():
+            return self.run(job, max(1, num_processes_preprocessing), num_processes_segmentation_export)
 
     def predict_from_files_sequential(
         self,
@@ -93,84 +86,43 @@ class MMKDPredictor(MaskedPredictor):
         folder_with_segs_from_prev_stage: str | None = None,
     ) -> list[Any] | None:
         """:meth:`predict_from_files` in this process alone; see nnU-Net, whose arguments these are."""
-        source, output = _plain(list_of_lists_or_source_folder), _plain(output_folder_or_list_of_truncated_output_files)
-        manage = {
-            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
-            "overwrite": overwrite,
-            "save_probabilities": save_probabilities,
-        }
-        with self._run(self._prepare(source, output, manage)) as job:
-            self._sequence = iter([case.available for case in job.cases])
-            return super().predict_from_files_sequential(
-                source, output, save_probabilities, overwrite, folder_with_segs_from_prev_stage
-            )
+        request = JobRequest(
+            _plain(list_of_lists_or_source_folder),
+            _plain(output_folder_or_list_of_truncated_output_files),
+            save_probabilities,
+            overwrite,
+            folder_with_segs_from_prev_stage,
+        )
+        job = self._prepare(request)
+        with job.running():
+            return self.run(job)
 
-    def _prepare(
-        self,
-        source: str | list[list[str | None]],
-        output: str | list[str] | None,
-        manage: Mapping[str, Any],
-        processes: int = 1,
-    ) -> Job:
-        """Find, choose and check the cases, without writing anything.
+    def _prepare(self, request: JobRequest, processes: int = 1) -> PredictionJob:
+        job = prepare_job(self.trained, request, self.excluded(), processes=processes, progress=self.allow_tqdm)
+        return with_model(job, self.trained, self.model)
+
+    def run(self, job: PredictionJob, preprocessing_processes: int = 0, export_processes: int = 0) -> list[Any] | None:
+        """Predict the cases of a job that is running (:meth:`PredictionJob.running`) with the loaded model.
 
         Args:
-            source: folder or file lists.
-            output: folder or truncated output files.
-            manage: further arguments of nnU-Net's ``_manage_input_and_output_lists``.
-            processes: for checking.
+            job: prepared and checked.
+            preprocessing_processes, export_processes: workers; both 0 for none at all.
         """
-        ending = self.dataset_json["file_ending"]
-        excluded = self.excluded()
-        folder = output if isinstance(output, str) else None
-        for name in [folder] if folder is not None else {os.path.dirname(file) for file in output or ()}:
-            check_writable(name)
-        if isinstance(source, str):
-            found = cases_of_folder(source, self.modalities, ending)
-        else:
-            found = cases_of_lists(source, self.modalities, ending)
-        require_modalities(found, self.subset)
-        cases = [case.without(excluded) for case in found]
-        by_entries = {tuple(case.entries(ending)): case for case in cases}
-        lists, outputs, previous = super()._manage_input_and_output_lists(
-            [case.entries(ending) for case in cases], output, **manage
-        )
-        declared = missing_modalities(self.dataset_json, self.modalities)
-        chosen = check_cases(
-            [by_entries[tuple(entries)] for entries in lists],
-            self.plans_manager,
-            declared,
-            processes=processes,
-            progress=self.allow_tqdm,
-        )
-        require_modalities(chosen, self.subset)
-        known = expectations(chosen, self.dataset_json, self.model)
-        for line in lines(chosen, known):
-            log.info("expected of %s", line)
-        report = report_name(manage.get("part_id", 0), manage.get("num_parts", 1))
-        return Job(
-            modalities=self.modalities,
-            cases=chosen,
-            lists=[case.entries(ending) for case in chosen],
-            outputs=outputs,
-            previous=previous,
-            model=self.model,
-            file_ending=ending,
-            report_file=None if folder is None else os.path.join(folder, report),
-            expected={case: as_json(expectation) for case, expectation in known.items()},
-        )
-
-    @contextmanager
-    def _run(self, job: Job) -> Iterator[Job]:
-        job.begin()
-        self._job = job
-        finished = False
+        self._job, request = job, job.request
         try:
-            yield job
-            finished = True
+            if preprocessing_processes == export_processes == 0:
+                self._sequence = iter([case.available for case in job.cases])
+                return super().predict_from_files_sequential(
+                    request.source, request.output, request.save_probabilities, request.overwrite,
+                    request.previous_stage,
+                )  # fmt: skip
+            return super().predict_from_files(
+                request.source, request.output, request.save_probabilities, request.overwrite,
+                max(1, preprocessing_processes), max(1, export_processes), request.previous_stage, request.num_parts,
+                request.part_id,
+            )  # fmt: skip
         finally:
             self._job = self._sequence = self._current = None
-            job.end(finished=finished)
 
     def _manage_input_and_output_lists(
         self, *args: Any, **kwargs: Any

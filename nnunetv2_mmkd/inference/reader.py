@@ -21,6 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
+from nnunetv2_mmkd.inference.model_folder import TrainedModel
 
 AVAILABLE_KEY = "mmkd_available"
 """Key of a case's properties: list of bool, channel order, whether the image is there."""
@@ -85,6 +86,11 @@ class CompletingIO(BaseReaderWriter):
         for part in (stem + ".npz", stem + ".pkl", name):
             if os.path.isfile(os.path.join(folder, part)):
                 os.replace(os.path.join(folder, part), os.path.join(os.path.dirname(folder), part))
+
+
+def completing_plans(model: TrainedModel) -> CompletingPlans:
+    """A model's plans with a reader that completes its cases."""
+    return CompletingPlans(model.plans.content, model.dataset_json.file_ending)
 
 
 class CompletingPlans(PlansManager):

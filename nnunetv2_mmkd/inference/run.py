@@ -1,4 +1,4 @@
-"""What ``mmkd predict`` does: a folder in, a folder out."""
+"""What ``mmkd predict`` does: a folder in, a folder out, with one model or with the model for what each case has."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model, with_models
+from nnunetv2_mmkd.inference.model_choice import choose, read_models
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_loadable, check_model
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
+from nnunetv2_mmkd.inference.selection import excluded_modalities
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictionSettings:
     """nnU-Net's settings of a prediction, with its defaults.
 
     Attributes:
@@ -95,67 +98,124 @@ def orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_parts(settings: Settings) -> None:
-    """Refuse a part that does not exist.
-
-    Raises:
-        InputError: ``part_id`` is not below ``num_parts``.
-    """
-    if not 0 <= settings.part_id < settings.num_parts:
-        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
-
-
-def predictor_arguments(settings: Settings) -> dict[str, Any]:
-    """The settings as ``nnUNetPredictor`` takes them.
-
-    Raises:
-        InputError: see :func:`pick_device`.
-    """
-    return {
-        "tile_step_size": settings.step_size,
-        "use_mirroring": settings.mirroring,
-        "perform_everything_on_device": settings.on_device,
-        "device": pick_device(settings.device),
-        "verbose": settings.verbose,
-        "verbose_preprocessing": settings.verbose,
-        "allow_tqdm": settings.progress,
-    }
-
-
 def predict_folder(
     model: str,
     source: str,
     output: str,
-    settings: Settings,
+    settings: PredictionSettings,
     *,
     missing: Sequence[str] | None = None,
     available: Sequence[str] | None = None,
 ) -> None:
-    """Predict all cases of a folder with a trained model; see :meth:`MMKDPredictor.predict_from_files`.
+    """Predict all cases of a folder with a trained model.
+
+    Args:
+        model: model folder.
+        source: input folder.
+        output: output folder.
+        settings: of the prediction.
+        missing: names of modalities to leave out in all cases.
+        available: names of the only modalities to use.
 
     Raises:
-        InputError: anything wrong with model, input, output or selection.
+        InputError: anything wrong with model, input, output or selection; nothing has been written then.
     """
-    check_parts(settings)
-    predictor = MMKDPredictor(**predictor_arguments(settings), missing=missing, available=available)
-    predictor.initialize_from_trained_model_folder(model, tuple(settings.folds), settings.checkpoint)
-    for name, reason in predictor.excluded().items():
+    trained = check_model(model, settings.folds, settings.checkpoint)
+    description = check_loadable(model, settings.folds, settings.checkpoint)
+    job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
+    with orderly_termination(), job.running():
+        _predict(model, job, settings, missing, available)
+
+
+def predict_with_models(
+    models: Sequence[str],
+    source: str,
+    output: str,
+    settings: PredictionSettings,
+    *,
+    missing: Sequence[str] | None = None,
+    available: Sequence[str] | None = None,
+) -> None:
+    """Predict all cases of a folder, each with the one of several trained models that is for what it has.
+
+    Cases are found and checked, and models chosen, before the first model is loaded; the models then follow each other
+    in the order given, one loaded at a time. A case is predicted as its model alone would predict it.
+    ``mmkd_report.json`` says for each case which model did.
+
+    Args:
+        models: model folders: specialists of different subsets, and at most one model for any subset.
+        source: input folder.
+        output: output folder.
+        settings: of the prediction; its folds and checkpoint are those of every model.
+        missing: names of modalities to leave out in all cases.
+        available: names of the only modalities to use.
+
+    Raises:
+        InputError: anything wrong with models, input, output or selection; nothing has been written then.
+    """
+    candidates = read_models(models, settings.folds, settings.checkpoint)
+    # in names, reader and file ending all agree; together they are no specialist
+    together = replace(candidates[0], plans=replace(candidates[0].plans, subset=()))
+    job = _prepare(together, source, output, settings, missing, available)
+    chosen = choose(job.cases, candidates)
+    descriptions: dict[str, ModelDescription] = {}
+    for candidate in candidates:
+        count = list(chosen.values()).count(candidate)
+        if count:
+            description = check_loadable(candidate.folder, settings.folds, settings.checkpoint)
+            descriptions[candidate.folder] = description
+            log.info("%s, for %s: %d case%s", description.trainer, candidate.takes, count, "s" * (count > 1))
+    job = with_models(job, chosen, descriptions)
+    with orderly_termination(), job.running():
+        for folder, description in descriptions.items():
+            _predict(folder, job.only(description), settings, missing, available)
+
+
+def _prepare(
+    model: TrainedModel,
+    source: str,
+    output: str,
+    settings: PredictionSettings,
+    missing: Sequence[str] | None,
+    available: Sequence[str] | None,
+) -> PredictionJob:
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
+    pick_device(settings.device)
+    excluded = excluded_modalities(model.modalities, model.subset, missing=missing, available=available)
+    for name, reason in excluded.items():
         log.info("%s: %s", name, reason)
-    if settings.preprocessing_processes == settings.export_processes == 0:
-        with orderly_termination():
-            predictor.predict_from_files_sequential(
-                source, output, settings.save_probabilities, settings.overwrite, settings.previous_stage
-            )
-        return
-    with orderly_termination():
-        predictor.predict_from_files(
-            source,
-            output,
-            settings.save_probabilities,
-            settings.overwrite,
-            max(1, settings.preprocessing_processes),
-            max(1, settings.export_processes),
-            settings.previous_stage,
-            settings.num_parts,
-            settings.part_id,
-        )
+    request = JobRequest(
+        source,
+        output,
+        settings.save_probabilities,
+        settings.overwrite,
+        settings.previous_stage,
+        settings.num_parts,
+        settings.part_id,
+    )
+    processes = max(1, settings.preprocessing_processes)
+    return prepare_job(model, request, excluded, processes=processes, progress=settings.progress)
+
+
+def _predict(
+    model: str,
+    job: PredictionJob,
+    settings: PredictionSettings,
+    missing: Sequence[str] | None,
+    available: Sequence[str] | None,
+) -> None:
+    """Load a model and predict the cases of a running job."""
+    predictor = MMKDPredictor(
+        tile_step_size=settings.step_size,
+        use_mirroring=settings.mirroring,
+        perform_everything_on_device=settings.on_device,
+        device=pick_device(settings.device),
+        verbose=settings.verbose,
+        verbose_preprocessing=settings.verbose,
+        allow_tqdm=settings.progress,
+        missing=missing,
+        available=available,
+    )
+    predictor.initialize_from_trained_model_folder(model, tuple(settings.folds), settings.checkpoint)
+    predictor.run(job, settings.preprocessing_processes, settings.export_processes)

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from tiny_model import TRAINER, image_of, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.job import JobRequest
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 
 Make = Callable[..., MMKDPredictor]
@@ -90,7 +91,7 @@ def test_files_that_do_not_matter(make_predictor: Make, tmp_path: Path) -> None:
     for name in ("a_0001.nii", "._a_0001.nii.gz", "notes.txt"):
         (tmp_path / "in" / name).write_bytes(b"")
     (tmp_path / "in" / "more_0001.nii.gz").mkdir()
-    assert len(make_predictor()._prepare(str(tmp_path / "in"), None, {}).cases) == 1
+    assert len(make_predictor()._prepare(JobRequest(str(tmp_path / "in"), None)).cases) == 1
 
 
 def test_folder_without_cases(make_predictor: Make, tmp_path: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import SimpleITK as sitk
 import torch
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from tiny_model import TRAINER, write_case
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
-from nnunetv2_mmkd.inference.run import Settings, pick_device, predict_folder
+from nnunetv2_mmkd.inference.run import PredictionSettings, pick_device, predict_folder
 
 
 @pytest.mark.parametrize("by_name", [True, False])
@@ -58,10 +63,47 @@ def test_termination_cleans_up(model: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(
         MMKDPredictor, "predict_sliding_window_return_logits", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
-    settings = Settings(folds=(0,), device="cpu", preprocessing_processes=0, export_processes=0)
+    settings = PredictionSettings(folds=(0,), device="cpu", preprocessing_processes=0, export_processes=0)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
         predict_folder(str(model), str(tmp_path / "in"), str(tmp_path / "out"), settings)
     assert caught.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
     assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
     assert json.loads((tmp_path / "out" / "mmkd_report.json").read_text())["finished"] is False
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIOWithReorient"])
+def test_an_image_is_unzipped_once_before_nnunet_reads_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """Counted are gzip streams (ours and nibabel's) and SimpleITK's reads of zipped files."""
+    folder = Path(shutil.copytree(model, tmp_path / model.name))
+    plans = json.loads((folder / "plans.json").read_text())
+    (folder / "plans.json").write_text(json.dumps({**plans, "image_reader_writer": reader}))
+    files = [str(file) for file in write_case(tmp_path / "in", "a", (0, 2))]
+    unzipped: list[str] = []
+    open_gzip, read_sitk = gzip.GzipFile.__init__, sitk.ReadImage
+
+    def count_gzip(self: gzip.GzipFile, filename: Any = None, mode: Any = None, *args: Any, **kwargs: Any) -> None:
+        if "r" in (mode or "r"):
+            unzipped.append(str(filename or getattr(kwargs.get("fileobj"), "name", None)))
+        open_gzip(self, filename, mode, *args, **kwargs)
+
+    def count_sitk(file: str, *args: Any, **kwargs: Any) -> sitk.Image:
+        unzipped.append(str(file))
+        return read_sitk(file, *args, **kwargs)
+
+    run_case, before = DefaultPreprocessor.run_case, []
+
+    def nnunet_begins(self: DefaultPreprocessor, *args: Any, **kwargs: Any) -> Any:
+        before.extend(unzipped)
+        return run_case(self, *args, **kwargs)
+
+    monkeypatch.setattr(DefaultPreprocessor, "run_case", nnunet_begins)
+    monkeypatch.setattr(gzip.GzipFile, "__init__", count_gzip)
+    monkeypatch.setattr(sitk, "ReadImage", count_sitk)
+    settings = PredictionSettings(folds=(0,), device="cpu", preprocessing_processes=0, export_processes=0)
+    predict_folder(str(folder), str(tmp_path / "in"), str(tmp_path / "out"), settings)
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
+    assert sorted(file for file in before if file.endswith(".gz")) == sorted(files)
+    assert all(unzipped.count(file) > 1 for file in files)  # nnU-Net's own reading is seen, too

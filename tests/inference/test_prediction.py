@@ -14,6 +14,7 @@ from tiny_model import MODALITIES, TRAINER, image_of, read, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TEMPORARY_FOLDER
+from nnunetv2_mmkd.inference.job import JobRequest
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 
 Make = Callable[..., MMKDPredictor]
@@ -193,9 +194,8 @@ def test_interruption_leaves_whole_cases_only(
 def test_parts_have_reports_of_their_own(make_predictor: Make, tmp_path: Path) -> None:
     for case in ("a", "b", "c"):
         write_case(tmp_path / "in", case)
-    job = make_predictor()._prepare(
-        str(tmp_path / "in"), str(tmp_path / "out"), {"part_id": 1, "num_parts": 2, "overwrite": True}
-    )
+    request = JobRequest(str(tmp_path / "in"), str(tmp_path / "out"), part_id=1, num_parts=2)
+    job = make_predictor()._prepare(request)
     assert [case.identifier for case in job.cases] == ["b"]
     assert Path(job.report_file or "").name == "mmkd_report_part1of2.json"
 

@@ -184,9 +184,11 @@ def train(config: DemoConfig) -> None:
 def predict(config: DemoConfig, images: Path, output: Path, missing: list[str] | None) -> None:
     """What ``mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerMetaKD_...`` does."""
     from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.inference.run import Settings, predict_folder
+    from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder
 
-    settings = Settings(folds=(0,), device=config.device, progress=False, preprocessing_processes=1, export_processes=1)
+    settings = PredictionSettings(
+        folds=(0,), device=config.device, progress=False, preprocessing_processes=1, export_processes=1
+    )
     model = model_folder(str(TRAINING_ID), trainer_name(config), PLANS, CONFIGURATION)
     predict_folder(str(model), str(images), str(output), settings, missing=missing)
 

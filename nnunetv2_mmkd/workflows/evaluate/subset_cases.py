@@ -20,7 +20,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
-from nnunetv2_mmkd.inference.model_folder import read_model_files
+from nnunetv2_mmkd.inference.model_folder import read_model
 from nnunetv2_mmkd.nnunet_json import FoldCases, missing_modalities, read_object, read_splits, value_of
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.splits import read_test_cases
@@ -174,8 +174,8 @@ def _same_as_trained(model: str, fold: int | str, cases: Sequence[str]) -> None:
 
 def _left_out(model: str) -> set[str]:
     """The cases that a specialist was not validated on because they lack a modality of its subset."""
-    plans, dataset_json = read_model_files(model)
-    return {case for case, names in dataset_json.missing.items() if set(plans.subset) & set(names)}
+    trained = read_model(model)
+    return {case for case, names in trained.dataset_json.missing.items() if set(trained.subset) & set(names)}
 
 
 def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> list[SubsetCase]:
