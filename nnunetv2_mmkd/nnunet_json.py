@@ -102,7 +102,7 @@ def read_object(file: str | Path) -> dict[str, Any]:
 
 
 def value_of(content: Mapping[str, Any], key: str, kind: type[T], where: str | Path) -> T:
-    """The value of a key that must be there.
+    """The value of a required key.
 
     Args:
         content: an object.
@@ -111,7 +111,7 @@ def value_of(content: Mapping[str, Any], key: str, kind: type[T], where: str | P
         where: file, for the message.
 
     Raises:
-        InputError: the key is not there, or its value is of another type.
+        InputError: the key does not exist, or its value is of another type.
     """
     if key not in content:
         raise InputError(f"{where} has no {key!r}: expected {_KINDS[kind]}")
@@ -119,7 +119,7 @@ def value_of(content: Mapping[str, Any], key: str, kind: type[T], where: str | P
 
 
 def names_of_list(content: Mapping[str, Any], key: str, where: str | Path) -> tuple[str, ...]:
-    """The value of a key that must be there, a list of texts.
+    """The value of a required key, a list of texts.
 
     Raises:
         InputError: as :func:`value_of`, or an entry is no text.

@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.evaluation.score import ScoreSettings
     from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.workflows.evaluate.run import Report, Target, evaluate, name_models
+    from nnunetv2_mmkd.workflows.evaluate.run import ReportOptions, Target, evaluate, name_models
     from nnunetv2_mmkd.workflows.evaluate.subset_predictions import WindowSettings
 
     models = list(args.m)
@@ -143,7 +143,7 @@ def main(argv: Sequence[str]) -> int:
     parameters = {name: getattr(args, name) for name in metric_parameters()}
     settings = ScoreSettings(tuple(args.metrics), args.empty, parameters, args.lesions, args.et_threshold)
     target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
-    report = Report(
+    report = ReportOptions(
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference, args.specialists
     )
     named = name_models(models, args.names)

@@ -29,7 +29,7 @@ VERBS: dict[str, str] = {
     "sweep": "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables",
     "submit": "turn predictions into a challenge's submission files",
     "benchmark": "cost of a trainer against the stock trainer on the same plan",
-    "avmnist": "MetaKD's table of Audiovision-MNIST, run anew beside the printed one",
+    "avmnist": "MetaKD's table of Audiovision-MNIST, reproduced alongside the published one",
     "adni": "classify subjects by tables and volumes of which any may be missing, as in ADNI",
 }
 

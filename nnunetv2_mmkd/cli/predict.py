@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     host.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     host.add_argument("--verbose", action="store_true", help="let nnU-Net talk")
     host.add_argument("--save_probabilities", action="store_true", help="also write the probabilities (.npz)")
-    host.add_argument("--continue_prediction", action="store_true", help="leave out the cases that are there already")
+    host.add_argument("--continue_prediction", action="store_true", help="leave out the cases that exist already")
     host.add_argument("-npp", type=int, default=_workers("nnUNet_npp"), help="preprocessing processes (default: 3)")
     host.add_argument(
         "-nps", type=int, default=_workers("nnUNet_nps"), help="export processes (default: 3); 0 with -npp 0: none"

@@ -104,6 +104,6 @@ class AllSubsetsPredictor(MaskedPredictor):
         return logits.reshape(len(subsets), labels.num_segmentation_heads, *logits.shape[1:])
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
-        if isinstance(self.network, MultiSubsetNetwork):  # the bank knows its masks
+        if isinstance(self.network, MultiSubsetNetwork):  # it knows its masks
             return nnUNetPredictor._internal_maybe_mirror_and_predict(self, x)
         return super()._internal_maybe_mirror_and_predict(x)

@@ -36,20 +36,20 @@ def complete_array(
     excluded: Mapping[str, str],
     required: Sequence[str] = (),
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Zero the missing channels of a case and note in its properties which are there.
+    """Zero the missing channels of a case and note in its properties which are available.
 
     Args:
         image: ``[M, z, y, x]``.
         properties: nnU-Net's, with ``spacing``; optionally ``mmkd_available``, list of bool.
         modalities: names of the channels.
         excluded: modalities left out of all cases.
-        required: modalities that must be there.
+        required: modalities that must be available.
 
     Returns:
         The image (a copy if anything had to be zeroed) and the properties with ``mmkd_available``.
 
     Raises:
-        InputError: wrong number of channels, NaN or inf in a channel that is there, or no channel left, or not one
+        InputError: wrong number of channels, NaN or inf in an available channel, or no channel left, or not one
             that is required.
     """
     if image.ndim != 4 or image.shape[0] != len(modalities):

@@ -44,7 +44,7 @@ class Case:
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Names of the modalities that are there."""
+        """Names of the modalities that are available."""
         return tuple(name for name in self.modalities if name not in self.missing)
 
     def entries(self, file_ending: str) -> list[str]:
@@ -76,7 +76,7 @@ class Case:
         return replace(self, files=files, missing=missing)
 
 
-def make_case(identifier: str, modalities: Sequence[str], files: Sequence[str | None]) -> Case:
+def case_of_files(identifier: str, modalities: Sequence[str], files: Sequence[str | None]) -> Case:
     """A case from its files; None means missing.
 
     Raises:
@@ -110,7 +110,7 @@ def cases_of_folder(folder: str, modalities: Sequence[str], file_ending: str) ->
     """The cases of a folder in nnU-Net's naming, ``CASE_XXXX`` + file ending, any subset of the channels per case.
 
     Raises:
-        InputError: the folder is not there or has no case; a file has no channel suffix, a channel that the model has
+        InputError: the folder does not exist or has no case; a file has no channel suffix, a channel that the model has
             not, or another file ending than the model reads where an image would otherwise be missing.
     """
     if not os.path.isdir(folder):
@@ -127,7 +127,7 @@ def cases_of_folder(folder: str, modalities: Sequence[str], file_ending: str) ->
             f"input folder {folder} has no image CASE_XXXX{file_ending} (XXXX: the channel, 0000 for {modalities[0]})"
         )
     channels = range(len(modalities))
-    return [make_case(case, modalities, [files.get(i) for i in channels]) for case, files in sorted(found.items())]
+    return [case_of_files(case, modalities, [files.get(i) for i in channels]) for case, files in sorted(found.items())]
 
 
 def cases_of_lists(lists: Iterable[Sequence[str | None]], modalities: Sequence[str], file_ending: str) -> list[Case]:
@@ -153,7 +153,7 @@ def cases_of_lists(lists: Iterable[Sequence[str | None]], modalities: Sequence[s
                 if files[channel] is not None:
                     raise InputError(f"case {identifier}: {files[channel]} and {file} are both {modalities[channel]}")
                 files[channel] = file
-        cases.append(make_case(identifier, modalities, files))
+        cases.append(case_of_files(identifier, modalities, files))
     return cases
 
 

@@ -37,7 +37,7 @@ def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False) 
         All of it.
 
     Raises:
-        InputError: it is not there, empty, damaged, no file of torch, or no checkpoint of nnU-Net.
+        InputError: it does not exist, empty, damaged, no file of torch, or no checkpoint of nnU-Net.
     """
     if not os.path.isfile(file):
         raise InputError(f"{file} does not exist")

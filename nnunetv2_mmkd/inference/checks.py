@@ -33,7 +33,7 @@ from nnunetv2_mmkd.inference.reader import CompletingPlans
 log = logging.getLogger(__name__)
 
 ALL_ZERO = "all zero"
-"""Why a modality is missing: its image is there but has no content."""
+"""Why a modality is missing: its image exists but has no content."""
 DECLARED = "all zero, declared missing in dataset.json"
 """The same, when the model's data set says so: no reason to warn."""
 
@@ -150,7 +150,7 @@ def read_image(file: str, identifier: str, name: str, reader: BaseReaderWriter) 
 
 def _compare(identifier: str, one: tuple[str, Geometry], other: tuple[str, Geometry]) -> None:
     (file, geometry), (other_file, other_geometry) = one, other
-    remedy = "All images of a case must be co-registered: resample the odd one, or take it out or use --missing"
+    remedy = "All images of a case must be co-registered: resample the one that differs, take it out, or use --missing"
     if geometry.shape != other_geometry.shape:
         raise InputError(
             f"case {identifier}: {other_file} has shape {other_geometry.shape}, {file} has {geometry.shape}. {remedy}"

@@ -1,4 +1,4 @@
-"""What to expect of a prediction from the modalities that are there: the model's performance card, case by case."""
+"""What to expect of a prediction from the available modalities: the model's performance card, case by case."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class JobRequest:
         source: folder of images, or lists of files.
         output: folder, or output files without ending, or None: the results are returned.
         save_probabilities: also write the probabilities.
-        overwrite: predict cases again that are there.
+        overwrite: predict cases again that exist already.
         previous_stage: folder of a previous stage's predictions (cascade).
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
     """

@@ -19,7 +19,7 @@ def read_models(folders: Sequence[str], folds: Sequence[int | str], checkpoint: 
         checkpoint: of each of them.
 
     Raises:
-        InputError: a file of a model is not there, a model is not one of ours, two are for the same subset, or they
+        InputError: a file of a model does not exist, a model is not one of ours, two are for the same subset, or they
             disagree about channels, labels, regions or file ending.
     """
     found = [check_model(folder, folds, checkpoint) for folder in folders]

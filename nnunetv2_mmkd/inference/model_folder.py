@@ -43,7 +43,7 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
     """The folder in ``nnUNet_results`` of a model that is named as for ``nnUNetv2_predict``.
 
     Raises:
-        InputError: no such data set or no such model; the message lists the models that are there.
+        InputError: no such data set or no such model; the message lists the models that exist.
     """
     try:
         folder = get_output_folder(dataset, trainer, plans, configuration)
@@ -110,20 +110,20 @@ def read_model(folder: str) -> TrainedModel:
     """Read the files of a trained model.
 
     Raises:
-        InputError: one is not there or broken, or see :class:`TrainedModel`.
+        InputError: one does not exist or broken, or see :class:`TrainedModel`.
     """
     files = [os.path.join(folder, name) for name in ("plans.json", "dataset.json")]
     for file in files:
         if not os.path.isfile(file):
-            raise InputError(f"{folder} is not the folder of a trained model: {os.path.basename(file)} is not there")
+            raise InputError(f"{folder} is not the folder of a trained model: {os.path.basename(file)} does not exist")
     return TrainedModel(folder, read_plans(files[0]), read_dataset_json(files[1]))
 
 
 def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> TrainedModel:
-    """Read a model's files, and check that its checkpoints are there.
+    """Read a model's files, and check that its checkpoints exist.
 
     Raises:
-        InputError: something is not there, or the model is not one of ours.
+        InputError: something does not exist, or the model is not one of ours.
     """
     model = read_model(folder)
     there = sorted(

@@ -13,7 +13,7 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.arrays import stack_arrays
-from nnunetv2_mmkd.inference.cases import make_case, require_modalities
+from nnunetv2_mmkd.inference.cases import case_of_files, require_modalities
 from nnunetv2_mmkd.inference.checks import check_case
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
@@ -29,8 +29,8 @@ def _plain(argument: Any) -> Any:
 class MMKDPredictor(MaskedPredictor):
     """``nnUNetPredictor`` for models of this package, with any non-empty subset of the modalities per case.
 
-    Which modalities are there is decided per case: an image that does not exist, that :meth:`select` excludes (or, if
-    nothing is selected, the variable ``nnUNet_missing_modalities``) or that is all zero is missing. Excluded images
+    Which modalities are available is decided per case: an image that does not exist, that :meth:`select` excludes (or,
+    if nothing is selected, the variable ``nnUNet_missing_modalities``) or that is all zero is missing. Excluded images
     are not read: the result is that with the file absent. A specialist reads the images of its subset, and needs them.
 
     Example::
@@ -168,7 +168,7 @@ class MMKDPredictor(MaskedPredictor):
             check_writable(os.path.dirname(output_file) or ".")
         files = [str(by_name[name]) if name in by_name else None for name in self.modalities]
         identifier = os.path.basename(next(file for file in files if file is not None))
-        case = make_case(identifier, self.modalities, files)
+        case = case_of_files(identifier, self.modalities, files)
         require_modalities([case], self.subset)
         case = check_case(case.without(self.excluded()), self.plans_manager, {})
         require_modalities([case], self.subset)

@@ -24,7 +24,7 @@ from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 
 AVAILABLE_KEY = "mmkd_available"
-"""Key of a case's properties: list of bool, channel order, whether the image is there."""
+"""Key of a case's properties: list of bool, channel order, whether the image is available."""
 
 _PLACEHOLDER_FOLDER = "mmkd-missing:"
 

@@ -38,7 +38,7 @@ class PredictionSettings:
         verbose: let nnU-Net talk.
         progress: show progress bars.
         save_probabilities: also write the probabilities.
-        overwrite: predict cases again that are there.
+        overwrite: predict cases again that exist already.
         preprocessing_processes, export_processes: workers; both 0 for none at all.
         previous_stage: folder of a previous stage's predictions (cascade).
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.

@@ -23,7 +23,7 @@ from nnunetv2_mmkd.methods.base import Batch, HeldOut, Method
 from nnunetv2_mmkd.modalities import FULL, indices
 from nnunetv2_mmkd.nnunet_json import missing_modalities, names_of_list, read_object
 from nnunetv2_mmkd.training.held_out import split_held_out
-from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
+from nnunetv2_mmkd.training.missing_rates import present_masks, read_missing_table, realised_rates, table_path
 from nnunetv2_mmkd.training.presence import blanking, undeclared_missing
 
 
@@ -89,7 +89,7 @@ class CasesMixin(nnUNetTrainer):
             return None
         cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
         path = table_path(self.preprocessed_dataset_folder_base, self.suffix_table)
-        table = read_table(path, self.modalities, cases)
+        table = read_missing_table(path, self.modalities, cases)
         if self.missing_table is not None and self.missing_table["missing"] != table["missing"]:
             raise InputError(
                 f"{path} is not the missing-rate table that this training was started with; restore it (a copy is in "

@@ -24,7 +24,7 @@ def table_path(folder: str | Path, tag: str) -> Path:
     return Path(folder) / f"mmkd_missing_{tag}.json"
 
 
-def read_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> dict[str, Any]:
+def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> dict[str, Any]:
     """Read a table and check it against the data set.
 
     Args:

@@ -40,7 +40,7 @@ def check_training(
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
 
     Raises:
-        InputError: anything that is not there, with what to do.
+        InputError: anything that is absent or wrong, with what to do.
     """
     require_variables(["nnUNet_preprocessed", "nnUNet_results"])
     if fold != "all" and not fold.isdigit():
@@ -52,7 +52,7 @@ def check_training(
     if not os.path.isfile(plans_file):
         there = [name for name in sorted(os.listdir(folder)) if name.endswith("lans.json")]
         raise InputError(
-            f"{plans_file} is not there; plans in this folder: {', '.join(there) or 'none'}. Run "
+            f"{plans_file} does not exist; plans in this folder: {', '.join(there) or 'none'}. Run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset}`, or choose with -p"
         )
     planned = read_plans(plans_file)
@@ -77,7 +77,7 @@ def _preprocessed(dataset: str) -> str:
         raise InputError(f"data set {dataset!r}: {error}") from error
     folder = os.path.join(nnUNet_preprocessed, name)
     if not os.path.isdir(folder):
-        raise InputError(f"{folder} is not there; run `nnUNetv2_plan_and_preprocess -d {dataset}` first")
+        raise InputError(f"{folder} does not exist; run `nnUNetv2_plan_and_preprocess -d {dataset}` first")
     return folder
 
 
@@ -102,7 +102,7 @@ def check_pretrained(
     """Check that weights fit the network that is to be trained, before any folder is made.
 
     Raises:
-        InputError: the file is not there, unreadable, no checkpoint, or of another topology.
+        InputError: the file does not exist, unreadable, no checkpoint, or of another topology.
     """
     try:
         weights = read_nnunet_checkpoint(file)[WEIGHTS]

@@ -21,7 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, canonical, modality_names
 from nnunetv2_mmkd.networks.specialist import specialist
 from nnunetv2_mmkd.nnunet_json import missing_modalities
-from nnunetv2_mmkd.training.missing_rates import missing_of, read_table, table_path
+from nnunetv2_mmkd.training.missing_rates import missing_of, read_missing_table, table_path
 from nnunetv2_mmkd.training.presence import undeclared_missing
 from nnunetv2_mmkd.training.suffixes import parse_suffixes
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
@@ -157,7 +157,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         if self.suffix_table is not None:
             cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
             path = table_path(self.preprocessed_dataset_folder_base, self.suffix_table)
-            table = read_table(path, self.modalities, cases)["missing"]
+            table = read_missing_table(path, self.modalities, cases)["missing"]
         undeclared = self._undeclared({*training, *validation})
         return (
             self._with_subset(training, "training", undeclared, table),

@@ -145,7 +145,7 @@ def test_model_that_is_not_ours(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was not trained with a trainer of this package"):
         MMKDPredictor().initialize_from_trained_model_folder(str(folder), (0,))
     (folder / "plans.json").unlink()
-    with pytest.raises(InputError, match=r"plans\.json is not there"):
+    with pytest.raises(InputError, match=r"plans\.json does not exist"):
         MMKDPredictor().initialize_from_trained_model_folder(str(folder), (0,))
 
 

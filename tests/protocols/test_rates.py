@@ -85,11 +85,11 @@ def test_one_draw_for_an_institution() -> None:
 
 
 def test_drawn_table_is_what_the_trainer_reads(folder: Path) -> None:
-    from nnunetv2_mmkd.training.missing_rates import present_masks, read_table, realised_rates, table_path
+    from nnunetv2_mmkd.training.missing_rates import present_masks, read_missing_table, realised_rates, table_path
 
     written = write_rates(501, "mr2468", rates=["T1=0.2", "t1c=0.4", "t2=0.6", "flair=0.8"], seed=1037)
     assert written.path == table_path(folder, "mr2468")
-    table = read_table(written.path, NAMES, CASES)
+    table = read_missing_table(written.path, NAMES, CASES)
     assert table["rates"] == HIGH and table["seed"] == 1037 and table["source"] == "drawn for each case"
     declared = {CASES[0]: ["t1ce"], CASES[1]: ["t1", "t2"]}
     masks = present_masks(CASES, NAMES, declared, table["missing"])

@@ -34,7 +34,7 @@ class Target:
 
     Attributes:
         subsets: ``all``, ``singles``, ``full``, or names such as ``t1+t2``.
-        folds: of the models; None: all that are there.
+        folds: of the models; None: all that exist.
         checkpoint: of the models.
         images: folder of images instead of the models' validation cases; for folders of segmentations only under the
             overlays.
@@ -53,11 +53,11 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportOptions:
     """What is written beside the numbers.
 
     Attributes:
-        published: printed tables to lay beside.
+        published: published tables to show alongside.
         improvement_of: method of the improvement column.
         card: write the performance card into the models' folders.
         overlay: cases to draw; empty: the one with the median of the mean Dice.
@@ -99,7 +99,7 @@ def evaluate(
     target: Target,
     window: WindowSettings,
     settings: ScoreSettings,
-    report: Report,
+    report: ReportOptions,
     *,
     processes: int = 1,
     overwrite: bool = False,
@@ -200,7 +200,7 @@ def _together(jobs: Mapping[str, SubsetJob], methods: Sequence[str], name: str |
 
 
 def _draw(
-    output: Path, table: ResultTable, made: Mapping[str, SubsetPredictions], target: Target, report: Report
+    output: Path, table: ResultTable, made: Mapping[str, SubsetPredictions], target: Target, report: ReportOptions
 ) -> None:
     """Overlays of the cases that were asked for, or of one in the middle if its images are at hand."""
     first = next(iter(made.values()))
@@ -218,7 +218,7 @@ def _draw(
         draw_overlay(case, image, reference, first.labels, folders, subsets, first.dataset_json, path)
 
 
-def _check_overlays(first: SubsetPredictions, target: Target, report: Report) -> None:
+def _check_overlays(first: SubsetPredictions, target: Target, report: ReportOptions) -> None:
     """Refuse cases that cannot be drawn, and a modality that is unknown."""
     for case in report.overlay:
         if case not in first.expected:
@@ -269,7 +269,7 @@ def _write_card(
 
 
 def given_predictions(folder: Path, target: Target, beside: SubsetPredictions | None = None) -> SubsetPredictions:
-    """Segmentations that are there already, one folder per subset.
+    """Segmentations that exist already, one folder per subset.
 
     Args:
         folder: ``<subset>/<case><file ending>`` are in it; a folder's name may have aliases and any order.

@@ -107,7 +107,7 @@ def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Lab
     """The test cases of some folds, as ``mmkd splits`` listed them: predicted by these folds together, averaged.
 
     Args:
-        model: model folder, to see that its folds were trained with the splits that are there now.
+        model: model folder, to see that its folds were trained with the present splits.
         dataset_name: ``plans["dataset_name"]``.
         folds: numbers.
 
@@ -141,10 +141,10 @@ def _labels_and_splits(dataset_name: str) -> tuple[str, str, tuple[FoldCases, ..
     folder = dataset_folder(dataset_name)
     labels = os.path.join(folder, "gt_segmentations")
     if not os.path.isdir(labels):
-        raise InputError(f"{labels} is not there: preprocess {dataset_name} again, nnU-Net copies the labels there")
+        raise InputError(f"{labels} does not exist: preprocess {dataset_name} again, nnU-Net copies the labels there")
     file = os.path.join(folder, "splits_final.json")
     if not os.path.isfile(file):
-        raise InputError(f"{file} is not there: nnU-Net writes it when a training begins")
+        raise InputError(f"{file} does not exist: nnU-Net writes it when a training begins")
     return labels, file, read_splits(file)
 
 
@@ -188,7 +188,7 @@ def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> 
     folder = os.path.join(dataset_folder(plans.dataset_name), configuration.data_identifier)
     if not os.path.isdir(folder):
         raise InputError(
-            f"{folder} is not there: preprocess {plans.dataset_name} for this configuration (nnUNetv2_preprocess)"
+            f"{folder} does not exist: preprocess {plans.dataset_name} for this configuration (nnUNetv2_preprocess)"
         )
     dataset_class = infer_dataset_class(folder)
     there = set(dataset_class.get_identifiers(folder))

@@ -39,7 +39,7 @@ from nnunetv2_mmkd.workflows.evaluate.subset_cases import (
 
 
 def _differences(found: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    """What forbids to add predictions: folds may be added, those that are there must not have been trained again."""
+    """Why predictions may not be added: folds may be added, those that exist must not have been trained again."""
     old = found.get("checkpoints", {})
     changed = [fold for fold, stamp in old.items() if record["checkpoints"].get(fold, stamp) != stamp]
     return differing(found, record, ignoring=["checkpoints"]) + [f"checkpoint of {fold}" for fold in changed]
@@ -119,7 +119,7 @@ class SubsetJob:
     Attributes:
         predictor: with the model loaded.
         cases: by the fold that predicts them.
-        result: what will be there.
+        result: what will exist afterwards.
         settings: of the sliding window.
         overwrite: throw away what another model, checkpoint or window made.
         where: what the cases are, where it is not the validation cases: folder of the images, or ``"test"``.
@@ -141,7 +141,7 @@ class SubsetJob:
         PREDICTIONS.check(self.result.folder, self._record(), overwrite=self.overwrite)
 
     def run(self) -> SubsetPredictions:
-        """Predict what is not there yet.
+        """Predict what does not exist yet.
 
         Raises:
             InputError: as :meth:`check`.

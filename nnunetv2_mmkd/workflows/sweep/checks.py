@@ -24,7 +24,7 @@ from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
 from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
 from nnunetv2_mmkd.protocols.missing_rates import training_cases
 from nnunetv2_mmkd.trainer_lookup import find_trainer
-from nnunetv2_mmkd.training.missing_rates import read_table, table_path
+from nnunetv2_mmkd.training.missing_rates import read_missing_table, table_path
 from nnunetv2_mmkd.training.preflight import check_training, find_own_trainer
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
@@ -130,7 +130,7 @@ def _must_be_written(rates: Rates, data: DataSet) -> bool:
                 raise InputError(f"{path} does not exist; give rates, or write it with `mmkd rates`")
             draw_missing(data.cases, data.modalities, wanted, rates.seed, data.missing)
             return True
-        table = read_table(path, data.modalities, data.cases)
+        table = read_missing_table(path, data.modalities, data.cases)
         if rates.rates is None:
             return False
         noted = table.get("rates")
