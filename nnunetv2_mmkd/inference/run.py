@@ -120,6 +120,7 @@ def predict_folder(
     Raises:
         InputError: anything wrong with model, input, output or selection; nothing has been written then.
     """
+    _check(settings)
     trained = check_model(model, settings.folds, settings.checkpoint)
     description = check_loadable(model, settings.folds, settings.checkpoint)
     job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
@@ -153,6 +154,7 @@ def predict_with_models(
     Raises:
         InputError: anything wrong with models, input, output or selection; nothing has been written then.
     """
+    _check(settings)
     candidates = read_models(models, settings.folds, settings.checkpoint)
     # in names, reader and file ending all agree; together they are no specialist
     together = replace(candidates[0], plans=replace(candidates[0].plans, subset=()))
@@ -171,6 +173,13 @@ def predict_with_models(
             _predict(folder, job.only(description), settings, missing, available)
 
 
+def _check(settings: PredictionSettings) -> None:
+    """Refuse a part or a device that does not exist."""
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
+    pick_device(settings.device)
+
+
 def _prepare(
     model: TrainedModel,
     source: str,
@@ -179,9 +188,6 @@ def _prepare(
     missing: Sequence[str] | None,
     available: Sequence[str] | None,
 ) -> PredictionJob:
-    if not 0 <= settings.part_id < settings.num_parts:
-        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
-    pick_device(settings.device)
     excluded = excluded_modalities(model.modalities, model.subset, missing=missing, available=available)
     for name, reason in excluded.items():
         log.info("%s: %s", name, reason)
