@@ -119,7 +119,7 @@ def softened_kl(
 
 
 def released_kl(teacher: Tensor, student: Tensor, *, tau: float, valid: Tensor | None = None) -> Tensor:
-    """The divergence as MST-KDNet's released code has it, for ``fidelity="code"``.
+    """The divergence as MST-KDNet's released code has it.
 
     Standardised along the last axis of the image, softmax over all heads, the divergence of the teacher from the
     student, and divided by the number of heads.

@@ -42,12 +42,11 @@ class LCKDConfig:
         election_interval: iterations between two elections (paper silent; 5000 in the released code).
         least_elections: in shorter runs the interval shrinks so that there are so many.
         election_share: share of the fold's training cases that vote (§3.1: 20 %).
-        election_overlap: whether those are trained on all the same.
+        election_overlap: whether those are trained on all the same (released code).
+        soft_dice: whether elections are decided by the Dice of probabilities (released code), not of segmentations.
         most_cases: cases per election at most, which bounds its cost; larger splits take turns.
         window_step: step of the sliding window as a share of the patch (paper silent; the released code's tiles
             overlap by a third).
-        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: elections by soft Dice, and the
-            election cases are trained on, too.
     """
 
     alpha: float = 0.1
@@ -59,14 +58,13 @@ class LCKDConfig:
     least_elections: int = 10
     election_share: float = 0.2
     election_overlap: bool = False
+    soft_dice: bool = False
     most_cases: int = 50
     window_step: float = 2 / 3
-    fidelity: str = "paper"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("teachers", self.teachers, ("unique", "most_frequent")),
-            ("fidelity", self.fidelity, ("paper", "code")),
             ("p", self.p, (1, 2)),
         ):
             if value not in allowed:
@@ -80,10 +78,10 @@ class LCKDConfig:
             if not 0 < share <= 1:
                 raise ValueError(f"LCKD: {name} must lie in (0, 1], not {share}")
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether election cases are trained on."""
-        return self.election_overlap or self.fidelity == "code"
+    @classmethod
+    def released_code(cls) -> LCKDConfig:
+        """The released code's choices where they contradict the paper."""
+        return cls(election_overlap=True, soft_dice=True)
 
 
 class LCKD(StreamDistillation):
@@ -107,7 +105,7 @@ class LCKD(StreamDistillation):
         The teacher is detached (the paper is silent, the released code does so), so that two teachers pull each other
         symmetrically. The norm is the mean absolute (or squared) difference, as in the released code. Elections
         average over the cases that have modality and region (see
-        :func:`~nnunetv2_mmkd.methods.election.mean_over_cases`), in both fidelities; ties and regions without cases
+        :func:`~nnunetv2_mmkd.methods.election.mean_over_cases`), ties and regions without cases
         are settled by :func:`~nnunetv2_mmkd.methods.election.elect`. In runs under ``least_elections ·
         election_interval`` iterations elections are closer together than in the released code. Optimiser and schedule
         of the network are nnU-Net's (SGD with Nesterov momentum 0.99 and 1e-2 as in the paper, polynomial decay where
@@ -120,7 +118,7 @@ class LCKD(StreamDistillation):
     def __init__(self, config: LCKDConfig | None = None) -> None:
         super().__init__()
         self.config: LCKDConfig = config or LCKDConfig()
-        self.held_out = HeldOut("election", share=self.config.election_share, overlap=self.config.overlaps)
+        self.held_out = HeldOut("election", share=self.config.election_share, overlap=self.config.election_overlap)
         self.winners: Winners = ()
         self.teachers: tuple[int, ...] = ()
         self.elections: list[Election] = []
@@ -154,7 +152,7 @@ class LCKD(StreamDistillation):
         table = self.context.need(SingleModalityDice)(
             number=len(self.elections),
             most_cases=self.config.most_cases,
-            soft=self.config.fidelity == "code",
+            soft=self.config.soft_dice,
             window_step=self.config.window_step,
         )
         dice = mean_over_cases(table).cpu()

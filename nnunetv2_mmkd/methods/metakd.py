@@ -40,17 +40,16 @@ class MetaKDConfig:
         normalisation: of the importance weights: ``softmax`` (Eq. 6), ``sigmoid`` or ``relu`` (Table 6).
         init: ``"uniform"`` (§8: random; U[0, 1) as in the released code) or ``"zeros"``.
         meta_interval: iterations between two meta-updates (§8: 100).
+        meta_interval_after_warmup: the same once a full-modality warm-up is over; None: as before (500 in the released
+            code).
         meta_steps: steps of the optimiser in each (paper silent; 20 in the released code).
         meta_optimizer: of the importance weights: ``"adam"`` (§8), or ``"sgd"``, gradient descent (§8 for ADNI).
         meta_lr: its learning rate (§8: 1e-2).
-        meta_weight_decay: its L2 penalty (§8: 5e-5).
+        meta_weight_decay: its L2 penalty (§8: 5e-5; 5e-4 in the released code).
         meta_scales: where features are multiplied by the weights in the meta-loss: ``"all"`` that the decoder gets
-            (Eq. 4, read for a U-Net), or the ``"bottleneck"`` only.
+            (Eq. 4, read for a U-Net), or the ``"bottleneck"`` only (released code).
         meta_statistics: of the instance norms in the meta-loss: ``"reference"``, those of the features before they are
-            multiplied, or ``"own"``.
-        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: L2 penalty 5e-4, features
-            multiplied at the bottleneck only, norms with their own statistics, and a meta-update every 500 iterations
-            once the warm-up is over.
+            multiplied, or ``"own"`` (released code).
         seed: of the random initialisation.
     """
 
@@ -60,13 +59,13 @@ class MetaKDConfig:
     normalisation: str = "softmax"
     init: str = "uniform"
     meta_interval: int = 100
+    meta_interval_after_warmup: int | None = None
     meta_steps: int = 20
     meta_optimizer: str = "adam"
     meta_lr: float = 1e-2
     meta_weight_decay: float = 5e-5
     meta_scales: str = "all"
     meta_statistics: str = "reference"
-    fidelity: str = "paper"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,12 +74,23 @@ class MetaKDConfig:
             ("meta_optimizer", self.meta_optimizer, OPTIMIZERS),
             ("meta_scales", self.meta_scales, ("bottleneck", "all")),
             ("meta_statistics", self.meta_statistics, ("reference", "own")),
-            ("fidelity", self.fidelity, ("paper", "code")),
         ):
             if value not in allowed:
                 raise ValueError(f"MetaKD: {name} must be one of {', '.join(allowed)}, not {value!r}")
-        if self.meta_interval < 1 or self.meta_steps < 1:
-            raise ValueError("MetaKD: meta_interval and meta_steps must be at least 1")
+        for name, count in (
+            ("meta_interval", self.meta_interval),
+            ("meta_interval_after_warmup", self.meta_interval_after_warmup),
+            ("meta_steps", self.meta_steps),
+        ):
+            if count is not None and count < 1:
+                raise ValueError(f"MetaKD: {name} must be at least 1, not {count}")
+
+    @classmethod
+    def released_code(cls) -> MetaKDConfig:
+        """The released code's choices where they contradict the paper."""
+        return cls(
+            meta_interval_after_warmup=500, meta_weight_decay=5e-4, meta_scales="bottleneck", meta_statistics="own"
+        )
 
 
 class MetaKD(StreamDistillation):
@@ -109,7 +119,7 @@ class MetaKD(StreamDistillation):
         decides: hence ``meta_scales="all"``. An instance norm cancels the factor that all weights have in common, and
         with it what Eq. (4) is about: a network trained with features as they are is stationary against their ratios,
         not against 1/M of them. In the meta-loss the norms therefore keep the statistics of the features before they
-        were multiplied (``meta_statistics="reference"``). ``fidelity="code"`` does not reproduce that the released code
+        were multiplied (``meta_statistics="reference"``). ``released_code()`` does not reproduce that the released code
         feeds zero images to the meta-loss after the warm-up.
     """
 
@@ -125,13 +135,12 @@ class MetaKD(StreamDistillation):
         """Create the importance weights."""
         super().setup(context)
         if self.config.ratios == "learned":
-            code = self.config.fidelity == "code"
             self.importance = ImportanceWeights(
                 len(context.modalities),
                 init=self.config.init,
                 kind=self.config.normalisation,
                 lr=self.config.meta_lr,
-                weight_decay=5e-4 if code else self.config.meta_weight_decay,
+                weight_decay=self.config.meta_weight_decay,
                 device=context.device,
                 seed=self.config.seed,
                 optimizer=self.config.meta_optimizer,
@@ -168,8 +177,8 @@ class MetaKD(StreamDistillation):
     def start_iteration(self, network: MultiStreamNetwork, task_loss: TaskLoss, iteration: int) -> None:
         """Meta-validation and meta-updating of Algorithm 1, when it is due."""
         interval = self.config.meta_interval
-        if self.config.fidelity == "code" and iteration >= self.context.warmup_iterations > 0:
-            interval = 500
+        if iteration >= self.context.warmup_iterations > 0:
+            interval = self.config.meta_interval_after_warmup or interval
         if self.importance is None or iteration % interval:
             return
         was_training = network.training
@@ -182,9 +191,8 @@ class MetaKD(StreamDistillation):
         assert self.importance is not None
         batch = self.context.need(NextMetaBatch)()
         scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
-        code = self.config.fidelity == "code"
-        own = code or self.config.meta_statistics == "own"
-        reference = InstanceStatistics(nn.Identity() if own else network)
+        own_statistics = self.config.meta_statistics == "own"
+        reference = InstanceStatistics(nn.Identity() if own_statistics else network)
         with self.context.autocast():
             with torch.no_grad():
                 streams = network.encode(batch.images, batch.available)
@@ -192,8 +200,7 @@ class MetaKD(StreamDistillation):
                     with reference.record():
                         network.decode(network.fuse(streams).skips)
             weight = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
-            scales = "bottleneck" if code else self.config.meta_scales
-            above = [weight if scales == "all" else None] * (len(streams.scales) - 1)
+            above = [weight if self.config.meta_scales == "all" else None] * (len(streams.scales) - 1)
             with reference.reuse() if reference.norms else nullcontext():
                 fused = network.fuse(streams, weights=[*above, weight])
                 loss = task_loss(network.decode(fused.skips), batch.target)  # Eq. (4), outer

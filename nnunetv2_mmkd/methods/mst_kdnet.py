@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_mmkd.losses.attention import extreme_value_distance
+from nnunetv2_mmkd.losses.attention import OVER, extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
 from nnunetv2_mmkd.methods.base import Averages, Batch, ExtraNetwork, Method, StepResult, TaskLoss, TrainingContext
@@ -25,8 +25,6 @@ if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
     from nnunetv2_mmkd.networks.transformer_unet import Trace, TransformerUNet
 
 TERMS = ("attention", "tokens", "logit_mse", "kl", "style", "adversarial", "content")
-RAMP_SHARE = 20 / 300
-"""The released code raises the weight of its logit term during 20 of 300 epochs."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,11 @@ class TermWeights:
 
     The paper prints none. The defaults were found by comparing the norms of the gradients that the terms have for the
     student with that of its task loss, early in the training of a planned network on real cases, before attention was
-    compared relative to the teacher's. :data:`RELEASED` has the released code's.
+    compared relative to the teacher's. :meth:`released_code` has the released code's.
 
     Attributes:
-        attention: alpha of Eq. (4), of attention scaled by the number of tokens (relative to the teacher's, except
-            under ``fidelity="code"``).
+        attention: alpha of Eq. (4), of attention scaled by the number of tokens (relative to the teacher's by
+            default).
         tokens: beta of Eq. (4).
         logit_mse: lambda_mse of Eq. (8).
         kl: lambda_KD of Eq. (8), times tau^2.
@@ -65,20 +63,24 @@ class TermWeights:
             if not getattr(self, each.name) >= 0:
                 raise ValueError(f"MST-KDNet: weight {each.name} must not be negative, not {getattr(self, each.name)}")
 
+    @classmethod
+    def released_code(cls) -> TermWeights:
+        """The released code's weights.
 
-RELEASED = TermWeights(
-    attention=1e8 / 120**4,
-    tokens=0.2,
-    logit_mse=10.0,
-    kl=1.0,
-    style=1e-4,
-    adversarial=2e-4,
-    content=0.2,
-    student=0.6,
-    teacher=0.4,
-)
-"""The released code's weights. Its 1e8 for the attention term holds for its 120 tokens; its style term, the only one
-whose normalisation differs from ours, is commented out there."""
+        Its 1e8 for the attention term holds for its 120 tokens; its style term, the only one whose normalisation
+        differs from ours, is commented out there.
+        """
+        return cls(
+            attention=1e8 / 120**4,
+            tokens=0.2,
+            logit_mse=10.0,
+            kl=1.0,
+            style=1e-4,
+            adversarial=2e-4,
+            content=0.2,
+            student=0.6,
+            teacher=0.4,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,26 @@ class MSTKDNetConfig:
         standardised_kl: logit standardisation, Eqs. (6) and (7).
         style: style matching, second term of Eq. (11).
         adversarial: first term of Eq. (11).
-        weights: of the terms; None: ours, or the released code's under ``fidelity="code"``.
+        weights: of the terms.
         tau: temperature of Eqs. (6) and (8) (paper silent; 7 in the released code).
         teacher: ``"co-trained"``, all the time, as in the released code; or ``"frozen"``: for the first
             ``teacher_share`` of the iterations the two are trained apart, then the teacher stays as it is.
         teacher_share: see ``teacher``.
-        teacher_gradients: whether the terms between the two move the teacher, too; None: no, or yes under
-            ``fidelity="code"``. By default the teacher is what it is for the student's sake: it learns from the truth
-            alone, for with gradients both sides of a term meet where that is easiest, and the teacher, which nobody
-            deploys, would pay for it.
+        teacher_gradients: whether the terms between the two move the teacher, too (released code). By default the
+            teacher learns from the truth alone: with gradients both sides of a term meet where that is easiest, and
+            the teacher, which nobody deploys, would pay for it.
         discriminator_rate: learning rate of the discriminator's Adam (§3.1: 1e-4).
         discriminator_betas: of the same (§3.1).
-        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: extremes over layers instead of
-            heads, four feature levels instead of three, probabilities instead of logits in Eq. (5) and its weight
-            rising, the divergence reversed and standardised along an image axis, a content term, its weights.
+        attention_over: where the extremes of Eqs. (2) and (3) are taken: ``"heads"``, or ``"layers"`` (released code).
+        relative_attention: whether the distance of Eq. (4) is relative to the teacher's attention
+            (:func:`~nnunetv2_mmkd.losses.attention.extreme_value_distance`).
+        all_levels: whether the second term of Eq. (4) has the deepest tap, too: four levels instead of three
+            (released code).
+        logit_space: Eq. (5) on ``"logits"``, or on ``"probabilities"`` (released code).
+        logit_ramp: share of the iterations during which the weight of Eq. (5) rises (20 of 300 epochs in the released
+            code).
+        divergence: ``"standardised"``, Eqs. (6) and (7), or ``"released"``: standardised along an image axis and
+            reversed (:func:`~nnunetv2_mmkd.losses.logit.released_kl`).
     """
 
     ms_tkd: bool = True
@@ -112,19 +120,26 @@ class MSTKDNetConfig:
     standardised_kl: bool = True
     style: bool = True
     adversarial: bool = True
-    weights: TermWeights | None = None
+    weights: TermWeights = TermWeights()
     tau: float = 7.0
     teacher: str = "co-trained"
     teacher_share: float = 0.3
-    teacher_gradients: bool | None = None
+    teacher_gradients: bool = False
     discriminator_rate: float = 1e-4
     discriminator_betas: tuple[float, float] = (0.9, 0.99)
-    fidelity: str = "paper"
+    attention_over: str = "heads"
+    relative_attention: bool = True
+    all_levels: bool = False
+    logit_space: str = "logits"
+    logit_ramp: float = 0.0
+    divergence: str = "standardised"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("teacher", self.teacher, ("co-trained", "frozen")),
-            ("fidelity", self.fidelity, ("paper", "code")),
+            ("attention_over", self.attention_over, OVER),
+            ("logit_space", self.logit_space, ("logits", "probabilities")),
+            ("divergence", self.divergence, ("standardised", "released")),
         ):
             if value not in allowed:
                 raise ValueError(f"MST-KDNet: {name} must be one of {', '.join(allowed)}, not {value!r}")
@@ -133,20 +148,22 @@ class MSTKDNetConfig:
         if not 0 < self.teacher_share < 1:
             raise ValueError(f"MST-KDNet: teacher_share must lie between 0 and 1, not {self.teacher_share}")
 
-    @property
-    def as_released(self) -> bool:
-        """Whether the released code is followed where it contradicts the paper."""
-        return self.fidelity == "code"
+        if not 0 <= self.logit_ramp <= 1:
+            raise ValueError(f"MST-KDNet: logit_ramp must lie in [0, 1], not {self.logit_ramp}")
 
-    @property
-    def used_weights(self) -> TermWeights:
-        """The weights that hold."""
-        return self.weights or (RELEASED if self.as_released else TermWeights())
-
-    @property
-    def moves_teacher(self) -> bool:
-        """Whether distillation has gradients for the teacher."""
-        return self.as_released if self.teacher_gradients is None else self.teacher_gradients
+    @classmethod
+    def released_code(cls) -> MSTKDNetConfig:
+        """The released code's choices where they contradict the paper, with a content term and its weights."""
+        return cls(
+            weights=TermWeights.released_code(),
+            teacher_gradients=True,
+            attention_over="layers",
+            relative_attention=False,
+            all_levels=True,
+            logit_space="probabilities",
+            logit_ramp=20 / 300,
+            divergence="released",
+        )
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -160,7 +177,7 @@ class MSTKDNetConfig:
             "adversarial": self.adversarial,
             "content": True,
         }
-        return tuple(term for term in TERMS if on[term] and getattr(self.used_weights, term) > 0)
+        return tuple(term for term in TERMS if on[term] and getattr(self.weights, term) > 0)
 
 
 class MSTKDNet(Method["TransformerUNet"]):
@@ -235,7 +252,7 @@ class MSTKDNet(Method["TransformerUNet"]):
 
     def step(self, network: TransformerUNet, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
-        weights = self.config.used_weights
+        weights = self.config.weights
         teacher = self._trace_of_teacher(batch)
         student = network.trace(batch.images, batch.available)
         task = task_loss(student.output, batch.target)
@@ -271,22 +288,23 @@ class MSTKDNet(Method["TransformerUNet"]):
             valid: bool ``[B, 1, *spatial]``, or None.
         """
         config, terms = self.config, self.config.terms
-        wanted = _Features(teacher, detach=not config.moves_teacher)
+        wanted = _Features(teacher, detach=not config.teacher_gradients)
         found = _Features(student, detach=False)
         values: dict[str, Tensor] = {}
         if "attention" in terms:  # Eqs. (2)-(4)
-            how: dict[str, Any] = {"over": "layers"} if config.as_released else {"relative": True}
-            values["attention"] = extreme_value_distance(wanted.attention, found.attention, **how)
+            values["attention"] = extreme_value_distance(
+                wanted.attention, found.attention, config.attention_over, config.relative_attention
+            )
         if "tokens" in terms:  # Eq. (4)
-            first = 0 if config.as_released else 1
+            first = 0 if config.all_levels else 1
             values["tokens"] = _sum_of_mse(wanted.levels[first:], found.levels[first:])
         if "logit_mse" in terms:  # Eq. (5)
             pair = wanted.logits, found.logits
-            if config.as_released:
+            if config.logit_space == "probabilities":
                 pair = self._probabilities(pair[0]), self._probabilities(pair[1])
             values["logit_mse"] = logit_distance(*pair, valid)
         if "kl" in terms:  # Eqs. (6) and (7)
-            if config.as_released:
+            if config.divergence == "released":
                 divergence = released_kl(wanted.logits, found.logits, tau=config.tau, valid=valid)
             else:
                 divergence = standardised_kl(
@@ -304,11 +322,11 @@ class MSTKDNet(Method["TransformerUNet"]):
 
     def _weight(self, term: str) -> float:
         """Weight of a term in this iteration."""
-        weight = float(getattr(self.config.used_weights, term))
+        weight = float(getattr(self.config.weights, term))
         if term == "kl":
             return weight * self.config.tau**2  # Eq. (8)
-        if term == "logit_mse" and self.config.as_released and self.context.iterations:
-            rising = min(1.0, self._iteration / (RAMP_SHARE * self.context.iterations))
+        if term == "logit_mse" and self.config.logit_ramp and self.context.iterations:
+            rising = min(1.0, self._iteration / (self.config.logit_ramp * self.context.iterations))
             return weight * math.exp(-5 * (1 - rising) ** 2)
         return weight
 

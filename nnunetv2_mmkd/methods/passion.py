@@ -55,10 +55,11 @@ class PASSIONConfig:
         relative: whether beta moves in units of its start, as in the released code; Eq. (13) moves beta itself, by the
             smallest share where most is missing.
         regularisation: whether each modality alone also gets the task loss, L_reg of Eq. (2): the paper's baseline.
-            Eq. (14) has self-distillation in its place.
-        fidelity: ``"paper"``, or ``"code"`` where the released code contradicts it: the divergence of the student
-            from the teacher the other way round, 1 / (1 - MR) on the semantic term, too, the task loss of each
-            modality alone kept, under delta and beta, and beta ``relative``.
+            Eq. (14) has self-distillation in its place; the released code has both.
+        weighted_regularisation: whether delta and beta weight that task loss (released code).
+        weighted_proto: whether 1 / (1 - MR) weights the semantic term, too (released code).
+        divergence_of: ``"student"``, KL(student || teacher) as in Eq. (3), or ``"teacher"``, KL(teacher || student)
+            (released code).
     """
 
     pixel: bool = True
@@ -71,26 +72,34 @@ class PASSIONConfig:
     gamma: float = 0.01
     relative: bool = False
     regularisation: bool = False
-    fidelity: str = "paper"
+    weighted_regularisation: bool = False
+    weighted_proto: bool = False
+    divergence_of: str = "student"
 
     def __post_init__(self) -> None:
-        if self.fidelity not in ("paper", "code"):
-            raise ValueError(f"PASSION: fidelity must be one of paper, code, not {self.fidelity!r}")
+        if self.divergence_of not in ("student", "teacher"):
+            raise ValueError(f"PASSION: divergence_of must be one of student, teacher, not {self.divergence_of!r}")
         if not self.tau > 0:
             raise ValueError(f"PASSION: tau must be above 0, not {self.tau}")
         for name, value in (("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("gamma", self.gamma)):
             if not value >= 0:
                 raise ValueError(f"PASSION: {name} must not be negative, not {value}")
 
-    @property
-    def as_released(self) -> bool:
-        """Whether the released code is followed where it contradicts the paper."""
-        return self.fidelity == "code"
+    @classmethod
+    def released_code(cls) -> PASSIONConfig:
+        """The released code's choices where they contradict the paper."""
+        return cls(
+            relative=True,
+            regularisation=True,
+            weighted_regularisation=True,
+            weighted_proto=True,
+            divergence_of="teacher",
+        )
 
     @property
     def learns(self) -> bool:
         """Whether the modalities alone get any gradient; otherwise they are only watched."""
-        return self.pixel or self.proto or self.regularisation or self.as_released
+        return self.pixel or self.proto or self.regularisation
 
 
 class PASSION(Method[SegmentationNetwork]):
@@ -173,10 +182,10 @@ class PASSION(Method[SegmentationNetwork]):
         if config.pixel:
             parts["pixel"] = config.lambda_1 * (beta * pixel).sum(1).mean()
         if config.proto:
-            factor = delta * start if config.as_released else delta
+            factor = delta * start if config.weighted_proto else delta
             parts["proto"] = config.lambda_2 * (factor * proto).sum(1).mean()
-        if config.regularisation or config.as_released:
-            factor = delta * beta if config.as_released else torch.ones_like(delta)
+        if config.regularisation:
+            factor = delta * beta if config.weighted_regularisation else torch.ones_like(delta)
             parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
         for name, value in parts.items():
             self._averages.add(f"loss/{name}", value)
@@ -245,13 +254,13 @@ class PASSION(Method[SegmentationNetwork]):
                     exclusive=self.context.exclusive,
                     tau=config.tau,
                     valid=_resized(valid, found.shape[2:]),
-                    of_student=not config.as_released,
+                    of_student=config.divergence_of == "student",
                 )
         distance, proto = semantic_gap(
             _of(teacher[-1], samples), features, _of(atoms[0], samples), atoms[1]
         )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
-        if config.regularisation or config.as_released:  # Eq. (2), by samples, of which ranks have not the same number
+        if config.regularisation:  # Eq. (2), by samples, of which ranks have not the same number
             own_loss = self.context.find(LocalLoss) or task_loss
             regular = torch.stack(
                 [
@@ -270,9 +279,8 @@ class PASSION(Method[SegmentationNetwork]):
         self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
         self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
-            relative = self.config.relative or self.config.as_released
             self.beta = updated_weights(  # Eq. (13)
-                self.beta, self.start, self.preference, self.rate, relative=relative
+                self.beta, self.start, self.preference, self.rate, relative=self.config.relative
             )
 
     def curve_names(self) -> tuple[str, ...]:
@@ -281,7 +289,7 @@ class PASSION(Method[SegmentationNetwork]):
         names = ["loss/task"]
         names += ["loss/pixel"] if config.pixel else []
         names += ["loss/proto"] if config.proto else []
-        names += ["loss/regularisation"] if config.regularisation or config.as_released else []
+        names += ["loss/regularisation"] if config.regularisation else []
         for panel in ("distance to the teacher", "relative preference", "gradient weight over its start"):
             names += [f"{panel}/{name}" for name in self.context.modalities]
         return tuple(names)

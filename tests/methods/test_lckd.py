@@ -198,7 +198,7 @@ def test_what_is_asked_for() -> None:
     made.start_iteration(network(), mse_loss, 1)
     asked = made.context.need(SingleModalityDice).asked
     assert asked == [{"number": n, "most_cases": 7, "soft": False, "window_step": 0.5} for n in range(2)]
-    code = elected(LCKDConfig(fidelity="code"))
+    code = elected(LCKDConfig.released_code())
     assert code.context.need(SingleModalityDice).asked[0]["soft"] and code.held_out.overlap
 
 
@@ -273,7 +273,7 @@ def test_elections_are_saved_and_restored(teachers: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("teachers", "all"), ("fidelity", "codes"), ("p", 3), ("election_interval", 0), ("most_cases", 0),
+        ("teachers", "all"), ("p", 3), ("election_interval", 0), ("most_cases", 0),
         ("first_election", -1), ("election_share", 0.0), ("window_step", 1.5),
     ],
 )  # fmt: skip

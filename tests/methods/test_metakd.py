@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -175,11 +176,19 @@ def test_the_interval() -> None:
     for iteration in range(7):
         made.start_iteration(net, mse_loss, iteration)
     assert made.meta_updates == 6  # at 0, 3 and 6
-    code = MetaKD(MetaKDConfig(meta_steps=1, meta_interval=100, fidelity="code"))
+    code = MetaKD(replace(MetaKDConfig.released_code(), meta_steps=1))
     code.setup(TrainingContext(NAMES, torch.device("cpu"), capabilities={NextMetaBatch: batch}, warmup_iterations=300))
     for iteration in range(1001):
         code.start_iteration(net, mse_loss, iteration)
     assert code.meta_updates == 3 + 2  # 0, 100, 200; then 500 and 1000
+
+
+@pytest.mark.parametrize(("config", "penalty"), [(MetaKDConfig(), 5e-5), (MetaKDConfig.released_code(), 5e-4)])
+def test_the_l2_penalty_of_the_importance_weights(config: MetaKDConfig, penalty: float) -> None:
+    made = method(config)
+    assert made.importance is not None
+    (group,) = made.importance.optimizer.param_groups
+    assert group["weight_decay"] == penalty
 
 
 def test_a_gradient_that_is_not_finite_is_skipped() -> None:
@@ -248,6 +257,8 @@ def test_bad_configurations() -> None:
         MetaKDConfig(ratios="learnt")
     with pytest.raises(ValueError, match="meta_interval"):
         MetaKDConfig(meta_interval=0)
+    with pytest.raises(ValueError, match="after_warmup must be at least 1"):
+        MetaKDConfig(meta_interval_after_warmup=-1)
 
 
 class Normed(Decoder):
@@ -341,6 +352,6 @@ def test_statistics_of_norms_are_those_of_each_sample(fusion: Any) -> None:
 def test_the_released_code_has_norms_of_their_own() -> None:
     net, data = network(), batch()
     net.decoder = Normed()
-    code = meta_gradient(MetaKDConfig(meta_steps=1, fidelity="code"), net, data)
+    code = meta_gradient(replace(MetaKDConfig.released_code(), meta_steps=1), net, data)
     own = meta_gradient(MetaKDConfig(meta_steps=1, meta_scales="bottleneck", meta_statistics="own"), net, data)
     assert torch.equal(code, own)

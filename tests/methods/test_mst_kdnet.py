@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.style import discriminator_loss
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
-from nnunetv2_mmkd.methods.mst_kdnet import RELEASED, TERMS, MSTKDNet, MSTKDNetConfig, TermWeights
+from nnunetv2_mmkd.methods.mst_kdnet import TERMS, MSTKDNet, MSTKDNetConfig, TermWeights
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
 NAMES = ("t1", "t1ce", "flair")
@@ -290,9 +290,9 @@ def test_the_optimiser_keeps_its_moments_and_everything_is_saved() -> None:
 
 
 def test_the_released_codes_choices() -> None:
-    config = MSTKDNetConfig(fidelity="code")
-    assert config.used_weights is RELEASED and config.moves_teacher and config.terms == TERMS
-    assert RELEASED.attention == pytest.approx(0.4823, rel=1e-4)
+    config = MSTKDNetConfig.released_code()
+    assert config.weights == TermWeights.released_code() and config.teacher_gradients and config.terms == TERMS
+    assert config.weights.attention == pytest.approx(0.4823, rel=1e-4)
     paper, network = prepared(MSTKDNetConfig(weights=EVEN))
     code, _ = prepared(replace(config, weights=replace(EVEN, content=1.0)))
     code.teacher.load_state_dict(paper.teacher.state_dict())
@@ -308,7 +308,7 @@ def test_the_released_codes_choices() -> None:
 
 
 def test_the_released_codes_weight_of_the_logit_term_rises() -> None:
-    method, network = prepared(MSTKDNetConfig(fidelity="code"), iterations=300)
+    method, network = prepared(MSTKDNetConfig.released_code(), iterations=300)
     weights = []
     for iteration in (0, 10, 20, 299):
         method.start_iteration(network, task_loss, iteration)
@@ -320,7 +320,8 @@ def test_the_released_codes_weight_of_the_logit_term_rises() -> None:
     ("wrong", "message"),
     [
         ({"teacher": "none"}, "teacher must be one of co-trained, frozen"),
-        ({"fidelity": "both"}, "fidelity must be one of paper, code"),
+        ({"divergence": "both"}, "divergence must be one of standardised, released"),
+        ({"logit_ramp": -0.1}, "logit_ramp must lie in"),
         ({"tau": 0.0}, "tau must be above 0"),
         ({"teacher_share": 1.0}, "teacher_share must lie between 0 and 1"),
     ],

@@ -244,7 +244,7 @@ def test_the_rate_is_scaled_to_long_trainings(epochs: int, rate: float) -> None:
     assert prepared(epochs=epochs).rate == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("config", [PASSIONConfig(regularisation=True), PASSIONConfig(fidelity="code")])
+@pytest.mark.parametrize("config", [PASSIONConfig(regularisation=True), PASSIONConfig.released_code()])
 def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
     """Of each sample by itself, by the loss that exchanges nothing between ranks, under its weight."""
     method, network, batch = prepared(config), tiny_network(), a_batch(MIXED)
@@ -262,7 +262,7 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
         distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
         preference, total = relative_preference(distance, batch.available), 0.0
         for sample, m in streams.pairs:
-            weight = [2.0, 1.0, 4.0][m] * float(preference[sample, m] < 0) if config.as_released else 1.0
+            weight = [2.0, 1.0, 4.0][m] * float(preference[sample, m] < 0) if config.weighted_regularisation else 1.0
             if batch.available[sample].sum() > 1:
                 own = network.decode(network.fuse(streams.alone(m, [sample])).skips)
                 total += weight * float(task_loss(own, [each[sample, None] for each in batch.target]))
@@ -283,7 +283,7 @@ def test_the_released_codes_choices() -> None:
     network, batch = tiny_network(), a_batch([[1, 1, 1]] * 2)
     half = (0.5, 0.5, 0.5)
     paper = prepared(rates=half).step(network, batch, task_loss)["parts"]
-    code = prepared(PASSIONConfig(fidelity="code"), rates=half).step(network, batch, task_loss)["parts"]
+    code = prepared(PASSIONConfig.released_code(), rates=half).step(network, batch, task_loss)["parts"]
     assert set(code) == set(paper) | {"regularisation"} and code["regularisation"] > 0
     assert code["pixel"] != paper["pixel"]  # the other direction
     assert torch.allclose(code["proto"], 2 * paper["proto"])  # 1 / (1 - MR)
@@ -292,7 +292,7 @@ def test_the_released_codes_choices() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"fidelity": "x"}, "fidelity must be one of paper, code"),
+        ({"divergence_of": "x"}, "divergence_of must be one of student, teacher"),
         ({"tau": 0.0}, "tau must be above 0"),
         ({"lambda_1": -1.0}, "lambda_1 must not be negative"),
     ],

@@ -21,8 +21,9 @@ from nnunetv2_mmkd.methods.pmr import PMR
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.training import gradients
 
+CONFIGS = {"paper": PASSIONConfig(regularisation=True), "code": PASSIONConfig.released_code()}
 REGULARISED = [("paper", False), ("paper", True), ("code", False), ("code", True)]
-"""Fidelity, and whether the students are recomputed."""
+"""The configuration, and whether the students are recomputed."""
 
 
 def train(rank: int, world: int, different: bool = True) -> dict[str, Any]:
@@ -64,13 +65,13 @@ def batch_dice_loss(exchanges: bool) -> nn.Module:
     return DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
 
 
-def train_regularised(rank: int, world: int, fidelity: str, recomputes: bool) -> dict[str, Any]:
+def train_regularised(rank: int, world: int, config: str, recomputes: bool) -> dict[str, Any]:
     """Two steps in which the modalities alone get nnU-Net's loss, where the fused one is over all ranks."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = tiny_network(True)
     loss = batch_dice_loss(world > 1)
-    method = PASSION(PASSIONConfig(regularisation=True, fidelity=fidelity))
+    method = PASSION(CONFIGS[config])
     method.recomputes = recomputes
     method.setup(
         TrainingContext(
@@ -142,9 +143,9 @@ def work(rank: int, world: int, store: str, different: bool, out: str) -> None:
     dist.init_process_group("gloo", f"file://{store}", patience, world, rank)
     try:
         torch.save(train(rank, world, different), f"{out}/{rank}.pt")
-        for fidelity, recomputes in REGULARISED:
-            found = train_regularised(rank, world, fidelity, recomputes)
-            torch.save(found, f"{out}/{fidelity}_{recomputes}_{rank}.pt")
+        for config, recomputes in REGULARISED:
+            found = train_regularised(rank, world, config, recomputes)
+            torch.save(found, f"{out}/{config}_{recomputes}_{rank}.pt")
         torch.save(train_pmr(rank, world, different), f"{out}/pmr_{rank}.pt")
     finally:
         dist.destroy_process_group()

@@ -38,13 +38,13 @@ def test_ranks_agree_on_prototypes_and_ratios(ranks: Path, one_thread: None) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fidelity", "recomputes"), passion_gloo_workers.REGULARISED)
+@pytest.mark.parametrize(("config", "recomputes"), passion_gloo_workers.REGULARISED)
 def test_ranks_do_not_wait_for_students_that_one_has_not(
-    ranks: Path, fidelity: str, recomputes: bool, one_thread: None
+    ranks: Path, config: str, recomputes: bool, one_thread: None
 ) -> None:
     """nnU-Net's batch Dice exchanges sums of as many samples in each call: the students' stays within the rank."""
-    first, second = (torch.load(ranks / f"{fidelity}_{recomputes}_{rank}.pt") for rank in (0, 1))
+    first, second = (torch.load(ranks / f"{config}_{recomputes}_{rank}.pt") for rank in (0, 1))
     assert differences(first, second) == []
-    alone = passion_gloo_workers.train_regularised(0, 1, fidelity, recomputes)
+    alone = passion_gloo_workers.train_regularised(0, 1, config, recomputes)
     assert differences(alone["network"], first["network"]) != []
     assert all(torch.isfinite(weight).all() for weight in first["network"].values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class MSTKDNetRun(SameBatches, nnUNetTrainerMSTKDNet):
 
 
 class MSTKDNetFrozenRun(SameBatches, nnUNetTrainerMSTKDNet):
-    config = MSTKDNetConfig(teacher="frozen", teacher_share=0.8, fidelity="code")  # frozen in the resumed part
+    config = replace(MSTKDNetConfig.released_code(), teacher="frozen", teacher_share=0.8)  # frozen in the resumed part
 
 
 class PASSIONRun(SameBatches, nnUNetTrainerPASSION_SharedStreams):
