@@ -1,4 +1,4 @@
-"""Modalities: names and aliases, subsets, availability masks, and the laws that draw subsets in training.
+"""Modalities: names and aliases, subsets, availability masks, and the distributions of modality dropout.
 
 "Missing" has one definition everywhere: ``available``, a boolean mask, ``[M]`` for a case and ``[B, M]`` for a batch,
 in the order of ``dataset.json["channel_names"]``. The empty subset does not exist.
@@ -77,7 +77,7 @@ DISTRIBUTIONS: Mapping[str, str] = {
     "submask": "uniform over the non-empty subsets of what the case has",
     "deployment": "as in practice: independent missing probabilities of named modalities, or probabilities of subsets",
 }
-"""The subset laws, by name."""
+"""The modality dropout distributions, by name."""
 
 
 @dataclass(frozen=True)
@@ -107,75 +107,81 @@ class ModalityDropoutConfig:
 
     def __post_init__(self) -> None:
         if self.name not in DISTRIBUTIONS:
-            raise InputError(f"unknown subset law {self.name!r}: choose from {', '.join(DISTRIBUTIONS)}")
+            raise InputError(
+                f"unknown modality dropout distribution {self.name!r}: choose from {', '.join(DISTRIBUTIONS)}"
+            )
         if self.per not in ("sample", "batch"):
-            raise InputError(f"a subset law is per 'sample' or per 'batch', not per {self.per!r}")
+            raise InputError(f"modality dropout is per 'sample' or per 'batch', not per {self.per!r}")
         if not 0 <= self.p < 1:
             raise InputError(f"the probability of dropping a modality must lie in [0, 1), not {self.p}")
         if self.name != "deployment":
             if self.missing is not None or self.subsets is not None:
-                raise InputError(f"the subset law {self.name!r} takes no probabilities: use 'deployment'")
+                raise InputError(
+                    f"the modality dropout distribution {self.name!r} takes no probabilities: use 'deployment'"
+                )
             return
         if (self.missing is None) == (self.subsets is None):
-            raise InputError("the subset law 'deployment' needs either missing={modality: p} or subsets={names: p}")
+            raise InputError("modality dropout 'deployment' needs either missing={modality: p} or subsets={names: p}")
         given = self.missing if self.subsets is None else self.subsets
         for key, value in (given or {}).items():
             if not 0 <= value <= 1:
-                raise InputError(f"the subset law 'deployment': {key!r} has probability {value}, not within [0, 1]")
+                raise InputError(f"modality dropout 'deployment': {key!r} has probability {value}, not within [0, 1]")
         if self.subsets is not None and abs(sum(self.subsets.values()) - 1) > 1e-6:
             raise InputError(
-                f"the subset law 'deployment': the probabilities of the subsets sum to {sum(self.subsets.values()):g}, "
-                "not to 1"
+                "modality dropout 'deployment': the probabilities of the subsets sum to "
+                f"{sum(self.subsets.values()):g}, not to 1"
             )
 
 
-def subset_probabilities(law: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The subsets that a law draws for a complete case, and their probabilities.
+def subset_probabilities(dropout: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The subsets that a distribution draws for a complete case, and their probabilities.
 
     Args:
-        law: the law.
+        dropout: the distribution.
         modalities: names of the M modalities.
 
     Returns:
         bool ``[S, M]``, rows of :func:`all_subsets`; and float64 ``[S]``, all above 0, sum 1.
 
     Raises:
-        InputError: the law names a modality that is not there, names one twice, or leaves no subset.
+        InputError: it names a modality that the data set lacks, names one twice, or leaves no subset.
     """
     count = len(modalities)
     masks = all_subsets(count)
     sizes = masks.sum(1)
-    if law.name == "full":
+    if dropout.name == "full":
         chances = (sizes == count).double()
-    elif law.name.startswith("count_uniform"):
+    elif dropout.name.startswith("count_uniform"):
         chances = 1.0 / torch.stack([(sizes == size).sum() for size in sizes]).double()
-        if law.name == "count_uniform_incomplete" and count > 1:
+        if dropout.name == "count_uniform_incomplete" and count > 1:
             chances[sizes == count] = 0.0
-    elif law.subsets is not None:
+    elif dropout.subsets is not None:
         chances = torch.zeros(len(masks), dtype=torch.double)
-        for key, value in law.subsets.items():
+        for key, value in dropout.subsets.items():
             names = [modalities[column] for column in _columns(parse_names(key), modalities)]
             chances += value * (masks == mask_of(modalities, available=names)).all(1)
     else:  # each modality is missing for itself
-        if law.missing is not None:
+        if dropout.missing is not None:
             drop = torch.zeros(count, dtype=torch.double)
-            drop[_columns(law.missing, modalities)] = torch.tensor(list(law.missing.values()), dtype=torch.double)
+            drop[_columns(dropout.missing, modalities)] = torch.tensor(
+                list(dropout.missing.values()), dtype=torch.double
+            )
         else:
-            drop = torch.full((count,), law.p if law.name == "bernoulli" else 0.5, dtype=torch.double)
+            drop = torch.full((count,), dropout.p if dropout.name == "bernoulli" else 0.5, dtype=torch.double)
         chances = torch.where(masks, 1 - drop, drop).prod(1)
     if not chances.sum() > 0:
-        raise InputError("the subset law 'deployment' leaves no modality: at least one must be there at times")
+        raise InputError("modality dropout 'deployment' leaves no modality: at least one must be there at times")
     possible = chances > 0
     return masks[possible], chances[possible] / chances.sum()
 
 
 def _columns(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
-    """Columns of the names that a law gives, in their order; none twice, not even under two aliases."""
+    """Columns of the names that a distribution gives, in their order; none twice, not even under two aliases."""
     columns: list[int] = []
     for name in names:
         (column,) = indices([name], modalities)
         if column in columns:
-            raise InputError(f"the subset law 'deployment' names {modalities[column]} twice (as {name!r})")
+            raise InputError(f"modality dropout 'deployment' names {modalities[column]} twice (as {name!r})")
         columns.append(column)
     return columns
 
@@ -183,32 +189,33 @@ def _columns(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
 class SubsetSampler:
     """Draws availability masks, never empty, always within what a case has.
 
-    With incomplete cases the laws are laws *given the case*: ``uniform``, ``submask`` and ``bernoulli`` draw over the
-    non-empty subsets of what is there (for ``uniform`` that is the same as intersecting with the case and redrawing
-    the empty set); the counts of ``count_uniform`` run up to the number the case has, and ``count_uniform_incomplete``
-    keeps a case that has one modality only. ``deployment`` intersects a subset with the case and redraws the empty one;
-    a case that has nothing of any subset keeps what it has. Per batch, one subset is drawn over all M and intersected
-    with each case; a case that would be left with nothing gets a draw of its own.
+    With incomplete cases the distributions are conditional on the case: ``uniform``, ``submask`` and ``bernoulli`` draw
+    over the non-empty subsets of what the case has (for ``uniform`` that is the same as intersecting with the case and
+    redrawing the empty set); the counts of ``count_uniform`` run up to the number the case has, and
+    ``count_uniform_incomplete`` keeps a case that has one modality only. ``deployment`` intersects a subset with the
+    case and redraws the empty one; a case that has nothing of any subset keeps what it has. Per batch, one subset is
+    drawn over all M and intersected with each case; a case that would be left with nothing gets a draw of its own.
 
     Masks are drawn on the CPU from a generator of their own, so that its state can be saved with a checkpoint and the
     network needs no synchronisation with the device to learn which streams to run.
 
     Args:
-        law: the law.
+        dropout: the distribution.
         seed: of the generator.
-        modalities: names of the columns, for a law that names modalities.
+        modalities: names of the columns, for a distribution that names modalities.
 
     Raises:
-        InputError: a law that names modalities without their names, or with others; see :func:`subset_probabilities`.
+        InputError: a distribution that names modalities, without their names or with others; see
+            :func:`subset_probabilities`.
     """
 
-    def __init__(self, law: ModalityDropoutConfig, seed: int = 0, modalities: Sequence[str] = ()) -> None:
-        self.law = law
+    def __init__(self, dropout: ModalityDropoutConfig, seed: int = 0, modalities: Sequence[str] = ()) -> None:
+        self.dropout = dropout
         self.generator = torch.Generator().manual_seed(seed)
-        if law.name == "deployment":
+        if dropout.name == "deployment":
             if not modalities:
-                raise InputError("the subset law 'deployment' names modalities: the sampler needs their names")
-            self._listed = subset_probabilities(law, modalities)
+                raise InputError("modality dropout 'deployment' names modalities: the sampler needs their names")
+            self._listed = subset_probabilities(dropout, modalities)
 
     def __call__(self, present: Tensor) -> Tensor:
         """Draw masks.
@@ -222,9 +229,9 @@ class SubsetSampler:
         present = present.detach().cpu().bool()
         if not present.any(dim=1).all():
             raise InputError("a case without any modality cannot be trained on")
-        if self.law.name == "full":
+        if self.dropout.name == "full":
             return present.clone()
-        if self.law.per == "sample":
+        if self.dropout.per == "sample":
             return torch.stack([self._draw(row) for row in present])
         shared = self._draw(torch.ones_like(present[0]))
         masks = shared & present
@@ -233,7 +240,7 @@ class SubsetSampler:
         return masks
 
     def _draw(self, present: Tensor) -> Tensor:
-        if self.law.name == "deployment":
+        if self.dropout.name == "deployment":
             masks, chances = self._listed
             within = masks & present
             chances = torch.where(within.any(1), chances, 0.0)  # given that something is left
@@ -241,13 +248,13 @@ class SubsetSampler:
                 return present.clone()
             return within[int(torch.multinomial(chances, 1, generator=self.generator))]
         where = torch.nonzero(present).flatten()
-        if self.law.name in ("count_uniform", "count_uniform_incomplete"):
-            most = len(where) - (self.law.name == "count_uniform_incomplete" and len(where) > 1)
+        if self.dropout.name in ("count_uniform", "count_uniform_incomplete"):
+            most = len(where) - (self.dropout.name == "count_uniform_incomplete" and len(where) > 1)
             count = int(torch.randint(1, most + 1, (), generator=self.generator))
             chosen = where[torch.randperm(len(where), generator=self.generator)[:count]]
             return torch.zeros_like(present).index_fill(0, chosen, True)
-        keep = 1.0 - self.law.p if self.law.name == "bernoulli" else 0.5
-        while True:  # redrawing the empty set makes the law conditional on what is not empty
+        keep = 1.0 - self.dropout.p if self.dropout.name == "bernoulli" else 0.5
+        while True:  # redrawing the empty set makes the distribution conditional on what is not empty
             kept = torch.rand(len(where), generator=self.generator) < keep
             if kept.any():
                 return torch.zeros_like(present).index_fill(0, where[kept], True)

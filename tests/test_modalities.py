@@ -1,4 +1,4 @@
-"""Names, subsets and the laws that draw them."""
+"""Names, subsets and the distributions that draw them."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_all_subsets_are_all_and_not_empty(m: int) -> None:
     assert subsets[-1].all()
 
 
-def _shares(law: ModalityDropoutConfig, n: int = 30_000) -> dict[tuple[bool, ...], float]:
-    sampler = SubsetSampler(law, seed=1)
+def _shares(dropout: ModalityDropoutConfig, n: int = 30_000) -> dict[tuple[bool, ...], float]:
+    sampler = SubsetSampler(dropout, seed=1)
     counts: dict[tuple[bool, ...], float] = {}
-    if law.per == "sample":
+    if dropout.per == "sample":
         drawn = sampler(torch.ones(n, 4, dtype=torch.bool))
     else:
         drawn = torch.cat([sampler(torch.ones(1, 4, dtype=torch.bool)) for _ in range(n)])
@@ -107,12 +107,12 @@ def test_bernoulli_law_is_conditional_on_not_empty() -> None:
     assert abs(shares[(True, False, False, False)] - single) < 0.01
 
 
-@pytest.mark.parametrize("law", list(DISTRIBUTIONS))
+@pytest.mark.parametrize("dropout", list(DISTRIBUTIONS))
 @pytest.mark.parametrize("per", ["sample", "batch"])
-def test_every_law_stays_within_what_a_case_has_and_never_empties_it(law: str, per: str) -> None:
+def test_every_distribution_stays_within_what_a_case_has_and_never_empties_it(dropout: str, per: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    given = {"missing": {"t1": 0.9, "flair": 1.0}} if law == "deployment" else {}
-    sampler = SubsetSampler(ModalityDropoutConfig(law, per=per, **given), modalities=BRATS)
+    given = {"missing": {"t1": 0.9, "flair": 1.0}} if dropout == "deployment" else {}
+    sampler = SubsetSampler(ModalityDropoutConfig(dropout, per=per, **given), modalities=BRATS)
     for _ in range(300):
         present = torch.rand(3, 4, generator=generator) < 0.4
         present[torch.arange(3), torch.randint(0, 4, (3,), generator=generator)] = True
@@ -140,12 +140,12 @@ def test_sampler_state_restores_the_sequence() -> None:
 # -- deployment ------------------------------------------------------------------------------------------------------
 
 
-def table(law: ModalityDropoutConfig, modalities: tuple[str, ...] = BRATS) -> dict[tuple[str, ...], float]:
-    masks, chances = subset_probabilities(law, modalities)
+def table(dropout: ModalityDropoutConfig, modalities: tuple[str, ...] = BRATS) -> dict[tuple[str, ...], float]:
+    masks, chances = subset_probabilities(dropout, modalities)
     return {names_of(mask, modalities): float(chance) for mask, chance in zip(masks, chances, strict=True)}
 
 
-def test_probabilities_of_every_law_by_hand() -> None:
+def test_probabilities_of_every_distribution_by_hand() -> None:
     assert table(ModalityDropoutConfig("full")) == {BRATS: 1.0}
     assert list(table(ModalityDropoutConfig("uniform")).values()) == pytest.approx([1 / 15] * 15)
     counted = table(ModalityDropoutConfig("count_uniform"))
@@ -172,26 +172,26 @@ def test_independent_missing_probabilities() -> None:
 
 
 def test_listed_subsets() -> None:
-    law = ModalityDropoutConfig("deployment", subsets={"flair t1": 0.5, "t1,t1gd": 0.25, "t1 t2f": 0.25})
-    assert table(law) == {("t1", "flair"): 0.75, ("t1", "t1ce"): 0.25}
+    dropout = ModalityDropoutConfig("deployment", subsets={"flair t1": 0.5, "t1,t1gd": 0.25, "t1 t2f": 0.25})
+    assert table(dropout) == {("t1", "flair"): 0.75, ("t1", "t1ce"): 0.25}
 
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_deployment_frequencies(per: str) -> None:
-    law = ModalityDropoutConfig("deployment", per=per, missing={"t1ce": 0.3, "t2": 0.1})
-    sampler, counts, n = SubsetSampler(law, 1, BRATS), dict.fromkeys(table(law), 0), 4000
+    dropout = ModalityDropoutConfig("deployment", per=per, missing={"t1ce": 0.3, "t2": 0.1})
+    sampler, counts, n = SubsetSampler(dropout, 1, BRATS), dict.fromkeys(table(dropout), 0), 4000
     present = torch.ones(n, 4, dtype=torch.bool)
     drawn = sampler(present) if per == "sample" else torch.cat([sampler(present[:1]) for _ in range(n)])
     for row in drawn:
         counts[names_of(row, BRATS)] += 1
-    for names, chance in table(law).items():
+    for names, chance in table(dropout).items():
         assert counts[names] / n == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5)
 
 
 def test_deployment_given_the_case() -> None:
     """Intersected with the case, given that something is left; with nothing in common the case stays as it is."""
-    law = ModalityDropoutConfig("deployment", subsets={"t1": 0.5, "t1 t1ce": 0.1, "t1ce t2": 0.4})
-    sampler = SubsetSampler(law, 2, BRATS)
+    dropout = ModalityDropoutConfig("deployment", subsets={"t1": 0.5, "t1 t1ce": 0.1, "t1ce t2": 0.4})
+    sampler = SubsetSampler(dropout, 2, BRATS)
     present = torch.tensor([False, True, True, False])
     drawn = sampler(present.expand(3000, -1))
     share = float((drawn == torch.tensor([False, True, False, False])).all(1).float().mean())

@@ -22,6 +22,11 @@ def extreme_values(attention: Sequence[Tensor], over: str = "heads") -> list[Ten
 
     with A scaled by N, so that its mean is 1 whatever the number of tokens.
 
+    Example:
+        >>> even = torch.full((1, 2, 4, 4), 0.25)  # four tokens, attended to alike
+        >>> [values.shape for values in extreme_values([even])], float(extreme_values([even])[0].mean())
+        ([torch.Size([3, 1, 2, 4, 4])], 1.0)
+
     Args:
         attention: T times ``[B, H, N, N]``, probabilities.
         over: ``"heads"`` (axis 1, as printed) or ``"layers"`` (the released code): where extremes and mean are taken.
@@ -47,6 +52,11 @@ def extreme_value_distance(
     teacher: Sequence[Tensor], student: Sequence[Tensor], over: str = "heads", relative: bool = False
 ) -> Tensor:
     r"""Mean squared difference of :func:`extreme_values`, summed over the three kinds and the layers.
+
+    Example:
+        >>> even, sharp = torch.full((1, 2, 4, 4), 0.25), torch.eye(4).expand(1, 2, 4, 4)
+        >>> extreme_value_distance([even], [even]), extreme_value_distance([even], [sharp])
+        (tensor(0.), tensor(171.))
 
     Args:
         teacher: T attention maps ``[B, H, N, N]``.

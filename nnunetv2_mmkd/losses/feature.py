@@ -22,6 +22,15 @@ def pairwise_distances(features: Tensor, p: int = 1, weight: Tensor | None = Non
     The teacher is detached (sg) because otherwise the two directions of a pair add up and importance would change how
     strongly two modalities attract each other, not who moves.
 
+    Example:
+        >>> features = torch.tensor([[[0.0, 0.0]], [[1.0, 3.0]]])  # two modalities, one channel, two positions
+        >>> pairwise_distances(features)
+        tensor([[0., 2.],
+                [2., 0.]])
+        >>> pairwise_distances(features, p=2, weight=torch.tensor([1.0, 0.0]))  # the second position is left out
+        tensor([[0., 1.],
+                [1., 0.]])
+
     Args:
         features: of one sample, ``[A, C, *spatial]``.
         p: 1 for L1, 2 for the mean squared error (MetaKD §4.4.1: not the Euclidean norm).
@@ -54,7 +63,12 @@ def _position_mean(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def pooled_weight(valid: Tensor, spatial: torch.Size) -> Tensor:
-    """Share of valid voxels in each cell of a feature map: ``[1, *voxels]`` bool -> ``[*spatial]``."""
+    """Share of valid voxels in each cell of a feature map: ``[1, *voxels]`` bool -> ``[*spatial]``.
+
+    Example:
+        >>> pooled_weight(torch.tensor([[True, True, True, False]]), torch.Size([2]))
+        tensor([1.0000, 0.5000])
+    """
     pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
     return pool(valid[None].float(), tuple(spatial))[0, 0]
 
@@ -76,6 +90,10 @@ class FillAgreement(NamedTuple):
 @torch.no_grad()
 def fill_agreement(features: Tensor) -> FillAgreement:
     """Compare each modality's feature with the mean of the others', MetaKD's Fig. 5 for every modality.
+
+    Example:
+        >>> fill_agreement(torch.tensor([[[1.0, 1.0]], [[1.0, 1.0]], [[4.0, 4.0]]])).l1
+        tensor([1.5000, 1.5000, 3.0000])
 
     Args:
         features: of one sample with at least two modalities, ``[A, C, *spatial]``.

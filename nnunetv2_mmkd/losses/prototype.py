@@ -3,7 +3,7 @@
 Everything is computed in float32, outside autocast, and for some voxels at a time: what full-size maps of prototypes'
 members, directions and similarities would hold is computed again in backward.
 
-Legend: B batch, C channels, K atoms (classes, or sets of voxels of equal region membership).
+Legend: B batch, C channels, K classes (of regions, voxels of equal membership are one).
 """
 
 from __future__ import annotations
@@ -21,40 +21,50 @@ VOXELS = 2**18
 """Of a sample, that are worked on at once: an eighth of a patch of 128 cubed."""
 
 
-def prototypes(features: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
-    r"""Mean feature of each atom in each sample.
+def prototypes(features: Tensor, classes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    r"""Mean feature of each class in each sample.
 
     .. math:: c_k = \frac{\sum_i z_i [y_i = k]}{\sum_i [y_i = k]}
 
+    Example:
+        >>> features, classes = torch.tensor([[[1.0, 3.0, 8.0]]]), torch.tensor([[0, 0, -1]])
+        >>> prototypes(features, classes, n_classes=2)
+        (tensor([[[2.],
+                 [0.]]]), tensor([[ True, False]]))
+
     Args:
         features: z, ``[B, C, *spatial]``.
-        atoms: y, long ``[B, *spatial]``, -1 where voxels do not count.
-        n_atoms: K.
+        classes: y, long ``[B, *spatial]``, -1 where voxels do not count.
+        n_classes: K.
 
     Returns:
-        c ``[B, K, C]`` (0 where a sample does not have the atom), and whether it has it, ``[B, K]``.
+        c ``[B, K, C]`` (0 where a sample does not have the class), and whether it has it, ``[B, K]``.
 
     References:
         Shi et al., PASSION, Eq. (4).
     """
-    return _prototypes(features.flatten(2).split(VOXELS, 2), atoms.flatten(1).split(VOXELS, 1), n_atoms)
+    return _prototypes(features.flatten(2).split(VOXELS, 2), classes.flatten(1).split(VOXELS, 1), n_classes)
 
 
-def _prototypes(features: Sequence[Tensor], atoms: Sequence[Tensor], n_atoms: int) -> tuple[Tensor, Tensor]:
+def _prototypes(features: Sequence[Tensor], classes: Sequence[Tensor], n_classes: int) -> tuple[Tensor, Tensor]:
     """:func:`prototypes` of voxels in portions, ``[B, C, n]`` and ``[B, n]`` each."""
 
-    def portion(features: Tensor, atoms: Tensor) -> Tensor:
-        members = one_hot(atoms + 1, n_atoms + 1)[..., 1:].to(torch.float32).transpose(1, 2)  # [B, K, n]
+    def portion(features: Tensor, classes: Tensor) -> Tensor:
+        members = one_hot(classes + 1, n_classes + 1)[..., 1:].to(torch.float32).transpose(1, 2)  # [B, K, n]
         return torch.cat([members @ features.float().transpose(1, 2), members.sum(2, keepdim=True)], 2)
 
     with torch.autocast(features[0].device.type, enabled=False):
-        sums = _total(portion, features, atoms)  # [B, K, C + 1]
+        sums = _total(portion, features, classes)  # [B, K, C + 1]
         sums, counts = sums[..., :-1], sums[..., -1].detach()
         return sums / counts.clamp_min(1)[..., None], counts > 0
 
 
 def similarities(features: Tensor, centres: Tensor) -> Tensor:
     """Cosine of every voxel's feature with every prototype.
+
+    Example:
+        >>> similarities(torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]), torch.tensor([[[5.0, 0.0]]]))
+        tensor([[[1., 0.]]])
 
     Args:
         features: ``[B, C, *spatial]``.
@@ -74,7 +84,7 @@ def similarities(features: Tensor, centres: Tensor) -> Tensor:
         return normalize(centres.float(), dim=2, eps=SMALL) @ voxels
 
 
-def semantic_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+def semantic_gap(teacher: Tensor, student: Tensor, classes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     r"""How far the student's similarities are from the teacher's.
 
     .. math:: D = \operatorname{mean}_{i,k} |S^s_k(i) - S^t_k(i)|, \qquad
@@ -82,11 +92,16 @@ def semantic_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) 
 
     each with prototypes of its own features under the same truth. The teacher gets no gradient, D has none.
 
+    Example:
+        >>> features, classes = torch.randn(1, 3, 6), torch.tensor([[0, 0, 1, 1, 1, -1]])
+        >>> semantic_gap(features, features, classes, n_classes=2)
+        (tensor([0.]), tensor([0.]))
+
     Args:
         teacher: features on all available modalities, ``[B, C, *spatial]``.
         student: features on one modality.
-        atoms: long ``[B, *spatial]``, -1 where voxels do not count.
-        n_atoms: K.
+        classes: long ``[B, *spatial]``, -1 where voxels do not count.
+        n_classes: K.
 
     Returns:
         D and L_proto, ``[B]`` each; 0 where nothing counts.
@@ -95,22 +110,22 @@ def semantic_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) 
         Shi et al., PASSION, Eqs. (7) and (8).
 
     Deviations from the paper:
-        Means over voxels and over the atoms of the sample, as in the released code, for the printed sums.
+        Means over voxels and over the classes of the sample, as in the released code, for the printed sums.
     """
-    voxels = atoms.flatten(1).split(VOXELS, 1)
+    voxels = classes.flatten(1).split(VOXELS, 1)
     wanted, found = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
     with torch.no_grad():
-        to_teacher, there = _prototypes(wanted, voxels, n_atoms)
-    to_student = _prototypes(found, voxels, n_atoms)[0]
+        to_teacher, there = _prototypes(wanted, voxels, n_classes)
+    to_student = _prototypes(found, voxels, n_classes)[0]
 
-    def portion(wanted: Tensor, found: Tensor, atoms: Tensor) -> Tensor:
-        counts = there[:, :, None] & (atoms >= 0)[:, None]
+    def portion(wanted: Tensor, found: Tensor, classes: Tensor) -> Tensor:
+        counts = there[:, :, None] & (classes >= 0)[:, None]
         difference = torch.where(counts, similarities(found, to_student) - similarities(wanted, to_teacher), 0)
         return torch.stack([difference.detach().abs().sum((1, 2)), difference.square().sum((1, 2))])
 
     with torch.autocast(student.device.type, enabled=False):
         distance, loss = _total(portion, wanted, found, voxels)
-        number = (there.sum(1) * (atoms.flatten(1) >= 0).sum(1)).clamp_min(1)
+        number = (there.sum(1) * (classes.flatten(1) >= 0).sum(1)).clamp_min(1)
         return distance.detach() / number, loss / number  # Eqs. (7), (8)
 
 

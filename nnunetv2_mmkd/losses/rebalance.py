@@ -1,9 +1,9 @@
-"""Prototypes of single modalities: how well each tells the classes apart, and the terms that change its pace.
+"""Prototypes of single modalities: how well each tells the classes apart, and by how much each is modulated.
 
 Everything is computed in float32, outside autocast.
 
-Legend: B samples that have a modality, M modalities, C channels, K atoms (classes, or sets of voxels of equal region
-membership), N cells of a feature map.
+Legend: B samples that have a modality, M modalities, C channels, K classes (of regions, voxels of equal membership are
+a class), N cells of a feature map.
 """
 
 from __future__ import annotations
@@ -19,30 +19,40 @@ FAR = 1e9
 """Distance to a prototype that does not exist."""
 
 
-def shares(atoms: Tensor, n_atoms: int, size: Sequence[int]) -> Tensor:
-    """Share of each atom in each cell of a coarser grid.
+def shares(classes: Tensor, n_classes: int, size: Sequence[int]) -> Tensor:
+    """Share of each class in each cell of a coarser grid.
+
+    Example:
+        >>> shares(torch.tensor([[0, 0, 1, -1]]), n_classes=2, size=[2])
+        tensor([[[1.0000, 0.0000],
+                 [0.0000, 0.5000]]])
 
     Args:
-        atoms: long ``[B, *spatial]``, -1 where voxels do not count.
-        n_atoms: K.
+        classes: long ``[B, *spatial]``, -1 where voxels do not count.
+        n_classes: K.
         size: of the grid.
 
     Returns:
         float ``[B, K, *size]``; the sum over K is the share of the cell's voxels that count.
     """
     pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(size)]
-    with torch.autocast(atoms.device.type, enabled=False):
-        return torch.cat([pool((atoms == atom)[:, None].float(), tuple(size)) for atom in range(n_atoms)], 1)
+    with torch.autocast(classes.device.type, enabled=False):
+        return torch.cat([pool((classes == k)[:, None].float(), tuple(size)) for k in range(n_classes)], 1)
 
 
 def class_sums(features: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Sums of features and numbers of cells by atom; their quotient is the prototype.
+    r"""Sums of features and numbers of cells by class; their quotient is the prototype.
 
     .. math:: c_k = \frac{1}{N_k} \sum_{i: y_i = k} z_i
 
+    Example:
+        >>> class_sums(torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 0.5]]]))
+        (tensor([[1.0000],
+                [1.5000]]), tensor([1.0000, 0.5000]))
+
     Args:
         features: z, ``[B, C, *size]``.
-        share: ``[B, K, *size]``; a cell counts for each of its atoms with that atom's share.
+        share: ``[B, K, *size]``; a cell counts for each of its classes with that class's share.
 
     Returns:
         sums ``[K, C]`` and numbers ``[K]``, without gradient.
@@ -55,11 +65,11 @@ def class_sums(features: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         return torch.einsum("bkn,bcn->kc", weight, values), weight.sum((0, 2))
 
 
-class Standing(NamedTuple):
-    """How a modality stands to its prototypes in each sample, ``[B]`` each; 0 where nothing counts.
+class PrototypeScores(NamedTuple):
+    """Scores of a modality's own prototypes in each sample, ``[B]`` each; 0 where nothing counts.
 
     Attributes:
-        similarity: probability of the true atom, without gradient; what Eq. (8) sums.
+        similarity: probability of the true class, without gradient; what Eq. (8) sums.
         cross_entropy: PCE, Eq. (9).
         entropy: H of Eq. (13).
     """
@@ -69,26 +79,31 @@ class Standing(NamedTuple):
     entropy: Tensor
 
 
-def standing(features: Tensor, share: Tensor, centres: Tensor, known: Tensor) -> Standing:
+def prototype_scores(features: Tensor, share: Tensor, centres: Tensor, known: Tensor) -> PrototypeScores:
     r"""Classify each cell by its distances to the modality's own prototypes.
 
     .. math:: p_k(i) = \frac{\exp(-\lVert z_i - c_k \rVert)}{\sum_{k'} \exp(-\lVert z_i - c_{k'} \rVert)}, \qquad
         L_{PCE} = -\operatorname{mean}_i \log p_{y_i}(i), \qquad
         H = -\operatorname{mean}_i \sum_k p_k(i) \log p_k(i)
 
+    Example:
+        >>> features, share = torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1, 2)  # two cells of the only class
+        >>> prototype_scores(features, share, torch.zeros(1, 1), torch.tensor([True])).similarity
+        tensor([1.])
+
     Args:
         features: z, ``[B, C, *size]``.
         share: ``[B, K, *size]``.
         centres: c, ``[K, C]``; they get no gradient.
-        known: bool ``[K]``, which prototypes there are. Cells of other atoms do not count.
+        known: bool ``[K]``, which prototypes there are. Cells of other classes do not count.
 
     References:
         Fan et al., PMR, Eqs. (7), (9) and (13).
 
     Deviations from the paper:
-        Each mean is taken over the cells of an atom first, then over the atoms of the sample: nine voxels of ten are
+        Each mean is taken over the cells of a class first, then over the classes of the sample: nine voxels of ten are
         background, while the paper's classes are even. Eq. (13) prints the distance to the true prototype inside the
-        softmax, which is one number and has no entropy: H is that of p. A cell that several atoms share counts for
+        softmax, which is one number and has no entropy: H is that of p. A cell that several classes share counts for
         each with its share, as if its feature stood at all of its voxels.
     """
     with torch.autocast(features.device.type, enabled=False):
@@ -101,21 +116,25 @@ def standing(features: Tensor, share: Tensor, centres: Tensor, known: Tensor) ->
         weight = share.float().flatten(2) * known[:, None]
         number = weight.sum(2)
         there = number > 0
-        weight = weight / torch.where(there, number, 1)[..., None]  # of an atom's cells the sum is 1
+        weight = weight / torch.where(there, number, 1)[..., None]  # of a class's cells the sum is 1
 
         def balanced(values: Tensor) -> Tensor:
             return (weight * values).sum((1, 2)) / there.sum(1).clamp_min(1)
 
         entropy = -(p * log_p).sum(1, keepdim=True)
-        return Standing(balanced(p.detach()), -balanced(log_p), balanced(entropy))  # Eqs. (8), (9), (13)
+        return PrototypeScores(balanced(p.detach()), -balanced(log_p), balanced(entropy))  # Eqs. (8), (9), (13)
 
 
-def rivalry(similarity: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+def imbalance_terms(similarity: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
     r"""Numerator and denominator of each modality's imbalance ratio.
 
     .. math:: \rho^m = \frac{\sum_n s_n^m}{\sum_n \operatorname{mean}_{j \in A_n \setminus m} s_n^j}
 
     over the samples n that have m and another modality.
+
+    Example:
+        >>> imbalance_terms(torch.tensor([[0.9, 0.3, 0.0]]), torch.tensor([[True, True, False]]))
+        (tensor([0.9000, 0.3000, 0.0000]), tensor([0.3000, 0.9000, 0.0000]))
 
     Args:
         similarity: s, ``[B, M]``; entries of modalities that are not available are not read.
@@ -138,13 +157,17 @@ def rivalry(similarity: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(counts, scores, 0).sum(0), torch.where(counts, rival, 0).sum(0)
 
 
-def paces(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def modulation(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     r"""By how much each modality is behind the others, and by how much ahead.
 
     .. math:: \operatorname{clip}(0, 1 / \rho^m - 1, 1), \qquad \operatorname{clip}(0, \rho^m - 1, 1)
 
     Of two modalities the first is Eq. (11)'s coefficient of the slow one; the second, of the dominant one, is the same
     number, as Eq. (13) has it. A modality is never both.
+
+    Example:
+        >>> modulation(torch.tensor([0.9, 0.6]), torch.tensor([0.6, 0.9]))  # the second is behind, the first ahead
+        (tensor([0.0000, 0.5000]), tensor([0.5000, 0.0000]))
 
     Args:
         own: numerator of rho, ``[M]``.

@@ -18,6 +18,11 @@ from torch.nn.functional import softplus
 def gram(first: Tensor, second: Tensor) -> Tensor:
     """Products of two maps' channels, mean over positions: ``[B, C, *s]``, ``[B, D, *s]`` -> ``[B, C, D]``.
 
+    Example:
+        >>> gram(torch.ones(1, 2, 4), torch.full((1, 1, 4), 3.0))
+        tensor([[[3.],
+                 [3.]]])
+
     References:
         Zhu et al., MST-KDNet, Eq. (10).
 
@@ -33,6 +38,11 @@ def style_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tens
     r"""A quarter of the mean squared difference of the maps' products, summed over all pairs of maps.
 
     .. math:: \sum_i \frac{1}{4 n_i} \sum_j (M^f_{i,j} - M^m_{i,j})^2
+
+    Example:
+        >>> ones = torch.ones(1, 1, 4)
+        >>> style_distance([ones, ones], [ones, 3 * ones])  # (1 - 3)^2 / 4
+        tensor(1.)
 
     Args:
         teacher: maps ``[B, C_i, *spatial]`` on one grid (encoder, transformer, decoder).
@@ -50,6 +60,11 @@ def style_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tens
 def discriminator_loss(complete: Tensor, incomplete: Tensor) -> Tensor:
     """What the discriminator minimises: Eq. (9) with the opposite sign, mean over positions.
 
+    Example:
+        >>> undecided = torch.zeros(1, 8)
+        >>> discriminator_loss(undecided, undecided)  # 2 log 2
+        tensor(1.3863)
+
     Args:
         complete: logits of the teacher's features, to become "complete" (0).
         incomplete: logits of the student's, to become "incomplete" (1).
@@ -63,6 +78,10 @@ def discriminator_loss(complete: Tensor, incomplete: Tensor) -> Tensor:
 
 def adversarial_loss(incomplete: Tensor) -> Tensor:
     """What the student minimises: -log(1 - D), so that its features pass for complete.
+
+    Example:
+        >>> adversarial_loss(torch.tensor([[-9.0]])) < adversarial_loss(torch.tensor([[9.0]]))
+        tensor(True)
 
     References:
         Zhu et al., MST-KDNet, Eqs. (9) and (11).

@@ -120,8 +120,8 @@ def _overall(dice: Tensor) -> list[float]:
     return torch.nan_to_num(dice.double().nanmean(1), nan=-1.0).tolist()
 
 
-def whose_turn(cases: Sequence[str], number: int, most: int) -> list[str]:
-    """The cases of an election that asks at most some of them; all have their turn before any has it again.
+def round_robin(cases: Sequence[str], number: int, most: int) -> list[str]:
+    """The cases of an election with at most some of them: all are used before any is used again.
 
     Args:
         cases: all election cases.

@@ -109,8 +109,8 @@ class LCKD(StreamDistillation):
         are settled by :func:`~nnunetv2_mmkd.methods.election.elect`. In runs under ``least_elections ·
         election_interval`` iterations elections are closer together than in the released code. Optimiser and schedule
         of the network are nnU-Net's (SGD with Nesterov momentum 0.99 and 1e-2 as in the paper, polynomial decay where
-        the paper has a cosine). The subset law is the trainer's: the released code's never keeps all modalities once
-        its warm-up is over (``count_uniform_incomplete``), the paper drops 0 to 3.
+        the paper has a cosine). The modality dropout distribution is the trainer's: the released code's never keeps all
+        modalities once its warm-up is over (``count_uniform_incomplete``), the paper drops 0 to 3.
     """
 
     needs = (SingleModalityDice,)

@@ -203,7 +203,7 @@ class PASSION(Method[SegmentationNetwork]):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
         teacher = [each.detach() for each in teacher]
-        atoms, n_atoms = self.context.need(MembershipClasses)(batch.target)
+        classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
         device = teacher[-1].device
         rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
@@ -212,7 +212,7 @@ class PASSION(Method[SegmentationNetwork]):
 
                 def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
                     return self._student(
-                        network, streams.alone(m, chosen), chosen, teacher, batch, (atoms, n_atoms), task_loss
+                        network, streams.alone(m, chosen), chosen, teacher, batch, (classes, n_classes), task_loss
                     )
 
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
@@ -238,7 +238,7 @@ class PASSION(Method[SegmentationNetwork]):
         samples: list[int],
         teacher: list[Tensor],
         batch: Batch,
-        atoms: tuple[Tensor, int],
+        classes: tuple[Tensor, int],
         task_loss: TaskLoss,
     ) -> tuple[Tensor, ...]:
         """L_pixel, L_proto, D and L_reg of some samples with one modality alone, one value a sample."""
@@ -257,7 +257,7 @@ class PASSION(Method[SegmentationNetwork]):
                     of_student=config.divergence_of == "student",
                 )
         distance, proto = semantic_gap(
-            _of(teacher[-1], samples), features, _of(atoms[0], samples), atoms[1]
+            _of(teacher[-1], samples), features, _of(classes[0], samples), classes[1]
         )  # Eqs. (4)-(8)
         regular = features.new_zeros(len(samples), dtype=torch.float32)
         if config.regularisation:  # Eq. (2), by samples, of which ranks have not the same number

@@ -1,6 +1,6 @@
 """PMR: the modality that lags behind is drawn to its own class prototypes, the one ahead is held back at first.
 
-Legend: B batch, M modalities, A available modalities of a sample, K atoms, C channels.
+Legend: B batch, M modalities, A available modalities of a sample, K classes, C channels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunetv2_mmkd.losses.rebalance import Standing, class_sums, paces, rivalry, shares, standing
+from nnunetv2_mmkd.losses.rebalance import (
+    PrototypeScores,
+    class_sums,
+    imbalance_terms,
+    modulation,
+    prototype_scores,
+    shares,
+)
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
@@ -69,13 +76,13 @@ class PMR(Auxiliary):
 
     Deviations from the paper:
         It classifies with two modalities that are always there. For M of which a sample has any see
-        :func:`~nnunetv2_mmkd.losses.rebalance.rivalry`; for voxels in the place of samples, and means over classes,
-        :func:`~nnunetv2_mmkd.losses.rebalance.standing`. Features are a stream's at one scale, where a map of distances
-        costs next to nothing; at the bottleneck a cell is larger than most tumours. Prototypes are means over what is
-        trained on in an epoch, as it is seen, where the paper encodes a tenth of the training data again between the
-        epochs; in the first epoch, over what has been seen so far. The ratio is of one step, the batches of all ranks
-        together. The released code's weights are 0 or alpha by the ratio's sign, until epoch 100 of 150, and it has no
-        entropy term: that is not followed. Optimiser and schedule are nnU-Net's.
+        :func:`~nnunetv2_mmkd.losses.rebalance.imbalance_terms`; for voxels in the place of samples, and means over
+        classes, :func:`~nnunetv2_mmkd.losses.rebalance.prototype_scores`. Features are a stream's at one scale, where a
+        map of distances costs next to nothing; at the bottleneck a cell is larger than most tumours. Prototypes are
+        means over what is trained on in an epoch, as it is seen, where the paper encodes a tenth of the training data
+        again between the epochs; in the first epoch, over what has been seen so far. The ratio is of one step, the
+        batches of all ranks together. The released code's weights are 0 or alpha by the ratio's sign, until epoch 100
+        of 150, and it has no entropy term: that is not followed. Optimiser and schedule are nnU-Net's.
     """
 
     needs = (ExtraNetwork, MembershipClasses)
@@ -99,7 +106,7 @@ class PMR(Auxiliary):
         super().setup(context)
         if self.config.mu and self.config.early_share and not context.iterations:
             raise ValueError(EARLY)
-        self._standings = torch.zeros(4, len(context.modalities))
+        self._score_sums = torch.zeros(4, len(context.modalities))
 
     @property
     def early_until(self) -> int:
@@ -109,28 +116,30 @@ class PMR(Auxiliary):
     def further_parts(self, streams: Streams, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
         own = _by_modality(streams, self._scale(len(streams.scales)))
-        atoms, n_atoms = self.context.need(MembershipClasses)(batch.target)
-        share = shares(atoms, n_atoms, next(iter(own.values()))[1].shape[2:])
+        classes, n_classes = self.context.need(MembershipClasses)(batch.target)
+        share = shares(classes, n_classes, next(iter(own.values()))[1].shape[2:])
         self._collect(own, share)
         centres, known = self._prototypes()
         size, modalities = streams.available.shape
         rows = [[torch.zeros((), device=share.device)] * (size * modalities) for _ in range(3)]
         for m, (samples, features) in own.items():
-            found = standing(features, share[samples], centres[m], known[m])  # Eqs. (7), (9)
+            found = prototype_scores(features, share[samples], centres[m], known[m])  # Eqs. (7), (9)
             for row, values in zip(rows, found, strict=True):
                 for sample, value in zip(samples, values, strict=True):
                     row[sample * modalities + m] = value
-        stands = Standing(*(torch.stack(row).reshape(size, modalities) for row in rows))
+        scores = PrototypeScores(*(torch.stack(row).reshape(size, modalities) for row in rows))
         available = streams.available.to(share.device)
-        step = torch.stack([*rivalry(stands.similarity, available), stands.similarity.sum(0), available.float().sum(0)])
+        step = torch.stack(
+            [*imbalance_terms(scores.similarity, available), scores.similarity.sum(0), available.float().sum(0)]
+        )
         self.context.average([step])
-        self._standings = self._standings.to(step.device) + step
-        behind, ahead = paces(step[0], step[1])  # Eqs. (8), (11)
+        self._score_sums = self._score_sums.to(step.device) + step
+        behind, ahead = modulation(step[0], step[1])  # Eqs. (8), (11)
         parts = {}
         if self.config.alpha:
-            parts["prototypes"] = self.config.alpha * (behind * stands.cross_entropy).sum(1).mean()  # Eq. (10)
+            parts["prototypes"] = self.config.alpha * (behind * scores.cross_entropy).sum(1).mean()  # Eq. (10)
         if self._iteration < self.early_until:
-            parts["entropy"] = -self.config.mu * (ahead * stands.entropy).sum(1).mean()  # Eq. (13)
+            parts["entropy"] = -self.config.mu * (ahead * scores.entropy).sum(1).mean()  # Eq. (13)
         return parts
 
     def _scale(self, n_scales: int) -> int:
@@ -175,9 +184,9 @@ class PMR(Auxiliary):
             old, known = self.centres.to(new.device), self.known.to(new.device)
             kept = torch.where(known & seen, self.config.epsilon, known.float())[..., None]
             self.centres, self.known = kept * old + (1 - kept) * new, known | seen  # Eq. (12)
-        totals = self._standings.cpu()
+        totals = self._score_sums.cpu()
         self.ratio, self.similarity = totals[0] / totals[1], totals[2] / totals[3]  # NaN without samples
-        self._features, self._standings = None, torch.zeros_like(self._standings)
+        self._features, self._score_sums = None, torch.zeros_like(self._score_sums)
 
     # -- curves and state --------------------------------------------------------------------------------------------
 
@@ -207,7 +216,7 @@ class PMR(Auxiliary):
             "similarity": self.similarity,
             "ratio": self.ratio,
             "features": None if self._features is None else [each.cpu() for each in self._features],
-            "standings": self._standings.cpu(),
+            "standings": self._score_sums.cpu(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -216,8 +225,11 @@ class PMR(Auxiliary):
         self.centres, self.known = state["centres"], state["known"]
         self.similarity, self.ratio = state["similarity"], state["ratio"]
         features = state["features"]
-        self._features = None if features is None else tuple(each.to(self.context.device) for each in features)  # type: ignore[assignment]
-        self._standings = state["standings"]
+        self._features = None
+        if features is not None:
+            sums, numbers = (each.to(self.context.device) for each in features)
+            self._features = (sums, numbers)
+        self._score_sums = state["standings"]
 
 
 def _by_modality(streams: Streams, scale: int) -> dict[int, tuple[list[int], Tensor]]:

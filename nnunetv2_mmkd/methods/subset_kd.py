@@ -26,7 +26,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
 )
 from nnunetv2_mmkd.methods.preference import initial_weights
-from nnunetv2_mmkd.networks.availability import check_way
+from nnunetv2_mmkd.networks.availability import check_encoding
 
 USUAL = 1000 * 250
 """nnU-Net's iterations, where the training's are not known."""
@@ -40,7 +40,7 @@ class SubsetKDConfig:
 
     Attributes:
         availability: how an early-fusion network is told what is available, a key of
-            :data:`~nnunetv2_mmkd.networks.availability.WAYS`; multi-stream networks know by themselves.
+            :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; multi-stream networks know by themselves.
         teacher: ``"ema"``, the moving average of the weights; ``"current"``, the weights as they are; ``"none"``.
         weight: lambda, of distillation when its ramp is over. With 0.5 what is learned last, the small region, fell
             behind in trials.
@@ -49,9 +49,9 @@ class SubsetKDConfig:
         ramp: the weight rises linearly between these shares of the training's iterations; before, no teacher runs.
         distance: ``"dice"``, the Dice semimetric of probabilities, or ``"kl"``. Where a subset cannot tell, say, edge
             from core, divergence wants the share of the one that the teacher sees there, which is below one half more
-            often than not and blurs small regions away, and balanced by atoms it wants too much of what is small. The
+            often than not and blurs small regions away, and balanced by classes it wants too much of what is small. The
             semimetric decides as nnU-Net's Dice loss does (``tests/losses/test_balanced.py`` has the numbers).
-        balance: of ``"kl"``: ``"atoms"``, mean over the voxels of each atom of the truth, then over atoms; or
+        balance: of ``"kl"``: ``"classes"``, mean over the voxels of each class of the truth, then over classes; or
             ``"voxels"``.
         confidence: ``"right"``, only voxels and heads where the teacher decides as the truth does; ``"graded"``, these,
             and in each region as much as its Dice there is; or ``"none"``, all.
@@ -67,18 +67,18 @@ class SubsetKDConfig:
     tau: float = 1.0
     ramp: tuple[float, float] = (0.1, 0.4)
     distance: str = "dice"
-    balance: str = "atoms"
+    balance: str = "classes"
     confidence: str = "right"
     rebalance: bool = True
     window: float = 0.004
     deploy: str = "ema"
 
     def __post_init__(self) -> None:
-        check_way(self.availability)
+        check_encoding(self.availability)
         for name, allowed in (
             ("teacher", ("ema", "current", "none")),
             ("distance", ("dice", "kl")),
-            ("balance", ("atoms", "voxels")),
+            ("balance", ("classes", "voxels")),
             ("confidence", ("graded", "right", "none")),
             ("deploy", ("ema", "student")),
         ):
@@ -241,18 +241,18 @@ class SubsetKD(Method[nn.Module]):
         for omega, (wanted, found, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
             if omega == 0:
                 continue
-            atoms, n_atoms = self.context.need(MembershipClasses)(target)
+            classes, n_classes = self.context.need(MembershipClasses)(target)
             exclusive = self.context.exclusive
             common: dict[str, Any] = {
                 "exclusive": exclusive,
                 "only_right": config.confidence != "none",
-                "say": teacher_dice(wanted, atoms, exclusive=exclusive) if config.confidence == "graded" else None,
+                "say": teacher_dice(wanted, classes, exclusive=exclusive) if config.confidence == "graded" else None,
             }
             if config.distance == "dice":
-                values = soft_dice_distance(wanted, found, atoms, **common)
+                values = soft_dice_distance(wanted, found, classes, **common)
             else:
                 values = balanced_kl(
-                    wanted, found, atoms, n_atoms, tau=config.tau, balanced=config.balance == "atoms", **common
+                    wanted, found, classes, n_classes, tau=config.tau, balanced=config.balance == "classes", **common
                 )
             total = total + omega * (weights.to(values) * values).mean()
         return total

@@ -1,9 +1,9 @@
-"""How an early-fusion network is told which modalities a sample has.
+"""Availability encodings: how an early-fusion network learns which modalities a sample has.
 
 After z-scoring a missing channel, zero, looks like mean tissue. A constant plane beside the images says otherwise, but
 nearly in vain where an instance norm follows the first convolution, as nnU-Net plans it: there a constant plane is a
 constant per feature map, which the norm subtracts again. What is left comes from the rim, where padding changes it.
-Norms that know of the missing modalities cost nothing and lose nothing.
+Norms conditional on the missing modalities cost nothing and lose nothing.
 
 Legend: B batch, M modalities, C channels.
 """
@@ -19,22 +19,22 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_mmkd.errors import InputError
 
-WAYS: Mapping[str, str] = {
+ENCODINGS: Mapping[str, str] = {
     "none": "missing channels are zero, and that is all the network sees of it",
-    "planes": "M constant planes beside the images, 1 where the modality is there",
+    "planes": "M constant planes beside the images, 1 where the modality is available",
     "norms": "scale and shift of every instance norm depend on the missing modalities",
 }
-"""How the network is told, by name."""
+"""The availability encodings, by name."""
 
 
-def check_way(way: str) -> None:
-    """Refuse an unknown way.
+def check_encoding(encoding: str) -> None:
+    """Refuse an unknown availability encoding.
 
     Raises:
-        InputError: not a key of :data:`WAYS`.
+        InputError: not a key of :data:`ENCODINGS`.
     """
-    if way not in WAYS:
-        raise InputError(f"unknown way to tell a network what is available, {way!r}: choose from {', '.join(WAYS)}")
+    if encoding not in ENCODINGS:
+        raise InputError(f"unknown availability encoding {encoding!r}: choose from {', '.join(ENCODINGS)}")
 
 
 def with_planes(x: Tensor, mask: Tensor) -> Tensor:
@@ -85,26 +85,26 @@ class AvailabilityNorm(nn.Module):
         return instance_norm(merged, weight=weight.flatten(), bias=bias.flatten(), eps=self.eps).reshape(x.shape)
 
 
-def tell_norms(network: nn.Module, n_modalities: int) -> nn.Module:
+def condition_norms(network: nn.Module, n_modalities: int) -> nn.Module:
     """Replace every affine instance norm of a network by an :class:`AvailabilityNorm`, in place.
 
     Raises:
         NotImplementedError: the network has none.
     """
-    told = {
+    conditional = {
         norm: AvailabilityNorm(norm, n_modalities)
         for norm in network.modules()
         if isinstance(norm, _InstanceNorm) and norm.affine and not norm.track_running_stats
     }
-    if not told:
+    if not conditional:
         raise NotImplementedError(
             "the plans have no affine instance norms that could depend on what is available; choose "
             "availability='planes' (constant planes are seen through other norms)"
         )
     for parent in list(network.modules()):
         for name, child in parent._modules.items():  # a planned block holds its norm under two names
-            if child in told:
-                parent._modules[name] = told[child]
+            if child in conditional:
+                parent._modules[name] = conditional[child]
     return network
 
 
@@ -112,7 +112,7 @@ def set_missing(network: nn.Module, mask: Tensor, device: torch.device) -> None:
     """Tell the norms of a network what the samples lack.
 
     Args:
-        network: with norms from :func:`tell_norms`.
+        network: with norms from :func:`condition_norms`.
         mask: bool ``[B, M]``, what is available.
         device: of the images.
     """

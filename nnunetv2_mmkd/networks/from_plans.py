@@ -11,7 +11,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunetv2_mmkd.networks.availability import check_way, tell_norms
+from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
@@ -63,7 +63,7 @@ def early_fusion(
         modalities: M names.
         heads: K, ``label_manager.num_segmentation_heads``.
         deep_supervision: whether the decoder returns all scales.
-        availability: how it is told what is available, a key of :data:`~nnunetv2_mmkd.networks.availability.WAYS`.
+        availability: how it is told what is available, a key of :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`.
             ``"none"``: nothing else of the planned network changes; ``"planes"``: it takes 2M channels; ``"norms"``:
             its norms have parameters for missing modalities.
 
@@ -71,11 +71,11 @@ def early_fusion(
         InputError: another ``availability``.
         NotImplementedError: see :func:`planned_network`; or ``"norms"`` without affine instance norms.
     """
-    check_way(availability)
+    check_encoding(availability)
     channels = len(modalities) * (2 if availability == "planes" else 1)
     network = planned_network(configuration, channels, heads, deep_supervision)
     if availability == "norms":
-        tell_norms(network, len(modalities))
+        condition_norms(network, len(modalities))
     return mask_inputs(network, modalities, availability)
 
 

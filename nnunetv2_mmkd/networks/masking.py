@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import mask_of, parse_names
-from nnunetv2_mmkd.networks.availability import check_way, set_missing, with_planes
+from nnunetv2_mmkd.networks.availability import check_encoding, set_missing, with_planes
 
 MISSING_VARIABLE = "nnUNet_missing_modalities"
 """Environment variable with the names of modalities that the stock ``nnUNetv2_predict`` shall take as missing."""
@@ -89,12 +89,12 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
         network: takes ``[B, M, *spatial]``; with planes ``[B, 2M, *spatial]``.
         modalities: names of the M channels.
         availability: how the network is told beside the zero of missing channels, a key of
-            :data:`~nnunetv2_mmkd.networks.availability.WAYS`; for ``"norms"`` it must have them.
+            :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; for ``"norms"`` it must have them.
 
     Raises:
         InputError: another ``availability``.
     """
-    check_way(availability)
+    check_encoding(availability)
 
     def hook(told: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         available = kwargs.pop("available", None)

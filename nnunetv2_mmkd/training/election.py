@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.methods.election import whose_turn
+from nnunetv2_mmkd.methods.election import round_robin
 
 
 class InMemoryPredictor(AllSubsetsPredictor):
@@ -58,7 +58,7 @@ class ElectionMixin(nnUNetTrainer):
         """See :class:`~nnunetv2_mmkd.methods.base.SingleModalityDice`."""
         begun = perf_counter()
         tasks = task_labels(self.label_manager)
-        cases = whose_turn(self.held_out_cases, number, most_cases)
+        cases = round_robin(self.held_out_cases, number, most_cases)
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
         rows: dict[str, Tensor] = {}
         with self._predicting(window_step) as predictor:

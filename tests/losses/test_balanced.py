@@ -27,14 +27,14 @@ def kl(p: float, q: float) -> float:
 
 
 def test_balanced_kl_of_regions_by_hand() -> None:
-    """One region, four voxels: three of background, one inside; each atom has half a say."""
-    wanted, found, atoms = [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.6, 0.4], torch.tensor([[0, 0, 0, 1]])
+    """One region, four voxels: three of background, one inside; each class has half a say."""
+    wanted, found, classes = [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.6, 0.4], torch.tensor([[0, 0, 0, 1]])
     teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (wanted, found))
     terms = [kl(p, q) for p, q in zip(wanted, found, strict=True)]
     arguments = {"exclusive": False, "tau": 1.0}
     by_hand = (sum(terms[:3]) / 3 + terms[3]) / 2
-    assert balanced_kl(teacher, student, atoms, 2, **arguments).tolist() == pytest.approx([by_hand], rel=1e-5)
-    plain = balanced_kl(teacher, student, atoms, 2, **arguments, balanced=False)
+    assert balanced_kl(teacher, student, classes, 2, **arguments).tolist() == pytest.approx([by_hand], rel=1e-5)
+    plain = balanced_kl(teacher, student, classes, 2, **arguments, balanced=False)
     assert plain.tolist() == pytest.approx([sum(terms) / 4], rel=1e-5)
 
 
@@ -54,47 +54,47 @@ def test_without_balance_it_is_the_softened_divergence(exclusive: bool) -> None:
     """But for the mean over outcomes there, and the sum over classes here."""
     torch.manual_seed(0)
     teacher, student = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
-    atoms = torch.randint(0, 3, (2, 4, 5))
+    classes = torch.randint(0, 3, (2, 4, 5))
     other = softened_kl(teacher, student, exclusive=exclusive, tau=3.0, of_student=False)
-    found = balanced_kl(teacher, student, atoms, 3, exclusive=exclusive, tau=3.0, balanced=False)
+    found = balanced_kl(teacher, student, classes, 3, exclusive=exclusive, tau=3.0, balanced=False)
     torch.testing.assert_close(found, other * (3 if exclusive else 2))
 
 
 def test_weights_of_voxels_by_hand() -> None:
-    atoms = torch.tensor([[[0, 0, 0], [2, -1, 2]], [[-1, -1, -1], [-1, -1, -1]]])
-    weights = voxel_weights(atoms, 4, balanced=True)
+    classes = torch.tensor([[[0, 0, 0], [2, -1, 2]], [[-1, -1, -1], [-1, -1, -1]]])
+    weights = voxel_weights(classes, 4, balanced=True)
     assert weights[0].tolist() == [[pytest.approx(1 / 6)] * 3, [0.25, 0.0, 0.25]]
     assert weights[1].abs().sum() == 0
-    assert voxel_weights(atoms, 4, balanced=False)[0].tolist() == [
+    assert voxel_weights(classes, 4, balanced=False)[0].tolist() == [
         [pytest.approx(0.2)] * 3,
         [pytest.approx(0.2), 0, pytest.approx(0.2)],
     ]
 
 
 def test_where_the_teacher_is_right() -> None:
-    atoms = torch.tensor([[0, 1, 3]])  # nested regions: bit 0 the large one, bit 1 the small one
+    classes = torch.tensor([[0, 1, 3]])  # nested regions: bit 0 the large one, bit 1 the small one
     regions = torch.tensor([[[-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]])
-    assert is_right(regions, atoms, exclusive=False).tolist() == [[[True, True, True], [False, False, True]]]
+    assert is_right(regions, classes, exclusive=False).tolist() == [[[True, True, True], [False, False, True]]]
     classes = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]])
     assert is_right(classes, torch.tensor([[0, 1]]), exclusive=True).tolist() == [[[True, False]]]
 
 
 def test_a_wrong_teacher_teaches_nothing_and_its_voxels_still_count_in_the_mean() -> None:
     torch.manual_seed(0)
-    atoms = torch.tensor([[0, 0, 1, 1]])
+    classes = torch.tensor([[0, 0, 1, 1]])
     teacher, student = torch.tensor([[[-2.0, -2.0, 2.0, -2.0]]]), torch.randn(1, 1, 4)
     arguments = {"exclusive": False, "tau": 1.0}
     terms = divergence(teacher, student, **arguments)[0, 0]
-    found = balanced_kl(teacher, student, atoms, 2, **arguments, only_right=True)
+    found = balanced_kl(teacher, student, classes, 2, **arguments, only_right=True)
     torch.testing.assert_close(found, (terms[:2].mean() + terms[2] / 2)[None] / 2)
 
 
 def test_how_well_a_teacher_does_by_hand() -> None:
     """Nested regions; the sample has nothing of the third. The last voxel does not count."""
-    atoms = torch.tensor([[0, 1, 3, -1]])
+    classes = torch.tensor([[0, 1, 3, -1]])
     found = [[0.1, 0.8, 0.9, 0.7], [0.1, 0.2, 0.6, 0.7], [0.1, 0.1, 0.1, 0.9]]
     teacher = torch.tensor([[[logit(p) for p in each] for each in found]], requires_grad=True)
-    dice = teacher_dice(teacher, atoms, exclusive=False)
+    dice = teacher_dice(teacher, classes, exclusive=False)
     assert dice[0].tolist() == pytest.approx([2 * 1.7 / (1.8 + 2), 2 * 0.6 / (0.9 + 1), 0], abs=1e-4)
     assert not dice.requires_grad
     p = torch.tensor([[[0.7, 0.2], [0.2, 0.5], [0.1, 0.3]]])  # classes, without the first
@@ -104,13 +104,13 @@ def test_how_well_a_teacher_does_by_hand() -> None:
 
 def test_weights_of_regions_by_hand() -> None:
     torch.manual_seed(0)
-    atoms, teacher, student = torch.tensor([[0, 1, 2, 3]]), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
+    classes, teacher, student = torch.tensor([[0, 1, 2, 3]]), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
     say = torch.tensor([[0.5, 0.25]])
-    whole = soft_dice_distance(teacher, student, atoms, exclusive=False, say=say)
-    parts = [soft_dice_distance(teacher[:, k : k + 1], student[:, k : k + 1], atoms, exclusive=False) for k in (0, 1)]
+    whole = soft_dice_distance(teacher, student, classes, exclusive=False, say=say)
+    parts = [soft_dice_distance(teacher[:, k : k + 1], student[:, k : k + 1], classes, exclusive=False) for k in (0, 1)]
     torch.testing.assert_close(whole, (0.5 * parts[0] + 0.25 * parts[1]) / 2)
     terms = divergence(teacher, student, exclusive=False, tau=1.0)
-    found = balanced_kl(teacher, student, atoms, 4, exclusive=False, tau=1.0, say=say)
+    found = balanced_kl(teacher, student, classes, 4, exclusive=False, tau=1.0, say=say)
     torch.testing.assert_close(found, ((0.5 * terms[:, 0] + 0.25 * terms[:, 1]) / 2).mean(1))
     classes = torch.randn(1, 3, 4), torch.randn(1, 3, 4), torch.tensor([[0, 1, 2, 0]])
     plain = balanced_kl(*classes, 3, exclusive=True, tau=1.0)
@@ -120,8 +120,12 @@ def test_weights_of_regions_by_hand() -> None:
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_ignored_voxels_leave_no_trace(exclusive: bool) -> None:
     torch.manual_seed(0)
-    teacher, student, atoms = torch.randn(1, 3, 6), torch.randn(1, 3, 6).requires_grad_(), torch.tensor([[0, 1, 2] * 2])
-    atoms[0, 4] = -1
+    teacher, student, classes = (
+        torch.randn(1, 3, 6),
+        torch.randn(1, 3, 6).requires_grad_(),
+        torch.tensor([[0, 1, 2] * 2]),
+    )
+    classes[0, 4] = -1
     kept = [0, 1, 2, 3, 5]
     for function in (
         lambda t, s, a: balanced_kl(t, s, a, 3, exclusive=exclusive, tau=2.0, only_right=True),
@@ -129,28 +133,28 @@ def test_ignored_voxels_leave_no_trace(exclusive: bool) -> None:
     ):
         poisoned = teacher.clone()
         poisoned[..., 4] = 30.0
-        value = function(poisoned, student, atoms)
-        torch.testing.assert_close(value, function(teacher[..., kept], student[..., kept], atoms[:, kept]))
+        value = function(poisoned, student, classes)
+        torch.testing.assert_close(value, function(teacher[..., kept], student[..., kept], classes[:, kept]))
         (gradient,) = torch.autograd.grad(value.sum(), student)
         assert gradient[..., 4].abs().sum() == 0 and gradient[..., kept].abs().sum() > 0
-        nothing = function(teacher, student, torch.full_like(atoms, -1))
+        nothing = function(teacher, student, torch.full_like(classes, -1))
         assert nothing.tolist() == [0.0]
 
 
 def test_the_dice_distance_by_hand_and_its_minimum() -> None:
     wanted, found = [0.9, 0.6, 0.1], [0.5, 0.6, 0.3]
     teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (wanted, found))
-    atoms = torch.zeros(1, 3, dtype=torch.long)
-    value = soft_dice_distance(teacher, student, atoms, exclusive=False)
+    classes = torch.zeros(1, 3, dtype=torch.long)
+    value = soft_dice_distance(teacher, student, classes, exclusive=False)
     assert value.tolist() == pytest.approx([(0.4 + 0.2) / (1.6 + 1.4)], rel=1e-4)
-    assert soft_dice_distance(teacher, teacher, atoms, exclusive=False).tolist() == [0.0]
+    assert soft_dice_distance(teacher, teacher, classes, exclusive=False).tolist() == [0.0]
     right = soft_dice_distance(teacher, student, torch.tensor([[1, 0, 0]]), exclusive=False, only_right=True)
     assert right.tolist() == pytest.approx([(0.4 + 0.2) / 3.0], rel=1e-4)  # wrong in the second, which is equal
     hard = torch.tensor([[[4.0, 4.0, -4.0], [-4.0, -4.0, 4.0]]])  # of classes the first is left out
     soft = hard / 4
     p, q = hard.softmax(1)[0, 1], soft.softmax(1)[0, 1]
     expected = float((p - q).abs().sum() / (p + q).sum())
-    assert soft_dice_distance(hard, soft, atoms, exclusive=True).tolist() == pytest.approx([expected], rel=1e-4)
+    assert soft_dice_distance(hard, soft, classes, exclusive=True).tolist() == pytest.approx([expected], rel=1e-4)
 
 
 def decided(certain: int, share: float, other: str, distance: str) -> float:
@@ -162,14 +166,14 @@ def decided(certain: int, share: float, other: str, distance: str) -> float:
     Args:
         certain: voxels of the region that the student is sure of.
         share: of the voxels that look alike.
-        other: atom of the rest of them, ``"background"`` or ``"core"``.
+        other: class of the rest of them, ``"background"`` or ``"core"``.
         distance: ``"none"``, ``"kl"`` or ``"dice"``.
     """
     inside = round(100 * share)
-    atoms = torch.tensor([[1] * inside + [0 if other == "background" else 2] * (100 - inside)])
-    atoms = torch.cat([atoms, torch.tensor([[1] * certain + [0] * 10_000 + [2] * 50])], 1)
-    truth = (atoms == 1).float()
-    sure = torch.where(atoms == 1, 3.5, -9.0)[:, None]
+    classes = torch.tensor([[1] * inside + [0 if other == "background" else 2] * (100 - inside)])
+    classes = torch.cat([classes, torch.tensor([[1] * certain + [0] * 10_000 + [2] * 50])], 1)
+    truth = (classes == 1).float()
+    sure = torch.where(classes == 1, 3.5, -9.0)[:, None]
     teacher = torch.cat([sure[..., :100].clamp_min(-3.5), sure[..., 100:]], 2)
     losses = {}
     for q in (step / 40 for step in range(1, 40)):
@@ -179,9 +183,9 @@ def decided(certain: int, share: float, other: str, distance: str) -> float:
         loss = 1 - 2 * (p * truth).sum() / (p + truth).sum()
         loss = loss + torch.nn.functional.binary_cross_entropy(p, truth)
         if distance == "kl":
-            loss = loss + 0.5 * balanced_kl(teacher, student, atoms, 3, exclusive=False, tau=1.0)[0]
+            loss = loss + 0.5 * balanced_kl(teacher, student, classes, 3, exclusive=False, tau=1.0)[0]
         elif distance == "dice":
-            loss = loss + 0.5 * soft_dice_distance(teacher, student, atoms, exclusive=False)[0]
+            loss = loss + 0.5 * soft_dice_distance(teacher, student, classes, exclusive=False)[0]
         losses[q] = float(loss)
     return min(losses, key=losses.__getitem__)
 
@@ -205,13 +209,13 @@ def test_the_dice_distance_decides_as_the_truth_alone_does_where_a_student_canno
 
 def test_a_small_region_is_heard() -> None:
     """Of 1000 voxels 10 are inside; the student misses them. Balance gives them half of the gradient's size."""
-    atoms = torch.zeros(1, 1000, dtype=torch.long)
-    atoms[0, :10] = 1
-    teacher = torch.where(atoms == 1, 3.0, -3.0)[:, None]
+    classes = torch.zeros(1, 1000, dtype=torch.long)
+    classes[0, :10] = 1
+    teacher = torch.where(classes == 1, 3.0, -3.0)[:, None]
     shares = {}
     for balanced in (True, False):
         student = torch.full((1, 1, 1000), -1.0, requires_grad=True)
-        balanced_kl(teacher, student, atoms, 2, exclusive=False, tau=1.0, balanced=balanced).sum().backward()
+        balanced_kl(teacher, student, classes, 2, exclusive=False, tau=1.0, balanced=balanced).sum().backward()
         size = student.grad[0, 0].abs()
         shares[balanced] = float(size[:10].sum() / size.sum())
     assert shares[True] > 0.6 and shares[False] < 0.04

@@ -49,8 +49,8 @@ def test_atoms_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
     for found, wanted in zip(semantic_gap(FEATURES, student, ATOMS, 8), expected, strict=True):
         assert torch.allclose(found, wanted)
     more = [torch.cat([each, torch.full((1, 2, 3), 7.0)], 2) for each in (FEATURES, student)]
-    atoms = torch.cat([ATOMS, torch.full((1, 3), -1)], 1)
-    for found, wanted in zip(semantic_gap(*more, atoms, 2), expected, strict=True):
+    classes = torch.cat([ATOMS, torch.full((1, 3), -1)], 1)
+    for found, wanted in zip(semantic_gap(*more, classes, 2), expected, strict=True):
         assert torch.allclose(found, wanted)
     nothing = semantic_gap(FEATURES, student, torch.full((1, 4), -1), 2)
     assert [float(each) for each in nothing] == [0, 0]
@@ -58,10 +58,10 @@ def test_atoms_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
 
 def test_samples_do_not_mix() -> None:
     teacher, student = torch.rand(3, 4, 5, 5), torch.rand(3, 4, 5, 5)
-    atoms = torch.randint(0, 3, (3, 5, 5))
-    together = semantic_gap(teacher, student, atoms, 3)
+    classes = torch.randint(0, 3, (3, 5, 5))
+    together = semantic_gap(teacher, student, classes, 3)
     for sample in range(3):
-        alone = semantic_gap(teacher[sample, None], student[sample, None], atoms[sample, None], 3)
+        alone = semantic_gap(teacher[sample, None], student[sample, None], classes[sample, None], 3)
         assert all(torch.allclose(a[sample], b[0]) for a, b in zip(together, alone, strict=True))
 
 
@@ -79,20 +79,20 @@ def test_float32_outside_autocast() -> None:
     assert distance.dtype == loss.dtype == torch.float32
 
 
-def dense_gap(teacher: Tensor, student: Tensor, atoms: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+def dense_gap(teacher: Tensor, student: Tensor, classes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """Eqs. (4) to (8) for whole maps at once."""
     maps = []
-    labels = atoms.flatten(1)
-    there = torch.stack([(labels == atom).any(1) for atom in range(n_atoms)], 1)
+    labels = classes.flatten(1)
+    there = torch.stack([(labels == k).any(1) for k in range(n_classes)], 1)
     for features in (teacher, student):
         z = features.flatten(2)
         rows = []
         for sample, values in enumerate(z):
-            for atom in range(n_atoms):
-                own = labels[sample] == atom
+            for k in range(n_classes):
+                own = labels[sample] == k
                 centre = values[:, own].mean(1) if own.any() else torch.zeros(len(values))
                 rows.append(torch.cosine_similarity(values, centre[:, None].expand_as(values), 0))
-        maps.append(torch.stack(rows).reshape(len(z), n_atoms, -1))
+        maps.append(torch.stack(rows).reshape(len(z), n_classes, -1))
     counts = (there[:, :, None] & (labels >= 0)[:, None]).float()
     difference = (maps[1] - maps[0].detach()) * counts
     number = counts.sum((1, 2))
@@ -106,11 +106,11 @@ def test_portions_of_voxels_change_nothing(monkeypatch: pytest.MonkeyPatch, voxe
     monkeypatch.setattr("nnunetv2_mmkd.losses.prototype.VOXELS", voxels)
     generator = torch.Generator().manual_seed(0)
     teacher, student = (torch.randn(2, 5, 6, 7, 3, generator=generator, requires_grad=True) for _ in range(2))
-    atoms = torch.randint(-1, 4, (2, 6, 7, 3), generator=generator)
-    atoms[1][atoms[1] == 2] = 0  # the second sample lacks a class
-    arguments = (teacher, student, atoms, 5)
+    classes = torch.randint(-1, 4, (2, 6, 7, 3), generator=generator)
+    classes[1][classes[1] == 2] = 0  # the second sample lacks a class
+    arguments = (teacher, student, classes, 5)
     found = checkpoint(semantic_gap, *arguments, use_reentrant=False) if outer else semantic_gap(*arguments)
-    wanted = dense_gap(teacher, student, atoms, 5)
+    wanted = dense_gap(teacher, student, classes, 5)
     for ours, plain in zip(found, wanted, strict=True):
         assert torch.allclose(ours, plain, rtol=1e-5)
     weights = torch.tensor([1.0, 3.0])
@@ -123,10 +123,10 @@ def test_no_map_of_full_size_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward nothing of the features' size; backward their gradient, and what it is put together from."""
     monkeypatch.setattr("nnunetv2_mmkd.losses.prototype.VOXELS", 256)
     teacher, student = torch.randn(1, 16, 2**14), torch.randn(1, 16, 2**14, requires_grad=True)
-    atoms = torch.randint(0, 4, (1, 2**14))
+    classes = torch.randint(0, 4, (1, 2**14))
     size = student.untyped_storage().nbytes()
-    with LiveBytes([teacher, student, atoms]) as live:
-        loss = semantic_gap(teacher, student, atoms, 8)[1].sum()
+    with LiveBytes([teacher, student, classes]) as live:
+        loss = semantic_gap(teacher, student, classes, 8)[1].sum()
         assert live.peak < 0.2 * size
         loss.backward()
         assert live.peak < 2.5 * size

@@ -1,4 +1,4 @@
-"""Shares, prototypes, standings, ratios and paces of PMR by hand."""
+"""Shares, prototypes, scores, ratios and modulation of PMR by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from nnunetv2_mmkd.losses.rebalance import class_sums, paces, rivalry, shares, standing
+from nnunetv2_mmkd.losses.rebalance import class_sums, imbalance_terms, modulation, prototype_scores, shares
 
 FEATURES = torch.tensor([[[0.0, 2.0, 9.0], [0.0, 0.0, 9.0]]])  # one sample, two channels, three cells
 SHARE = torch.tensor([[[1.0, 0.5, 0.0], [0.0, 0.5, 0.0]]])  # the third does not count
@@ -17,10 +17,10 @@ BOTH = torch.tensor([True, True])
 
 
 def test_shares_of_cells() -> None:
-    atoms = torch.tensor([[[0, 0, 1, 1], [0, 2, -1, -1]]])
-    found = shares(atoms, 3, (1, 2))
+    classes = torch.tensor([[[0, 0, 1, 1], [0, 2, -1, -1]]])
+    found = shares(classes, 3, (1, 2))
     assert found[0, :, 0].tolist() == [[0.75, 0.0], [0.0, 0.5], [0.25, 0.0]]
-    assert shares(atoms, 3, (2, 4))[0, 0].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
+    assert shares(classes, 3, (2, 4))[0, 0].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
     assert shares(torch.zeros(2, 4, 4, 4, dtype=torch.long), 2, (2, 2, 2)).shape == (2, 2, 2, 2, 2)
 
 
@@ -33,21 +33,21 @@ def test_prototypes_are_means_of_what_a_cell_holds() -> None:
 def test_cells_stand_for_their_voxels() -> None:
     """The mean over cells by share is that over voxels which all have their cell's feature."""
     torch.manual_seed(0)
-    features, atoms = torch.randn(2, 3, 2, 2), torch.randint(-1, 3, (2, 4, 4))
+    features, classes = torch.randn(2, 3, 2, 2), torch.randint(-1, 3, (2, 4, 4))
     fine = interpolate(features, (4, 4), mode="nearest")
     centres, known = torch.randn(3, 3), torch.ones(3).bool()
-    coarse = standing(features, shares(atoms, 3, (2, 2)), centres, known)
-    voxelwise = standing(fine, shares(atoms, 3, (4, 4)), centres, known)
+    coarse = prototype_scores(features, shares(classes, 3, (2, 2)), centres, known)
+    voxelwise = prototype_scores(fine, shares(classes, 3, (4, 4)), centres, known)
     for found, wanted in zip(coarse, voxelwise, strict=True):
         assert torch.allclose(found, wanted, atol=1e-6)
     for found, wanted in zip(
-        class_sums(features, shares(atoms, 3, (2, 2))), class_sums(fine, shares(atoms, 3, (4, 4))), strict=True
+        class_sums(features, shares(classes, 3, (2, 2))), class_sums(fine, shares(classes, 3, (4, 4))), strict=True
     ):
         assert torch.allclose(4 * found, wanted, atol=1e-5)
 
 
 def test_standing_by_hand() -> None:
-    found = standing(FEATURES, SHARE, CENTRES, BOTH)
+    found = prototype_scores(FEATURES, SHARE, CENTRES, BOTH)
     # distances of the first cell: 0 and 5; of the second: 2 and sqrt(1 + 16)
     first = [1 / (1 + math.exp(-5)), 1 / (1 + math.exp(5))]
     gap = math.sqrt(17) - 2
@@ -65,7 +65,7 @@ def test_cross_entropy_is_torchs_where_classes_are_even() -> None:
     features, centres = torch.randn(1, 4, 6), torch.randn(3, 4)
     labels = torch.tensor([[0, 1, 2, 2, 1, 0]])
     logits = -torch.cdist(features[0].T, centres)
-    found = standing(features, shares(labels, 3, (6,)), centres, torch.ones(3).bool())
+    found = prototype_scores(features, shares(labels, 3, (6,)), centres, torch.ones(3).bool())
     assert torch.allclose(found.cross_entropy[0], cross_entropy(logits, labels[0]))
     true = logits.softmax(1)[torch.arange(6), labels[0]]
     assert torch.allclose(found.similarity[0], true.mean())
@@ -74,18 +74,18 @@ def test_cross_entropy_is_torchs_where_classes_are_even() -> None:
 def test_every_class_counts_the_same() -> None:
     features = torch.tensor([[[0.0] * 99 + [5.0]]])
     labels = torch.tensor([[0] * 99 + [1]])
-    found = standing(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [0.0]]), BOTH)
+    found = prototype_scores(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [0.0]]), BOTH)
     assert float(found.similarity) == pytest.approx(0.5)
-    far = standing(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [9.0]]), BOTH)
+    far = prototype_scores(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [9.0]]), BOTH)
     wanted = (1 / (1 + math.exp(-9)) + 1 / (1 + math.exp(-1))) / 2
     assert float(far.similarity) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_prototypes_that_there_are_not() -> None:
-    one = standing(FEATURES, SHARE, CENTRES, torch.tensor([True, False]))
+    one = prototype_scores(FEATURES, SHARE, CENTRES, torch.tensor([True, False]))
     assert float(one.similarity) == 1 and float(one.cross_entropy) == 0 == float(one.entropy)
-    none = standing(FEATURES, SHARE, CENTRES, torch.tensor([False, False]))
-    nothing = standing(FEATURES, torch.zeros_like(SHARE), CENTRES, BOTH)
+    none = prototype_scores(FEATURES, SHARE, CENTRES, torch.tensor([False, False]))
+    nothing = prototype_scores(FEATURES, torch.zeros_like(SHARE), CENTRES, BOTH)
     for found in (none, nothing):
         assert [float(each) for each in found] == [0, 0, 0]
 
@@ -93,7 +93,7 @@ def test_prototypes_that_there_are_not() -> None:
 def test_gradients() -> None:
     """A cell on its prototype is no trouble; prototypes and similarities have none."""
     features, centres = FEATURES.clone().requires_grad_(), CENTRES.clone().requires_grad_()
-    found = standing(features, SHARE, centres, BOTH)
+    found = prototype_scores(features, SHARE, centres, BOTH)
     assert not found.similarity.requires_grad
     for term in (found.cross_entropy, found.entropy):
         (gradient,) = torch.autograd.grad(term.sum(), features, retain_graph=True)
@@ -101,7 +101,7 @@ def test_gradients() -> None:
         assert (gradient[..., 2] == 0).all()  # does not count
     found.cross_entropy.sum().backward()
     assert centres.grad is None
-    nowhere = standing(features, SHARE, CENTRES, torch.tensor([False, False]))
+    nowhere = prototype_scores(features, SHARE, CENTRES, torch.tensor([False, False]))
     (gradient,) = torch.autograd.grad(nowhere.cross_entropy.sum() + nowhere.entropy.sum(), features)
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
@@ -109,45 +109,45 @@ def test_gradients() -> None:
 def test_the_cross_entropy_draws_to_the_own_prototype() -> None:
     features = torch.tensor([[[1.0], [1.0]]], requires_grad=True)
     share = torch.tensor([[[0.0], [1.0]]])
-    before = standing(features, share, CENTRES, BOTH)
+    before = prototype_scores(features, share, CENTRES, BOTH)
     (gradient,) = torch.autograd.grad(before.cross_entropy.sum(), features)
-    after = standing(features - 0.1 * gradient, share, CENTRES, BOTH)
+    after = prototype_scores(features - 0.1 * gradient, share, CENTRES, BOTH)
     assert after.similarity > before.similarity
 
 
 def test_float32_outside_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = standing(FEATURES.bfloat16(), SHARE, CENTRES, BOTH)
+        found = prototype_scores(FEATURES.bfloat16(), SHARE, CENTRES, BOTH)
         sums = class_sums(FEATURES.bfloat16(), SHARE)
     assert {each.dtype for each in (*found, *sums)} == {torch.float32}
 
 
 def test_two_modalities_are_the_papers() -> None:
     similarity = torch.tensor([[0.9, 0.5], [0.7, 0.3]])
-    own, others = rivalry(similarity, torch.ones(2, 2).bool())
+    own, others = imbalance_terms(similarity, torch.ones(2, 2).bool())
     assert torch.allclose(own / others, torch.tensor([1.6 / 0.8, 0.8 / 1.6]))  # Eq. (8) and its inverse
-    behind, ahead = paces(torch.tensor([1.2, 0.8]), torch.tensor([0.8, 1.2]))
+    behind, ahead = modulation(torch.tensor([1.2, 0.8]), torch.tensor([0.8, 1.2]))
     assert torch.allclose(behind, torch.tensor([0.0, 0.5])) and torch.allclose(ahead, torch.tensor([0.5, 0.0]))
-    behind, ahead = paces(torch.tensor([9.0, 1.0]), torch.tensor([1.0, 9.0]))  # clipped
+    behind, ahead = modulation(torch.tensor([9.0, 1.0]), torch.tensor([1.0, 9.0]))  # clipped
     assert behind.tolist() == [0.0, 1.0] and ahead.tolist() == [1.0, 0.0]
 
 
 def test_more_modalities_some_missing() -> None:
     similarity = torch.tensor([[0.9, 0.6, 0.3], [0.8, 7.0, 0.4], [0.5, 7.0, 7.0]])
     available = torch.tensor([[True, True, True], [True, False, True], [True, False, False]])
-    own, others = rivalry(similarity, available)
+    own, others = imbalance_terms(similarity, available)
     assert torch.allclose(own, torch.tensor([1.7, 0.6, 0.7]))  # the third sample compares nothing
     assert torch.allclose(others, torch.tensor([0.45 + 0.4, 0.6, 0.75 + 0.8]))
-    behind, ahead = paces(own, others)
+    behind, ahead = modulation(own, others)
     assert torch.allclose(behind, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
     assert torch.allclose(ahead, torch.tensor([1.0, 0.0, 0.0]), atol=1e-6)
-    alone = rivalry(similarity[2:], available[2:])
+    alone = imbalance_terms(similarity[2:], available[2:])
     assert [each.tolist() for each in alone] == [[0] * 3] * 2
-    assert [each.tolist() for each in paces(*alone)] == [[0] * 3] * 2
+    assert [each.tolist() for each in modulation(*alone)] == [[0] * 3] * 2
     spoilt = torch.where(available, similarity, torch.nan)
-    assert torch.equal(rivalry(spoilt, available)[1], others)
+    assert torch.equal(imbalance_terms(spoilt, available)[1], others)
 
 
 def test_paces_have_no_gradient() -> None:
     own = torch.tensor([1.0, 2.0], requires_grad=True)
-    assert not any(each.requires_grad for each in paces(own, own.flip(0)))
+    assert not any(each.requires_grad for each in modulation(own, own.flip(0)))

@@ -10,8 +10,8 @@ from nnunetv2_mmkd.methods.election import (
     elect,
     mean_over_cases,
     most_frequent_teacher,
+    round_robin,
     unique_teachers,
-    whose_turn,
 )
 
 NAN = float("nan")
@@ -106,7 +106,7 @@ def test_teachers_are_ascending_and_without_repetition() -> None:
 
 def test_cases_take_turns() -> None:
     cases = list("abcde")
-    assert whose_turn(cases, 3, 5) == cases and whose_turn(cases, 0, 50) == cases
-    turns = [whose_turn(cases, number, 2) for number in range(5)]
+    assert round_robin(cases, 3, 5) == cases and round_robin(cases, 0, 50) == cases
+    turns = [round_robin(cases, number, 2) for number in range(5)]
     assert turns == [["a", "b"], ["c", "d"], ["e", "a"], ["b", "c"], ["d", "e"]]
-    assert whose_turn([], 2, 3) == []
+    assert round_robin([], 2, 3) == []

@@ -239,6 +239,31 @@ def test_ignored_positions_are_left_out_of_the_distillation() -> None:
     assert torch.allclose(made.distillation(net.encode(data.images), valid)[0], term)
 
 
+def test_a_step_leaves_ignored_positions_out_of_the_distillation() -> None:
+    net, made = network(), method(MetaKDConfig())
+    valid = torch.ones(2, 1, 8, dtype=torch.bool)
+    valid[..., 4:] = False
+    data = replace(batch(), valid=valid)
+    clean = made.step(net, data, mse_loss)["parts"]["distillation"]
+    data.images[..., 4:] += torch.arange(4)[:, None] * 100.0
+    assert torch.allclose(made.step(net, data, mse_loss)["parts"]["distillation"], clean)
+    assert not torch.allclose(made.step(net, replace(data, valid=None), mse_loss)["parts"]["distillation"], clean)
+
+
+def test_the_distillation_per_pair_is_a_mean_over_pairs() -> None:
+    """Whatever the size of the batch and what its samples lack: 6 ordered pairs of one sample, 2 of another."""
+    net, made = network(), method(MetaKDConfig(ratios="equal", alpha=0.3))
+    available = torch.tensor([[True, True, True, False], [False, True, False, True], [True, False, False, False]])
+    data = batch(3, available=available)
+    made.step(net, data, mse_loss)
+    distances = []
+    for _, features in net.encode(data.images, available).by_sample():
+        pairs = permutations(features.detach(), 2)
+        distances += [float((first - second).abs().mean()) for first, second in pairs]
+    assert len(distances) == 8
+    assert made.curves()["distillation per pair/mean"] == pytest.approx(sum(distances) / 8, rel=1e-5)
+
+
 def test_curves_are_complete_and_start_anew() -> None:
     net, made = network(), method(MetaKDConfig(meta_steps=1))
     made.start_iteration(net, mse_loss, 0)

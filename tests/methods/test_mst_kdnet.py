@@ -178,6 +178,18 @@ def test_voxels_that_do_not_count_are_left_out_of_the_logit_terms() -> None:
         )
 
 
+def test_a_step_passes_on_which_voxels_count() -> None:
+    method, network = prepared(MSTKDNetConfig(weights=EVEN))
+    batch = a_batch(valid=True)
+    parts = method.step(network, batch, task_loss)["parts"]
+    with torch.no_grad():
+        traces = method.teacher.trace(batch.images, batch.present), network.trace(batch.images, batch.available)
+        wanted, everywhere = method.distances(*traces, batch.valid), method.distances(*traces)
+    for term in ("logit_mse", "kl"):
+        assert torch.allclose(parts[term], method._weight(term) * wanted[term], rtol=1e-4)
+        assert not torch.allclose(wanted[term], everywhere[term], rtol=1e-3)
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_recomputing_the_teacher_changes_nothing(moved: bool) -> None:
     gradients = []

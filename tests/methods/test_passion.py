@@ -21,6 +21,7 @@ from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.preference import relative_preference
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
@@ -267,6 +268,43 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
                 own = network.decode(network.fuse(streams.alone(m, [sample])).skips)
                 total += weight * float(task_loss(own, [each[sample, None] for each in batch.target]))
     assert float(found) == pytest.approx(total / 3, rel=1e-4)
+
+
+def test_region_maps_are_part_of_l_seg() -> None:
+    """RFNet predicts maps of the regions: they get the task loss, too, and train what predicts them."""
+    method, network, batch = prepared(), fusion_network(RFNetFusion, heads=3), a_batch(MIXED)
+    result = method.step(network, batch, task_loss)
+    with torch.no_grad():
+        skips, maps = network.fuse(network.encode(batch.images, batch.available))
+        expected = task_loss(network.decode(skips), batch.target) + task_loss(maps, batch.target)
+    assert len(maps) == 2
+    torch.testing.assert_close(result["parts"]["task"], expected)
+    result["loss"].backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in network.fusions.maps[0].head.parameters())
+
+
+def test_ignored_voxels_do_not_reach_l_pixel() -> None:
+    """At every distilled scale: whatever is predicted where the target is unknown, Eq. (3) stays."""
+    method, network = prepared(), fusion_network(MeanFill, heads=3, features=(4, 6, 8, 10))
+    valid = torch.ones(3, 1, 16, 16, dtype=torch.bool)
+    valid[..., 8:] = False
+    batch = replace(a_batch(MIXED), valid=valid)
+    decode, calls = network.decode_with_features, []
+
+    def spoilt(skips: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        outputs, features = decode(skips)
+        calls.append(len(outputs))
+        known = [torch.arange(each.shape[-1]) < each.shape[-1] // 2 for each in outputs]
+        noise = [torch.randn_like(each) * 9 for each in outputs]
+        return [torch.where(*each) for each in zip(known, outputs, noise, strict=True)], features
+
+    clean = method.step(network, batch, task_loss)["parts"]["pixel"]
+    unmasked = method.step(network, replace(batch, valid=None), task_loss)["parts"]["pixel"]
+    network.decode_with_features = spoilt  # type: ignore[method-assign]
+    found = method.step(network, batch, task_loss)["parts"]["pixel"]
+    assert set(calls) == {3}  # two scales are distilled
+    torch.testing.assert_close(found, clean)
+    assert clean > 0 and not torch.isclose(clean, unmasked)
 
 
 def test_state() -> None:

@@ -12,7 +12,7 @@ from test_auxiliary import MASKS, M, a_batch, deep_loss
 from tiny_nnunet import differences
 from torch import Tensor
 
-from nnunetv2_mmkd.losses.rebalance import class_sums, paces, rivalry, shares, standing
+from nnunetv2_mmkd.losses.rebalance import class_sums, imbalance_terms, modulation, prototype_scores, shares
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
 from nnunetv2_mmkd.methods.pmr import PMR, PMRConfig
@@ -63,9 +63,9 @@ def by_hand(net: MultiStreamUNet, batch: Batch, scale: int) -> tuple[dict[str, T
         centres.append(sum(each[0] for each in found) / sum(each[1] for each in found)[:, None] if own else None)
     terms = torch.zeros(3, size, M)
     for n, m in features:
-        stand = standing(features[n, m][None], share[n, None], centres[m], torch.ones(2).bool())
+        stand = prototype_scores(features[n, m][None], share[n, None], centres[m], torch.ones(2).bool())
         terms[:, n, m] = torch.stack(stand)[:, 0]
-    behind, ahead = paces(*rivalry(terms[0], batch.available))
+    behind, ahead = modulation(*imbalance_terms(terms[0], batch.available))
     parts = {"prototypes": (behind * terms[1]).sum() / size, "entropy": -0.01 * (ahead * terms[2]).sum() / size}
     return parts, centres, terms[0]
 
@@ -86,7 +86,7 @@ def test_the_terms_by_hand(one_thread: None, masks: Tensor) -> None:
         assert centre is None or torch.allclose(method.centres[m], centre, atol=1e-5)
     assert method.known.all() or not masks.all()
     curves = method.curves()
-    own, others = rivalry(similarity, masks)
+    own, others = imbalance_terms(similarity, masks)
     for m, name in enumerate(NAMES[:M]):
         mean = similarity[:, m].sum() / masks[:, m].sum()
         assert curves[f"similarity to own prototypes/{name}"] == pytest.approx(float(mean), rel=1e-4)
@@ -112,7 +112,7 @@ def test_each_term_reaches_the_streams_and_nothing_else(one_thread: None, term: 
     batch = a_batch(ALL)
     streams = net.encode(batch.images, ALL)
     method.further_parts(streams, batch)[term].backward()
-    behind, ahead = paces(*method._standings[:2])
+    behind, ahead = modulation(*method._score_sums[:2])
     weights = behind if term == "prototypes" else ahead
     assert 0 < (weights > 0).sum() < M
     for encoder, weight in zip(net.encoders, weights, strict=True):
@@ -228,7 +228,7 @@ def test_the_entropy_term_is_early(one_thread: None) -> None:
 
 
 def test_the_ratio_is_that_of_all_ranks(one_thread: None) -> None:
-    """What is averaged: the sums for the prototypes, and the standings; as often whatever is there."""
+    """What is averaged: the sums for the prototypes, and the scores; as often whatever is there."""
     sizes: list[list[tuple[int, ...]]] = []
     for masks in (ALL, MASKS, torch.tensor([[True, False, False]] * 2)):
         calls: list[tuple[int, ...]] = []

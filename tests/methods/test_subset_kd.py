@@ -15,7 +15,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.losses.balanced import balanced_kl, soft_dice_distance, teacher_dice
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig, decay_of, sample_weights, scale_weights
-from nnunetv2_mmkd.networks.availability import tell_norms
+from nnunetv2_mmkd.networks.availability import condition_norms
 from nnunetv2_mmkd.networks.masking import mask_inputs
 
 NAMES = ("t1", "t1ce", "flair")
@@ -27,7 +27,7 @@ def tiny_network() -> nn.Module:
         3, 4, [4, 6, 8, 8], nn.Conv2d, 3, [1, 2, 2, 2], 1, 3, 1, True, nn.InstanceNorm2d, {"affine": True},
         nonlin=nn.LeakyReLU, deep_supervision=True,
     )  # fmt: skip
-    return mask_inputs(tell_norms(planned, 3), NAMES, "norms")
+    return mask_inputs(condition_norms(planned, 3), NAMES, "norms")
 
 
 def task_loss(outputs: list[Tensor], target: list[Tensor]) -> Tensor:
@@ -42,7 +42,7 @@ def prepared(
     config: SubsetKDConfig = AT_ONCE,
     rates: tuple[float, ...] = (0.0, 0.0, 0.0),
     iterations: int = 0,
-    atoms: Any = classes,
+    classes: Any = classes,
     exclusive: bool = True,
 ) -> tuple[SubsetKD, nn.Module]:
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def prepared(
             capabilities={
                 MissingRates: lambda: rates,
                 ExtraNetwork: tiny_network,
-                **({} if atoms is None else {MembershipClasses: atoms}),
+                **({} if classes is None else {MembershipClasses: classes}),
             },
         )
     )
@@ -265,13 +265,13 @@ def test_a_graded_teacher_by_hand(exclusive: bool, distance: str) -> None:
         teacher, student = network(batch.images, batch.present), network(batch.images, batch.available)
         total = 0.0
         for omega, scale in ((2 / 3, 0), (1 / 3, 1)):
-            pair, atoms = (teacher[scale], student[scale]), batch.target[scale]
-            say = teacher_dice(pair[0], atoms, exclusive=exclusive)
+            pair, classes = (teacher[scale], student[scale]), batch.target[scale]
+            say = teacher_dice(pair[0], classes, exclusive=exclusive)
             arguments = {"exclusive": exclusive, "only_right": True, "say": say}
             if distance == "dice":
-                total += omega * float(soft_dice_distance(*pair, atoms, **arguments).mean())
+                total += omega * float(soft_dice_distance(*pair, classes, **arguments).mean())
             else:
-                total += omega * float(balanced_kl(*pair, atoms, 3, tau=1.0, **arguments).mean())
+                total += omega * float(balanced_kl(*pair, classes, 3, tau=1.0, **arguments).mean())
         assert float(method.distance(teacher, student, batch)) == pytest.approx(total, rel=1e-5)
 
 
@@ -302,7 +302,7 @@ def test_state() -> None:
     ("wrong", "message"),
     [
         ({"teacher": "emma"}, "teacher must be one of ema, current, none, not 'emma'"),
-        ({"balance": "regions"}, "balance must be one of atoms, voxels"),
+        ({"balance": "regions"}, "balance must be one of classes, voxels"),
         ({"distance": "mse"}, "distance must be one of dice, kl"),
         ({"confidence": "high"}, "confidence must be one of graded, right, none"),
         ({"deploy": "teacher"}, "deploy must be one of ema, student"),
@@ -320,6 +320,6 @@ def test_refused_hyper_parameters(wrong: dict[str, Any], message: str) -> None:
 
 def test_without_membership_classes_there_is_no_distillation() -> None:
     with pytest.raises(NotImplementedError, match=r"SubsetKD needs MembershipClasses, .*: the class of each voxel"):
-        prepared(atoms=None)
-    method, network = prepared(SubsetKDConfig(teacher="none"), atoms=None)
+        prepared(classes=None)
+    method, network = prepared(SubsetKDConfig(teacher="none"), classes=None)
     assert float(method.step(network, a_batch(MIXED), task_loss)["loss"]) > 0

@@ -11,7 +11,7 @@ from tiny_nnunet import PLAIN, RESIDUAL, Home, differences
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.networks.availability import AvailabilityNorm, tell_norms, with_planes
+from nnunetv2_mmkd.networks.availability import AvailabilityNorm, condition_norms, with_planes
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
@@ -30,7 +30,7 @@ def planned(residual: bool = False, channels: int = 3) -> nn.Module:
 
 
 def told(residual: bool = False) -> nn.Module:
-    return mask_inputs(tell_norms(planned(residual), 3), NAMES, "norms")
+    return mask_inputs(condition_norms(planned(residual), 3), NAMES, "norms")
 
 
 def learned(network: nn.Module) -> nn.Module:
@@ -141,4 +141,4 @@ def test_refusals(home: Home) -> None:
     with pytest.raises(InputError, match="'plains': choose from none, planes, norms"):
         early_fusion(trainer.configuration_manager, NAMES, 2, True, "plains")
     with pytest.raises(NotImplementedError, match="availability='planes'"):
-        tell_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3)
+        condition_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3)

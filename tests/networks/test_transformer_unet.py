@@ -109,6 +109,19 @@ def test_taps_rise_to_the_map(
     assert [tuple(level.shape[2:]) for level in levels] == sizes
 
 
+@torch.no_grad()
+def test_deep_taps_come_first(home: Home) -> None:
+    """UNETR's way back: the deepest tap rises, and the next deepest joins it first."""
+    network, _ = build(home, 2, "2d")
+    merge = MultiScaleMerge(network.encoder, 8, (4, 4), 4)
+    taps = [torch.randn(1, 8, 3, 3) for _ in range(4)]
+    wanted = [taps[3]]
+    for step, tap in enumerate((taps[2], taps[1], taps[0])):
+        joined = torch.cat([merge.rise[step](wanted[-1]), merge.skip[step](tap)], 1)
+        wanted.append(merge.merge[step](joined))
+    assert differences(merge(taps), wanted) == []
+
+
 @pytest.mark.parametrize("size", [(1, 1), (4, 4, 4), (20, 24, 16), (3, 1, 5)])
 def test_a_discriminator_for_any_size(size: tuple[int, ...]) -> None:
     discriminator = FeatureDiscriminator(5, len(size))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.methods.base import ExtraNetwork, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
-from nnunetv2_mmkd.networks.availability import tell_norms
+from nnunetv2_mmkd.networks.availability import condition_norms
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.masking import mask_inputs
@@ -29,7 +29,7 @@ def tiny_network(kind: str) -> Any:
         {"affine": True}, nonlin=nn.LeakyReLU,
     )  # fmt: skip
     if kind == "told":
-        return mask_inputs(tell_norms(planned, 3), NAMES, "norms")
+        return mask_inputs(condition_norms(planned, 3), NAMES, "norms")
     fusion = MeanFill(scale_specs(planned.encoder, (16, 16), len(NAMES), 3))
     return MultiStreamUNet(tied_encoders(planned.encoder, 3), fusion, planned.decoder, NAMES)
 

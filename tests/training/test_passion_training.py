@@ -32,11 +32,11 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 )
 def test_laws_of_imperfect_data_training(home: Home, trainer_class: Any, complete: str, incomplete: str) -> None:
     perfect = home.trainer(trainer_class, home.dataset(4, "regions"))
-    assert (perfect.modality_dropout.name, perfect.sampler.law.name) == (complete, complete)
+    assert (perfect.modality_dropout.name, perfect.sampler.dropout.name) == (complete, complete)
     with_table = home.trainer(type("WithTable", (trainer_class,), {"suffix_table": "imb"}), home.dataset(4, "regions"))
     lacking = home.trainer(trainer_class, home.dataset(3, "classes"))  # case_1 has no T2
     for trainer in (with_table, lacking):
-        assert (trainer.modality_dropout.name, trainer.sampler.law.name) == (incomplete, incomplete)
+        assert (trainer.modality_dropout.name, trainer.sampler.dropout.name) == (incomplete, incomplete)
         assert (trainer.target_dropout or trainer.modality_dropout).name == complete
     assert trainer_class.modality_dropout.name == complete  # the class is as it was
 
@@ -151,7 +151,7 @@ def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modalities", "labels", "configuration", "identifier", "atoms"),
+    ("modalities", "labels", "configuration", "identifier", "classes"),
     [
         (2, "regions", "2d", PLAIN, {0, 1, 3}),
         (3, "regions_ignore", "3d_fullres", RESIDUAL, {0, 1, 3}),
@@ -159,7 +159,7 @@ def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
     ],
 )
 def test_pmr_has_prototypes_of_every_class_that_there_is(
-    home: Home, modalities: int, labels: str, configuration: str, identifier: str, atoms: set[int]
+    home: Home, modalities: int, labels: str, configuration: str, identifier: str, classes: set[int]
 ) -> None:
     trainer = start(
         home.trainer(nnUNetTrainerPMR, home.dataset(modalities, labels), configuration, identifier=identifier)
@@ -172,6 +172,6 @@ def test_pmr_has_prototypes_of_every_class_that_there_is(
     assert torch.isfinite(torch.tensor(losses)).all()
     assert parts["prototypes"] > 0 > parts["entropy"]
     trainer.method.end_epoch(trainer.bare_network, 0)
-    seen = {int(atom) for atom in torch.nonzero(trainer.method.known.any(0))}
-    assert {0} < seen <= atoms  # background and others, nothing that is ignored or cannot be
+    seen = {int(k) for k in torch.nonzero(trainer.method.known.any(0))}
+    assert {0} < seen <= classes  # background and others, nothing that is ignored or cannot be
     assert (trainer.method.centres[trainer.method.known].abs().sum(1) > 0).all()

@@ -54,8 +54,8 @@ def test_both_terms_are_there_and_not_zero(
         assert torch.isfinite(value) and abs(float(value)) > 1e-6, name
     assert differences(before, trainer.network.state_dict()) != []
     assert differences(trainer.method.ema.state_dict(), trainer.network.state_dict()) != []
-    atoms, n_atoms = trainer.method.context.need(MembershipClasses)(batch["target"])
-    weights = voxel_weights(atoms, n_atoms, balanced=True)
-    for row, weight in zip(atoms, weights, strict=True):  # nested regions: four atoms, each heard alike
+    classes, n_classes = trainer.method.context.need(MembershipClasses)(batch["target"])
+    weights = voxel_weights(classes, n_classes, balanced=True)
+    for row, weight in zip(classes, weights, strict=True):  # nested regions: four classes, each heard alike
         shares = [float(weight[row == each].sum()) for each in row.unique()]
         assert shares == pytest.approx([1 / len(shares)] * len(shares), rel=1e-3)
