@@ -43,7 +43,7 @@ def test_gap_by_hand() -> None:
     assert float(loss) == pytest.approx(4 * c**2 / 8, rel=1e-5)
 
 
-def test_atoms_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
+def test_classes_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
     student = torch.rand(1, 2, 4)
     expected = semantic_gap(FEATURES, student, ATOMS, 2)
     for found, wanted in zip(semantic_gap(FEATURES, student, ATOMS, 8), expected, strict=True):
