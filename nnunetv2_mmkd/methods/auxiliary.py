@@ -22,7 +22,9 @@ from nnunetv2_mmkd.methods.base import (
     StepResult,
     TaskLoss,
     TrainingContext,
+    sum_of_parts,
 )
+from nnunetv2_mmkd.methods.modality_table import rows_of, supervised
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -122,19 +124,14 @@ class Auxiliary(Method[SegmentationNetwork]):
         if not warming or (self._has_maps and self.config.maps):
             skips, maps = network.fuse(streams)
             if maps and self.config.maps:
-                several = isinstance(batch.target, (list, tuple))
-                parts["region maps"] = self.config.maps * task_loss(maps if several else maps[0], batch.target)
+                parts["region maps"] = self.config.maps * task_loss(supervised(maps, batch.target), batch.target)
             if not warming:
                 parts["task"] = task_loss(network.decode(skips), batch.target)
         if not parts:
             raise ValueError("auxiliary losses: nothing to train on in the warm-up; give uni_modal or maps a weight")
         parts |= further
-        for name, value in parts.items():
-            self._averages.add(f"loss/{name}", value)
-        return {
-            "loss": torch.stack([value.float() for value in parts.values()]).sum(),
-            "parts": {name: value.detach() for name, value in parts.items()},
-        }
+        self._averages.add_all("loss", parts)
+        return sum_of_parts(parts)
 
     def further_parts(self, streams: Streams, batch: Batch) -> Mapping[str, Tensor]:
         """Weighted terms on the streams of a batch that another method adds."""
@@ -184,10 +181,3 @@ class Auxiliary(Method[SegmentationNetwork]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.decoder.load_state_dict(state["decoder"])
-
-
-def rows_of(target: Any, samples: Sequence[int]) -> Any:
-    """The targets of some samples: ``[B, ...]``, or the deep supervision list of such."""
-    if isinstance(target, (list, tuple)):
-        return [rows_of(each, samples) for each in target]
-    return target[list(samples)]

@@ -45,6 +45,14 @@ class StepResult(TypedDict):
     parts: dict[str, Tensor]
 
 
+def sum_of_parts(parts: Mapping[str, Tensor]) -> StepResult:
+    """The loss of a step as the sum of its weighted parts, in float32."""
+    return {
+        "loss": torch.stack([value.float() for value in parts.values()]).sum(),
+        "parts": {name: value.detach() for name, value in parts.items()},
+    }
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Training cases that a method needs for itself.
@@ -274,6 +282,11 @@ class Averages:
         value = value.detach() if isinstance(value, Tensor) else value
         self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._counts[name] = self._counts.get(name, 0) + 1
+
+    def add_all(self, group: str, values: Mapping[str, Tensor]) -> None:
+        """Add several values under ``"group/name"``."""
+        for name, value in values.items():
+            self.add(f"{group}/{name}", value)
 
     def read(self, names: Sequence[str]) -> dict[str, float]:
         """The means (NaN where nothing was added), then start anew."""

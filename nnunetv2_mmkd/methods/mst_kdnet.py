@@ -18,7 +18,16 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_mmkd.losses.attention import OVER, extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
 from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
-from nnunetv2_mmkd.methods.base import Averages, Batch, ExtraNetwork, Method, StepResult, TaskLoss, TrainingContext
+from nnunetv2_mmkd.methods.base import (
+    Averages,
+    Batch,
+    ExtraNetwork,
+    Method,
+    StepResult,
+    TaskLoss,
+    TrainingContext,
+    sum_of_parts,
+)
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
 
 if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
@@ -263,12 +272,8 @@ class MSTKDNet(Method["TransformerUNet"]):
             for term, value in self.distances(teacher, student, batch.valid).items():
                 parts[term] = self._weight(term) * value
             self._features = (teacher.fused.detach(), student.fused.detach())
-        for name, value in parts.items():
-            self._averages.add(f"weighted loss/{name}", value)
-        return {
-            "loss": torch.stack([value.float() for value in parts.values()]).sum(),  # Eq. (12)
-            "parts": {name: value.detach() for name, value in parts.items()},
-        }
+        self._averages.add_all("weighted loss", parts)
+        return sum_of_parts(parts)  # Eq. (12)
 
     def _trace_of_teacher(self, batch: Batch) -> Trace:
         """The teacher on all that the cases have."""

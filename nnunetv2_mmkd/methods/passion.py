@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
-from nnunetv2_mmkd.methods.auxiliary import rows_of
 from nnunetv2_mmkd.methods.base import (
     Averages,
     Batch,
@@ -27,7 +26,9 @@ from nnunetv2_mmkd.methods.base import (
     StepResult,
     TaskLoss,
     TrainingContext,
+    sum_of_parts,
 )
+from nnunetv2_mmkd.methods.modality_table import ModalityTables, rows_of, supervised
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
     initial_weights,
@@ -187,16 +188,12 @@ class PASSION(Method[SegmentationNetwork]):
         if config.regularisation:
             factor = delta * beta if config.weighted_regularisation else torch.ones_like(delta)
             parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
-        for name, value in parts.items():
-            self._averages.add(f"loss/{name}", value)
+        self._averages.add_all("loss", parts)
         for number, name in enumerate(self.context.modalities):
             samples = _with_company(batch.available, number)
             if samples:
                 self._averages.add(f"distance to the teacher/{name}", distance[samples, number].mean())
-        return {
-            "loss": torch.stack([value.float() for value in parts.values()]).sum(),  # Eq. (14)
-            "parts": {name: value.detach() for name, value in parts.items()},
-        }
+        return sum_of_parts(parts)  # Eq. (14)
 
     def _students(
         self, network: SegmentationNetwork, streams: Streams, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
@@ -205,8 +202,7 @@ class PASSION(Method[SegmentationNetwork]):
         teacher = [each.detach() for each in teacher]
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
-        device = teacher[-1].device
-        rows: list[list[Tensor]] = [[torch.zeros((), device=device)] * (size * modalities) for _ in range(4)]
+        tables = ModalityTables(4, size, modalities, teacher[-1].device)
         for modality in range(modalities):
             for samples in self._chunks(_with_company(batch.available, modality)):
 
@@ -219,10 +215,8 @@ class PASSION(Method[SegmentationNetwork]):
                     found = (
                         checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
                     )
-                for row, values in zip(rows, found, strict=True):
-                    for sample, value in zip(samples, values, strict=True):
-                        row[sample * modalities + modality] = value
-        pixel, proto, distance, regular = (torch.stack(row).reshape(size, modalities) for row in rows)
+                tables.put(modality, samples, found)
+        pixel, proto, distance, regular = tables.read()
         return pixel, proto, distance.detach(), regular
 
     def _chunks(self, samples: list[int]) -> list[list[int]]:
@@ -321,10 +315,9 @@ def _detached(streams: Streams) -> Streams:
 
 def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target: Any) -> Tensor:
     """The task loss of the fused prediction, and of the region maps of a fusion that predicts them."""
-    found: Any = outputs if isinstance(target, list) else outputs[0]
-    task = task_loss(found, target)
+    task = task_loss(supervised(outputs, target), target)
     if maps:
-        task = task + task_loss(maps if isinstance(target, list) else maps[0], target)
+        task = task + task_loss(supervised(maps, target), target)
     return task
 
 

@@ -23,6 +23,7 @@ from nnunetv2_mmkd.losses.rebalance import (
 )
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
+from nnunetv2_mmkd.methods.modality_table import ModalityTables, by_modality
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -115,19 +116,16 @@ class PMR(Auxiliary):
 
     def further_parts(self, streams: Streams, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of Eq. (13), sums over the available modalities, means over the batch."""
-        own = _by_modality(streams, self._scale(len(streams.scales)))
+        own = by_modality(streams, self._scale(len(streams.scales)))
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         share = shares(classes, n_classes, next(iter(own.values()))[1].shape[2:])
         self._collect(own, share)
         centres, known = self._prototypes()
         size, modalities = streams.available.shape
-        rows = [[torch.zeros((), device=share.device)] * (size * modalities) for _ in range(3)]
+        tables = ModalityTables(3, size, modalities, share.device)
         for m, (samples, features) in own.items():
-            found = prototype_scores(features, share[samples], centres[m], known[m])  # Eqs. (7), (9)
-            for row, values in zip(rows, found, strict=True):
-                for sample, value in zip(samples, values, strict=True):
-                    row[sample * modalities + m] = value
-        scores = PrototypeScores(*(torch.stack(row).reshape(size, modalities) for row in rows))
+            tables.put(m, samples, prototype_scores(features, share[samples], centres[m], known[m]))  # Eqs. (7), (9)
+        scores = PrototypeScores(*tables.read())
         available = streams.available.to(share.device)
         step = torch.stack(
             [*imbalance_terms(scores.similarity, available), scores.similarity.sum(0), available.float().sum(0)]
@@ -230,17 +228,6 @@ class PMR(Auxiliary):
             sums, numbers = (each.to(self.context.device) for each in features)
             self._features = (sums, numbers)
         self._score_sums = state["standings"]
-
-
-def _by_modality(streams: Streams, scale: int) -> dict[int, tuple[list[int], Tensor]]:
-    """Modality -> the samples that have it, and their features ``[B, C, *spatial]``."""
-    rows: dict[int, list[int]] = {}
-    for row, (_, modality) in enumerate(streams.pairs):
-        rows.setdefault(modality, []).append(row)
-    return {
-        modality: ([streams.pairs[row][0] for row in own], torch.stack([streams.scales[scale][row] for row in own]))
-        for modality, own in rows.items()
-    }
 
 
 def _means(sums: Tensor, numbers: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from nnunetv2_mmkd.methods.base import (
     StepResult,
     TaskLoss,
     TrainingContext,
+    sum_of_parts,
 )
 from nnunetv2_mmkd.methods.preference import initial_weights
 from nnunetv2_mmkd.networks.availability import check_encoding
@@ -212,13 +213,9 @@ class SubsetKD(Method[nn.Module]):
             distance = self.distance(teacher, found, batch)
             parts["distillation"] = weight * distance
             self._averages.add("distance/teacher to student", distance)
-        for name, value in parts.items():
-            self._averages.add(f"loss/{name}", value)
+        self._averages.add_all("loss", parts)
         self._averages.add("weight/distillation", weight)
-        return {
-            "loss": torch.stack([value.float() for value in parts.values()]).sum(),
-            "parts": {name: value.detach() for name, value in parts.items()},
-        }
+        return sum_of_parts(parts)
 
     @torch.no_grad()
     def _teach(self, network: nn.Module, batch: Batch) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,27 @@ from nnunetv2_mmkd.networks.resize import linear_resize
 LARGEST_PATCH = 4
 LEAST_TOKENS = 4
 HEAD_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of a fusion's transformers.
+
+    Attributes:
+        depth: blocks of each.
+        width: E; None: as many as the bottleneck has channels (512 on a bottleneck of 128 channels in the released
+            codes; nnU-Net plans up to 320 or 512 channels there).
+        expansion: width of the perceptrons as a multiple of E (4096 / 512 in the released codes).
+    """
+
+    depth: int = 1
+    width: int | None = None
+    expansion: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value in (("depth", self.depth), ("width", self.width or 1), ("expansion", self.expansion)):
+            if value < 1:
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, not {value}")
 
 
 def token_patch(size: Sequence[int]) -> tuple[int, ...]:

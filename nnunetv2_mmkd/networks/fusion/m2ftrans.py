@@ -25,6 +25,7 @@ from nnunetv2_mmkd.networks.transformers import (
     TokenEmbedding,
     TokenProjection,
     TransformerBlock,
+    TransformerConfig,
     as_maps,
     as_sequence,
     head_count,
@@ -35,24 +36,10 @@ CROSS_SCALES = 2
 
 
 @dataclass(frozen=True)
-class M2FTransConfig:
-    """Shape of M2FTrans's transformer.
-
-    Attributes:
-        depth: blocks (3 in the released code).
-        width: E; None: as many as the bottleneck has channels (512 on a bottleneck of 128 channels in the released
-            code; nnU-Net plans up to 320 or 512 channels there).
-        expansion: width of the perceptrons as a multiple of E (4096 / 512 in the released code).
-    """
+class M2FTransConfig(TransformerConfig):
+    """Shape of M2FTrans's transformer; the depth, 3, is the released code's."""
 
     depth: int = 3
-    width: int | None = None
-    expansion: int = 8
-
-    def __post_init__(self) -> None:
-        for name, value in (("depth", self.depth), ("width", self.width or 1), ("expansion", self.expansion)):
-            if value < 1:
-                raise ValueError(f"M2FTrans: {name} must be at least 1, not {value}")
 
 
 class M2FTransFusion(Fusion):

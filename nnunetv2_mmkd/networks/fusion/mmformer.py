@@ -21,6 +21,7 @@ from nnunetv2_mmkd.networks.transformers import (
     TokenEmbedding,
     TokenProjection,
     TransformerBlock,
+    TransformerConfig,
     as_maps,
     as_sequence,
     head_count,
@@ -28,24 +29,8 @@ from nnunetv2_mmkd.networks.transformers import (
 
 
 @dataclass(frozen=True)
-class MMFormerConfig:
-    """Shape of mmFormer's transformers.
-
-    Attributes:
-        depth: blocks of each transformer (1 in the released code).
-        width: E; None: as many as the bottleneck has channels (512 on a bottleneck of 128 channels in the released
-            code; nnU-Net plans up to 320 or 512 channels there).
-        expansion: width of the perceptrons as a multiple of E (4096 / 512 in the released code).
-    """
-
-    depth: int = 1
-    width: int | None = None
-    expansion: int = 8
-
-    def __post_init__(self) -> None:
-        for name, value in (("depth", self.depth), ("width", self.width or 1), ("expansion", self.expansion)):
-            if value < 1:
-                raise ValueError(f"mmFormer: {name} must be at least 1, not {value}")
+class MMFormerConfig(TransformerConfig):
+    """Shape of mmFormer's transformers; the depth of each transformer, 1, is the released code's."""
 
 
 class MMFormerFusion(Fusion):
