@@ -76,7 +76,7 @@ def extreme_value_distance(
     """
     with torch.autocast(student[0].device.type, enabled=False):
         total = student[0].new_zeros((), dtype=torch.float32)
-        for wanted, found in zip(extreme_values(teacher, over), extreme_values(student, over), strict=True):
-            distance = (wanted - found).square().flatten(1).mean(1).sum()  # Eq. (4)
-            total = total + (distance / wanted.detach().square().mean() if relative else distance)
+        for target, prediction in zip(extreme_values(teacher, over), extreme_values(student, over), strict=True):
+            distance = (target - prediction).square().flatten(1).mean(1).sum()  # Eq. (4)
+            total = total + (distance / target.detach().square().mean() if relative else distance)
         return total

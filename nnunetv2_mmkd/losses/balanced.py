@@ -1,4 +1,4 @@
-"""Distillation of predictions that small regions have a say in.
+"""Distillation of predictions that small regions count in.
 
 A mean over all voxels is a mean over the background: what a small region learns from its teacher is lost in it. Here
 every class of the truth (of regions, voxels of equal membership are one) counts the same. Everything is computed
@@ -40,11 +40,11 @@ def divergence(teacher: Tensor, student: Tensor, *, exclusive: bool, tau: float)
         Hinton et al., Distilling the Knowledge in a Neural Network, 2015, §2 and for tau^2 §2.1.
     """
     with torch.autocast(student.device.type, enabled=False):
-        wanted, found = teacher.float() / tau, student.float() / tau
+        target, prediction = teacher.float() / tau, student.float() / tau
         if not exclusive:
-            return tau**2 * bernoulli_kl(wanted, found)
-        log_wanted = log_softmax(wanted, 1)
-        return tau**2 * (log_wanted.exp() * (log_wanted - log_softmax(found, 1))).sum(1, keepdim=True)
+            return tau**2 * bernoulli_kl(target, prediction)
+        log_target = log_softmax(target, 1)
+        return tau**2 * (log_target.exp() * (log_target - log_softmax(prediction, 1))).sum(1, keepdim=True)
 
 
 def is_right(teacher: Tensor, classes: Tensor, *, exclusive: bool) -> Tensor:
@@ -137,7 +137,7 @@ def balanced_kl(
     tau: float,
     balanced: bool = True,
     only_right: bool = False,
-    say: Tensor | None = None,
+    region_weights: Tensor | None = None,
 ) -> Tensor:
     r"""Divergence of the student from the teacher, a mean over the voxels of each class, then over classes.
 
@@ -161,8 +161,8 @@ def balanced_kl(
         tau: temperature.
         balanced: False is the plain mean over voxels.
         only_right: whether c depends on the teacher.
-        say: w, weights of the regions ``[B, K]``, e.g. from :func:`teacher_dice`; of classes ``[B, K - 1]``, and the
-            mean over them counts. Default 1.
+        region_weights: w, weights of the regions ``[B, K]``, e.g. from :func:`teacher_dice`; of classes ``[B, K - 1]``,
+            and the mean over them counts. Default 1.
 
     Returns:
         ``[B]``.
@@ -171,9 +171,9 @@ def balanced_kl(
         values = divergence(teacher, student, exclusive=exclusive, tau=tau)
         if only_right:
             values = torch.where(is_right(teacher, classes, exclusive=exclusive), values, 0)
-        if say is not None:
-            heard = say.mean(1, keepdim=True) if exclusive else say
-            values = values * heard.reshape(*heard.shape, *[1] * (values.ndim - 2))
+        if region_weights is not None:
+            factors = region_weights.mean(1, keepdim=True) if exclusive else region_weights
+            values = values * factors.reshape(*factors.shape, *[1] * (values.ndim - 2))
         weights = voxel_weights(classes, n_classes, balanced=balanced)
         return torch.where(weights > 0, values.mean(1) * weights, 0).flatten(1).sum(1)
 
@@ -185,7 +185,7 @@ def soft_dice_distance(
     *,
     exclusive: bool,
     only_right: bool = False,
-    say: Tensor | None = None,
+    region_weights: Tensor | None = None,
 ) -> Tensor:
     r"""One minus the Dice semimetric of probabilities, mean over regions, or over classes but the first.
 
@@ -205,7 +205,7 @@ def soft_dice_distance(
         classes: long ``[B, *spatial]``, -1 where voxels do not count.
         exclusive: whether the heads are classes, not regions.
         only_right: count the difference only where the teacher decides as the truth does.
-        say: weights of the regions, ``[B, K]`` or ``[B, K - 1]``, e.g. from :func:`teacher_dice`; default 1.
+        region_weights: weights of the regions, ``[B, K]`` or ``[B, K - 1]``, e.g. from :func:`teacher_dice`; default 1.
 
     Returns:
         ``[B]``.
@@ -224,4 +224,4 @@ def soft_dice_distance(
         difference = torch.where(differs, (x - y).abs(), 0).flatten(2).sum(2)
         size = torch.where(counted, x + y, 0).flatten(2).sum(2)
         distance = difference / (size + SMALL)
-        return (distance if say is None else say * distance).mean(1)
+        return (distance if region_weights is None else region_weights * distance).mean(1)

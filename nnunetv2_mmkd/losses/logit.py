@@ -71,13 +71,13 @@ def standardised_kl(
     with torch.autocast(student.device.type, enabled=False):
         pair = [teacher.float(), student.float()]
         if exclusive and teacher.shape[1] > 2:
-            wanted, found = (_over_classes(logits) / tau for logits in pair)
-            log_wanted = log_softmax(wanted, 1)
-            return _voxel_mean((log_wanted.exp() * (log_wanted - log_softmax(found, 1))).sum(1), valid)  # Eq. (7)
+            target, prediction = (_over_classes(logits) / tau for logits in pair)
+            log_target = log_softmax(target, 1)
+            return _voxel_mean((log_target.exp() * (log_target - log_softmax(prediction, 1))).sum(1), valid)  # Eq. (7)
         if exclusive and teacher.shape[1] == 2:
             pair = [logits[:, 1:] - logits[:, :1] for logits in pair]
-        wanted, found = (_over_voxels(logits, valid) / tau for logits in pair)
-        return _voxel_mean(bernoulli_kl(wanted, found).mean(1), valid)
+        target, prediction = (_over_voxels(logits, valid) / tau for logits in pair)
+        return _voxel_mean(bernoulli_kl(target, prediction).mean(1), valid)
 
 
 def softened_kl(
@@ -142,12 +142,12 @@ def released_kl(teacher: Tensor, student: Tensor, *, tau: float, valid: Tensor |
     student, and divided by the number of heads.
     """
     with torch.autocast(student.device.type, enabled=False):
-        wanted, found = (
+        target, prediction = (
             (each.float() - each.float().mean(-1, True)) / (each.float().std(-1, keepdim=True) + SMALL) / tau
             for each in (teacher, student)
         )
-        difference = log_softmax(found, 1) - log_softmax(wanted, 1)
-        return _voxel_mean((softmax(found, 1) * difference).mean(1), valid)
+        difference = log_softmax(prediction, 1) - log_softmax(target, 1)
+        return _voxel_mean((softmax(prediction, 1) * difference).mean(1), valid)
 
 
 def bernoulli_kl(teacher: Tensor, student: Tensor) -> Tensor:

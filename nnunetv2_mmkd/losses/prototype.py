@@ -113,18 +113,18 @@ def semantic_gap(teacher: Tensor, student: Tensor, classes: Tensor, n_classes: i
         Means over voxels and over the classes of the sample, as in the released code, for the printed sums.
     """
     voxels = classes.flatten(1).split(VOXELS, 1)
-    wanted, found = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
+    target, prediction = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
     with torch.no_grad():
-        to_teacher, there = _prototypes(wanted, voxels, n_classes)
-    to_student = _prototypes(found, voxels, n_classes)[0]
+        to_teacher, there = _prototypes(target, voxels, n_classes)
+    to_student = _prototypes(prediction, voxels, n_classes)[0]
 
-    def portion(wanted: Tensor, found: Tensor, classes: Tensor) -> Tensor:
+    def portion(target: Tensor, prediction: Tensor, classes: Tensor) -> Tensor:
         counts = there[:, :, None] & (classes >= 0)[:, None]
-        difference = torch.where(counts, similarities(found, to_student) - similarities(wanted, to_teacher), 0)
+        difference = torch.where(counts, similarities(prediction, to_student) - similarities(target, to_teacher), 0)
         return torch.stack([difference.detach().abs().sum((1, 2)), difference.square().sum((1, 2))])
 
     with torch.autocast(student.device.type, enabled=False):
-        distance, loss = _total(portion, wanted, found, voxels)
+        distance, loss = _total(portion, target, prediction, voxels)
         number = (there.sum(1) * (classes.flatten(1) >= 0).sum(1)).clamp_min(1)
         return distance.detach() / number, loss / number  # Eqs. (7), (8)
 

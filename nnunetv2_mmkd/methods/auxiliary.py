@@ -1,4 +1,4 @@
-"""Segmentation of each modality by itself beside the fused one: what mmFormer, RFNet and M2FTrans are trained with.
+"""Segmentation of each modality alone in addition to the fused one: what mmFormer, RFNet and M2FTrans are trained with.
 
 Legend: B batch, M modalities, A available modalities of a sample.
 """

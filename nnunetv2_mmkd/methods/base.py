@@ -63,7 +63,7 @@ class HeldOut:
         most: at most so many cases; None: as many as the share says.
         complete_first: whether complete cases are taken first, then those that miss least; otherwise a seeded draw
             alone decides.
-        overlap: whether the cases are trained on all the same.
+        overlap: whether the cases are trained on as well.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class SingleModalityDice(Protocol):
         """Dice of some election cases, the same on all ranks.
 
         Args:
-            number: of the election, from 0: where the cases take turns it says whose turn it is.
+            number: of the election, from 0; it selects the cases where an election has only some of them.
             most_cases: how many cases at most.
             soft: Dice of probabilities, not of the segmentation.
             window_step: step of a sliding window as a share of its size.

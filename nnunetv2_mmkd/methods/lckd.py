@@ -40,9 +40,9 @@ class LCKDConfig:
             ``"auto"``: FLAIR where there is one, as in the released code, else none.
         first_election: iteration of the first election (paper silent; 0 in the released code).
         election_interval: iterations between two elections (paper silent; 5000 in the released code).
-        least_elections: in shorter runs the interval shrinks so that there are so many.
+        least_elections: in shorter runs the interval shrinks so that at least so many are held.
         election_share: share of the fold's training cases that vote (§3.1: 20 %).
-        election_overlap: whether those are trained on all the same (released code).
+        election_overlap: whether those are trained on as well (released code).
         soft_dice: whether elections are decided by the Dice of probabilities (released code), not of segmentations.
         most_cases: cases per election at most, which bounds its cost; larger splits take turns.
         window_step: step of the sliding window as a share of the patch (paper silent; the released code's tiles

@@ -293,36 +293,36 @@ class MSTKDNet(Method["TransformerUNet"]):
             valid: bool ``[B, 1, *spatial]``, or None.
         """
         config, terms = self.config, self.config.terms
-        wanted = _Features(teacher, detach=not config.teacher_gradients)
-        found = _Features(student, detach=False)
+        target = _Features(teacher, detach=not config.teacher_gradients)
+        prediction = _Features(student, detach=False)
         values: dict[str, Tensor] = {}
         if "attention" in terms:  # Eqs. (2)-(4)
             values["attention"] = extreme_value_distance(
-                wanted.attention, found.attention, config.attention_over, config.relative_attention
+                target.attention, prediction.attention, config.attention_over, config.relative_attention
             )
         if "tokens" in terms:  # Eq. (4)
             first = 0 if config.all_levels else 1
-            values["tokens"] = _sum_of_mse(wanted.levels[first:], found.levels[first:])
+            values["tokens"] = _sum_of_mse(target.levels[first:], prediction.levels[first:])
         if "logit_mse" in terms:  # Eq. (5)
-            pair = wanted.logits, found.logits
+            pair = target.logits, prediction.logits
             if config.logit_space == "probabilities":
                 pair = self._probabilities(pair[0]), self._probabilities(pair[1])
             values["logit_mse"] = logit_distance(*pair, valid)
         if "kl" in terms:  # Eqs. (6) and (7)
             if config.divergence == "released":
-                divergence = released_kl(wanted.logits, found.logits, tau=config.tau, valid=valid)
+                divergence = released_kl(target.logits, prediction.logits, tau=config.tau, valid=valid)
             else:
                 divergence = standardised_kl(
-                    wanted.logits, found.logits, exclusive=self.context.exclusive, tau=config.tau, valid=valid
+                    target.logits, prediction.logits, exclusive=self.context.exclusive, tau=config.tau, valid=valid
                 )
             values["kl"] = divergence
         if "style" in terms:  # Eqs. (10) and (11)
-            values["style"] = style_distance(wanted.style, found.style)
+            values["style"] = style_distance(target.style, prediction.style)
         if "adversarial" in terms:  # Eqs. (9) and (11)
             with self._still_discriminator():
-                values["adversarial"] = adversarial_loss(self.discriminator(found.fused.float()))
+                values["adversarial"] = adversarial_loss(self.discriminator(prediction.fused.float()))
         if "content" in terms:
-            values["content"] = _sum_of_mse([wanted.transformer], [found.transformer])
+            values["content"] = _sum_of_mse([target.transformer], [prediction.transformer])
         return values
 
     def _weight(self, term: str) -> float:
@@ -406,8 +406,8 @@ class _Features:
         self.fused = keep(trace.fused)
 
 
-def _sum_of_mse(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
+def _sum_of_mse(target: Sequence[Tensor], prediction: Sequence[Tensor]) -> Tensor:
     """Mean squared difference, summed over maps, in float32."""
-    with torch.autocast(found[0].device.type, enabled=False):
-        pairs = zip(wanted, found, strict=True)
+    with torch.autocast(prediction[0].device.type, enabled=False):
+        pairs = zip(target, prediction, strict=True)
         return torch.stack([(teacher.float() - student.float()).square().mean() for teacher, student in pairs]).sum()

@@ -1,4 +1,4 @@
-"""PASSION: each modality alone learns from all that are there, the neglected ones harder.
+"""PASSION: each modality alone learns from all available ones, the neglected ones more.
 
 Legend: B batch, M modalities, A available modalities of a sample.
 """
@@ -212,10 +212,10 @@ class PASSION(Method[SegmentationNetwork]):
                     )
 
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                    found = (
+                    values = (
                         checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
                     )
-                tables.put(modality, samples, found)
+                tables.put(modality, samples, values)
         pixel, proto, distance, regular = tables.read()
         return pixel, proto, distance.detach(), regular
 
@@ -241,13 +241,13 @@ class PASSION(Method[SegmentationNetwork]):
         valid = None if batch.valid is None else _of(batch.valid, samples)
         pixel = features.new_zeros(len(samples), dtype=torch.float32)
         if config.pixel:
-            for wanted, found in zip(teacher[:-1], _distilled(outputs), strict=True):  # Eq. (3)
+            for target, prediction in zip(teacher[:-1], _distilled(outputs), strict=True):  # Eq. (3)
                 pixel = pixel + softened_kl(
-                    _of(wanted, samples),
-                    found,
+                    _of(target, samples),
+                    prediction,
                     exclusive=self.context.exclusive,
                     tau=config.tau,
-                    valid=_resized(valid, found.shape[2:]),
+                    valid=_resized(valid, prediction.shape[2:]),
                     of_student=config.divergence_of == "student",
                 )
         distance, proto = semantic_gap(

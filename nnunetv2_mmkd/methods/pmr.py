@@ -1,4 +1,4 @@
-"""PMR: the modality that lags behind is drawn to its own class prototypes, the one ahead is held back at first.
+"""PMR: the modality that lags behind is drawn to its own class prototypes, the one ahead is slowed down at first.
 
 Legend: B batch, M modalities, A available modalities of a sample, K classes, C channels.
 """
@@ -69,7 +69,7 @@ class PMR(Auxiliary):
 
     averaged over the batch; with beta how far the modality is behind the others and gamma how far ahead (Eqs. 8 and
     11). PCE is the cross entropy of a softmax over negative distances to the modality's class prototypes, H the entropy
-    of that softmax; both reach the modality's encoder and nothing else. The second is there early in the training only.
+    of that softmax; both reach the modality's encoder and nothing else. The second is used early in the training only.
 
     References:
         Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023, Eqs. (6)-(13), Algorithm 1;
@@ -142,10 +142,10 @@ class PMR(Auxiliary):
 
     def _scale(self, n_scales: int) -> int:
         """Whose features have prototypes."""
-        wanted = self.config.scale
-        if wanted is not None and wanted >= n_scales:
-            raise ValueError(f"PMR: scale {wanted} is asked for, but the network has scales 0 to {n_scales - 1}")
-        return max(0, n_scales - 3) if wanted is None else wanted
+        scale = self.config.scale
+        if scale is not None and scale >= n_scales:
+            raise ValueError(f"PMR: scale {scale} is asked for, but the network has scales 0 to {n_scales - 1}")
+        return max(0, n_scales - 3) if scale is None else scale
 
     # -- prototypes --------------------------------------------------------------------------------------------------
 

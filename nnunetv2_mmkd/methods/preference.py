@@ -1,4 +1,4 @@
-"""PASSION's relative preference: whom the teacher neglects in a sample, and how hard each modality is pushed.
+"""PASSION's relative preference: which modalities the teacher neglects in a sample, and the gradient weight of each.
 
 Legend: B samples, M modalities.
 """

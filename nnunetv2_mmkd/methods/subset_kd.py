@@ -40,7 +40,7 @@ class SubsetKDConfig:
     With ``teacher="none"``, ``deploy="student"`` it is modality dropout.
 
     Attributes:
-        availability: how an early-fusion network is told what is available, a key of
+        availability: the availability encoding of an early-fusion network, a key of
             :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; multi-stream networks know by themselves.
         teacher: ``"ema"``, the moving average of the weights; ``"current"``, the weights as they are; ``"none"``.
         weight: lambda, of distillation when its ramp is over. With 0.5 what is learned last, the small region, fell
@@ -48,7 +48,7 @@ class SubsetKDConfig:
         tau: temperature of ``"kl"``. 1: softer predictions move weight to voxels that both are sure of, where
             segmentation has nothing to gain, and regions have no similar classes that would show then.
         ramp: the weight rises linearly between these shares of the training's iterations; before, no teacher runs.
-        distance: ``"dice"``, the Dice semimetric of probabilities, or ``"kl"``. Where a subset cannot tell, say, edge
+        distance: ``"dice"``, the Dice semimetric of probabilities, or ``"kl"``. Where a subset cannot tell edge
             from core, divergence wants the share of the one that the teacher sees there, which is below one half more
             often than not and blurs small regions away, and balanced by classes it wants too much of what is small. The
             semimetric decides as nnU-Net's Dice loss does (``tests/losses/test_balanced.py`` has the numbers).
@@ -59,7 +59,7 @@ class SubsetKDConfig:
         rebalance: whether samples weigh by the missing rates of their modalities (:func:`sample_weights`).
         window: share of the training over which the moving average reaches: of nnU-Net's 250,000 iterations 1000, a
             decay of 0.999 (:func:`decay_of`). The same decay in a short training would teach and deploy old weights.
-        deploy: ``"ema"`` or ``"student"``: whose weights are validated, saved and predicted with.
+        deploy: ``"ema"`` or ``"student"``: the weights that are validated, saved and used for prediction.
     """
 
     availability: str = "none"
@@ -96,7 +96,7 @@ class SubsetKDConfig:
 
     @property
     def distils(self) -> bool:
-        """Whether there is a teacher whose word counts."""
+        """Whether a teacher is distilled from."""
         return self.teacher != "none" and self.weight > 0
 
     @property
@@ -206,11 +206,11 @@ class SubsetKD(Method[nn.Module]):
         """Both terms on a batch; the teacher first, so that nothing of the student's waits for it."""
         weight = self.weight
         teacher = self._teach(network, batch) if weight > 0 else None
-        found = network(batch.images, available=batch.available)
-        task = task_loss(found, batch.target)
+        student = network(batch.images, available=batch.available)
+        task = task_loss(student, batch.target)
         parts = {"task": task}
         if teacher is not None:
-            distance = self.distance(teacher, found, batch)
+            distance = self.distance(teacher, student, batch)
             parts["distillation"] = weight * distance
             self._averages.add("distance/teacher to student", distance)
         self._averages.add_all("loss", parts)
@@ -235,7 +235,7 @@ class SubsetKD(Method[nn.Module]):
         weights = self._sample_weights(batch.available)
         total = torch.zeros((), device=batch.images.device)
         scales = zip(_listed(teacher), _listed(student), _listed(batch.target), strict=True)
-        for omega, (wanted, found, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
+        for omega, (of_teacher, of_student, target) in zip(scale_weights(len(_listed(student))), scales, strict=True):
             if omega == 0:
                 continue
             classes, n_classes = self.context.need(MembershipClasses)(target)
@@ -243,13 +243,21 @@ class SubsetKD(Method[nn.Module]):
             common: dict[str, Any] = {
                 "exclusive": exclusive,
                 "only_right": config.confidence != "none",
-                "say": teacher_dice(wanted, classes, exclusive=exclusive) if config.confidence == "graded" else None,
+                "region_weights": teacher_dice(of_teacher, classes, exclusive=exclusive)
+                if config.confidence == "graded"
+                else None,
             }
             if config.distance == "dice":
-                values = soft_dice_distance(wanted, found, classes, **common)
+                values = soft_dice_distance(of_teacher, of_student, classes, **common)
             else:
                 values = balanced_kl(
-                    wanted, found, classes, n_classes, tau=config.tau, balanced=config.balance == "classes", **common
+                    of_teacher,
+                    of_student,
+                    classes,
+                    n_classes,
+                    tau=config.tau,
+                    balanced=config.balance == "classes",
+                    **common,
                 )
             total = total + omega * (weights.to(values) * values).mean()
         return total
@@ -296,7 +304,7 @@ def decay_of(updates: int, window: float) -> float:
 
 
 def sample_weights(available: Tensor, factors: Tensor) -> Tensor:
-    r"""Weights of samples, so that every modality has the same say over the training cases.
+    r"""Weights of samples, so that every modality has the same weight over the training cases.
 
     .. math:: w_b = \frac{1}{|S_b|} \sum_{m \in S_b} \frac{\overline{1 - MR}}{1 - MR^m}, \qquad
         \overline{1 - MR} = \frac{1}{M} \sum_m (1 - MR^m)

@@ -1,9 +1,9 @@
-"""Availability encodings: how an early-fusion network learns which modalities a sample has.
+"""Availability encodings: how an early-fusion network is given which modalities a sample has.
 
-After z-scoring a missing channel, zero, looks like mean tissue. A constant plane beside the images says otherwise, but
-nearly in vain where an instance norm follows the first convolution, as nnU-Net plans it: there a constant plane is a
-constant per feature map, which the norm subtracts again. What is left comes from the rim, where padding changes it.
-Norms conditional on the missing modalities cost nothing and lose nothing.
+After z-scoring a missing channel, zero, looks like mean tissue. A constant plane in addition to the images says
+otherwise, but nearly in vain where an instance norm follows the first convolution, as nnU-Net plans it: there a
+constant plane is a constant per feature map, which the norm subtracts again. What is left comes from the rim, where
+padding changes it. Norms conditional on the missing modalities cost nothing and lose nothing.
 
 Legend: B batch, M modalities, C channels.
 """
@@ -21,7 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 
 ENCODINGS: Mapping[str, str] = {
     "none": "missing channels are zero, and that is all the network sees of it",
-    "planes": "M constant planes beside the images, 1 where the modality is available",
+    "planes": "M constant planes in addition to the images, 1 where the modality is available",
     "norms": "scale and shift of every instance norm depend on the missing modalities",
 }
 """The availability encodings, by name."""
@@ -109,7 +109,7 @@ def condition_norms(network: nn.Module, n_modalities: int) -> nn.Module:
 
 
 def set_missing(network: nn.Module, mask: Tensor, device: torch.device) -> None:
-    """Tell the norms of a network what the samples lack.
+    """Set what the samples lack in the norms of a network.
 
     Args:
         network: with norms from :func:`condition_norms`.

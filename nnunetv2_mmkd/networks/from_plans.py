@@ -63,7 +63,7 @@ def early_fusion(
         modalities: M names.
         heads: K, ``label_manager.num_segmentation_heads``.
         deep_supervision: whether the decoder returns all scales.
-        availability: how it is told what is available, a key of :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`.
+        availability: the availability encoding, a key of :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`.
             ``"none"``: nothing else of the planned network changes; ``"planes"``: it takes 2M channels; ``"norms"``:
             its norms have parameters for missing modalities.
 

@@ -88,7 +88,7 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
     Args:
         network: takes ``[B, M, *spatial]``; with planes ``[B, 2M, *spatial]``.
         modalities: names of the M channels.
-        availability: how the network is told beside the zero of missing channels, a key of
+        availability: the availability encoding, in addition to the zero of missing channels, a key of
             :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; for ``"norms"`` it must have them.
 
     Raises:
@@ -96,7 +96,9 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
     """
     check_encoding(availability)
 
-    def hook(told: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def hook(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         available = kwargs.pop("available", None)
         x, *rest = args
         if rest:
@@ -106,7 +108,7 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
         if availability == "planes":
             x = with_planes(x, mask)
         elif availability == "norms":
-            set_missing(told, mask, x.device)
+            set_missing(module, mask, x.device)
         return (x,), kwargs
 
     network.register_forward_pre_hook(hook, with_kwargs=True)

@@ -27,7 +27,7 @@ def kl(p: float, q: float) -> float:
 
 
 def test_balanced_kl_of_regions_by_hand() -> None:
-    """One region, four voxels: three of background, one inside; each class has half a say."""
+    """One region, four voxels: three of background, one inside; each class weighs a half."""
     wanted, found, classes = [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.6, 0.4], torch.tensor([[0, 0, 0, 1]])
     teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (wanted, found))
     terms = [kl(p, q) for p, q in zip(wanted, found, strict=True)]
@@ -105,16 +105,18 @@ def test_how_well_a_teacher_does_by_hand() -> None:
 def test_weights_of_regions_by_hand() -> None:
     torch.manual_seed(0)
     classes, teacher, student = torch.tensor([[0, 1, 2, 3]]), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
-    say = torch.tensor([[0.5, 0.25]])
-    whole = soft_dice_distance(teacher, student, classes, exclusive=False, say=say)
+    region_weights = torch.tensor([[0.5, 0.25]])
+    whole = soft_dice_distance(teacher, student, classes, exclusive=False, region_weights=region_weights)
     parts = [soft_dice_distance(teacher[:, k : k + 1], student[:, k : k + 1], classes, exclusive=False) for k in (0, 1)]
     torch.testing.assert_close(whole, (0.5 * parts[0] + 0.25 * parts[1]) / 2)
     terms = divergence(teacher, student, exclusive=False, tau=1.0)
-    found = balanced_kl(teacher, student, classes, 4, exclusive=False, tau=1.0, say=say)
+    found = balanced_kl(teacher, student, classes, 4, exclusive=False, tau=1.0, region_weights=region_weights)
     torch.testing.assert_close(found, ((0.5 * terms[:, 0] + 0.25 * terms[:, 1]) / 2).mean(1))
     classes = torch.randn(1, 3, 4), torch.randn(1, 3, 4), torch.tensor([[0, 1, 2, 0]])
     plain = balanced_kl(*classes, 3, exclusive=True, tau=1.0)
-    torch.testing.assert_close(balanced_kl(*classes, 3, exclusive=True, tau=1.0, say=say), 0.375 * plain)
+    torch.testing.assert_close(
+        balanced_kl(*classes, 3, exclusive=True, tau=1.0, region_weights=region_weights), 0.375 * plain
+    )
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -207,7 +209,7 @@ def test_the_dice_distance_decides_as_the_truth_alone_does_where_a_student_canno
     assert best == {"none": truth_alone, "dice": truth_alone, "kl": kl_says}
 
 
-def test_a_small_region_is_heard() -> None:
+def test_a_small_region_counts() -> None:
     """Of 1000 voxels 10 are inside; the student misses them. Balance gives them half of the gradient's size."""
     classes = torch.zeros(1, 1000, dtype=torch.long)
     classes[0, :10] = 1

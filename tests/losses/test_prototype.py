@@ -13,11 +13,11 @@ from nnunetv2_mmkd.benchmark.counters import LiveBytes
 from nnunetv2_mmkd.losses.prototype import prototypes, semantic_gap, similarities
 
 FEATURES = torch.tensor([[[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 2.0, 4.0]]])  # one sample, two channels, four voxels
-ATOMS = torch.tensor([[0, 0, 1, 1]])
+CLASSES = torch.tensor([[0, 0, 1, 1]])
 
 
 def test_prototypes_are_means() -> None:
-    centres, there = prototypes(FEATURES, ATOMS, 3)
+    centres, there = prototypes(FEATURES, CLASSES, 3)
     assert centres.tolist() == [[[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]]
     assert there.tolist() == [[True, True, False]]
     without, there = prototypes(FEATURES, torch.tensor([[0, -1, 1, -1]]), 2)
@@ -33,11 +33,11 @@ def test_similarities_are_cosines() -> None:
 
 def test_gap_by_hand() -> None:
     student = torch.tensor([[[1.0, 3.0, 2.0, 4.0], [0.0, 0.0, 0.0, 0.0]]])  # does not tell the classes apart
-    distance, loss = semantic_gap(FEATURES, student, ATOMS, 2)
+    distance, loss = semantic_gap(FEATURES, student, CLASSES, 2)
     # the teacher's maps are 1 1 0 0 and 0 0 1 1, the student's all 1
     assert float(distance) == pytest.approx(4 / 8) and float(loss) == pytest.approx(4 / 8)
     halfway = torch.tensor([[[1.0, 3.0, 1.0, 2.0], [0.0, 0.0, 1.0, 2.0]]])
-    distance, loss = semantic_gap(FEATURES, halfway, ATOMS, 2)
+    distance, loss = semantic_gap(FEATURES, halfway, CLASSES, 2)
     c = math.sqrt(0.5)
     assert float(distance) == pytest.approx(4 * c / 8, rel=1e-5)
     assert float(loss) == pytest.approx(4 * c**2 / 8, rel=1e-5)
@@ -45,11 +45,11 @@ def test_gap_by_hand() -> None:
 
 def test_classes_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
     student = torch.rand(1, 2, 4)
-    expected = semantic_gap(FEATURES, student, ATOMS, 2)
-    for found, wanted in zip(semantic_gap(FEATURES, student, ATOMS, 8), expected, strict=True):
+    expected = semantic_gap(FEATURES, student, CLASSES, 2)
+    for found, wanted in zip(semantic_gap(FEATURES, student, CLASSES, 8), expected, strict=True):
         assert torch.allclose(found, wanted)
     more = [torch.cat([each, torch.full((1, 2, 3), 7.0)], 2) for each in (FEATURES, student)]
-    classes = torch.cat([ATOMS, torch.full((1, 3), -1)], 1)
+    classes = torch.cat([CLASSES, torch.full((1, 3), -1)], 1)
     for found, wanted in zip(semantic_gap(*more, classes, 2), expected, strict=True):
         assert torch.allclose(found, wanted)
     nothing = semantic_gap(FEATURES, student, torch.full((1, 4), -1), 2)
@@ -75,7 +75,7 @@ def test_only_the_student_gets_a_gradient() -> None:
 
 def test_float32_outside_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        distance, loss = semantic_gap(FEATURES.bfloat16(), torch.rand(1, 2, 4).bfloat16(), ATOMS, 2)
+        distance, loss = semantic_gap(FEATURES.bfloat16(), torch.rand(1, 2, 4).bfloat16(), CLASSES, 2)
     assert distance.dtype == loss.dtype == torch.float32
 
 

@@ -266,8 +266,8 @@ def test_a_graded_teacher_by_hand(exclusive: bool, distance: str) -> None:
         total = 0.0
         for omega, scale in ((2 / 3, 0), (1 / 3, 1)):
             pair, classes = (teacher[scale], student[scale]), batch.target[scale]
-            say = teacher_dice(pair[0], classes, exclusive=exclusive)
-            arguments = {"exclusive": exclusive, "only_right": True, "say": say}
+            region_weights = teacher_dice(pair[0], classes, exclusive=exclusive)
+            arguments = {"exclusive": exclusive, "only_right": True, "region_weights": region_weights}
             if distance == "dice":
                 total += omega * float(soft_dice_distance(*pair, classes, **arguments).mean())
             else:

@@ -56,6 +56,6 @@ def test_both_terms_are_there_and_not_zero(
     assert differences(trainer.method.ema.state_dict(), trainer.network.state_dict()) != []
     classes, n_classes = trainer.method.context.need(MembershipClasses)(batch["target"])
     weights = voxel_weights(classes, n_classes, balanced=True)
-    for row, weight in zip(classes, weights, strict=True):  # nested regions: four classes, each heard alike
+    for row, weight in zip(classes, weights, strict=True):  # nested regions: four classes, of equal weight
         shares = [float(weight[row == each].sum()) for each in row.unique()]
         assert shares == pytest.approx([1 / len(shares)] * len(shares), rel=1e-3)
