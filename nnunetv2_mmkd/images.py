@@ -146,7 +146,7 @@ def parse_volume(path: Path, stored: bytes) -> Volume:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """The error for a file that is there but cannot be read."""
+    """The error for a file that exists but cannot be read."""
     return InputError(f"{path}: cannot be read as NIfTI ({_reason(error)}); {_REMEDY}")
 
 
@@ -156,7 +156,7 @@ def spacing_of(header: nib.Nifti1Header) -> np.ndarray:
 
 
 def same_affine(first: nib.Nifti1Header, second: nib.Nifti1Header) -> bool:
-    """Whether two images lie at the same place, within :data:`TOLERANCE`."""
+    """Whether two images have the same affine, within :data:`TOLERANCE`."""
     return bool(np.abs(first.get_best_affine() - second.get_best_affine()).max() <= TOLERANCE)
 
 

@@ -28,7 +28,7 @@ def trainer_folder() -> str:
 
 
 def ext_trainer_value(current: str | None = None) -> str:
-    """The value for ``nnUNet_extTrainer``: our folder, and the folders that are there already.
+    """The value for ``nnUNet_extTrainer``: our folder, and those that it holds already.
 
     Args:
         current: the present value; default: that of the environment.

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "draw for all cases of an institution",
     )
     parser.add_argument("--partial", action="store_true", help="leave out ids that the data set does not have")
-    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
     return parser
 
 

@@ -10,7 +10,7 @@ HELP = "write splits_final.json from the literature's case lists, by patients or
 
 DESCRIPTION = """\
 Write splits_final.json of a data set into its folder of nnUNet_preprocessed, before or after preprocessing. HOW is
-`patients` (5 folds, no patient divided), `institutions` (FeTS: by the table that was beside the cases when they were
+`patients` (5 folds, no patient divided), `institutions` (FeTS: by the table that was above the cases when they were
 converted, or by the CSV given; as many folds as institutions leave one out each), or text files of one id a line, whose
 names say train, val or test: train1.txt and val1.txt make a fold, test1.txt its test list, written to
 mmkd_test_cases.json, which `mmkd evaluate --test` reads.
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         "BraTS-GLI-00001-000 is of BraTS-GLI-00001 and any other case is a patient of its own)",
     )
     parser.add_argument("--partial", action="store_true", help="leave out ids that the data set does not have")
-    parser.add_argument("--overwrite", action="store_true", help="replace splits that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing splits")
     return parser
 
 

@@ -15,8 +15,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunetv2_mmkd.conversion import target as targets
-from nnunetv2_mmkd.conversion.case import STATE, CaseRecord, check_headers, convert_case, is_done, read_record
+from nnunetv2_mmkd.conversion.case import convert_case
+from nnunetv2_mmkd.conversion.dataset_json import write_dataset_json
+from nnunetv2_mmkd.conversion.folder import CONVERSION, open_folder, settings_of, target_folder
+from nnunetv2_mmkd.conversion.headers import check_headers
+from nnunetv2_mmkd.conversion.records import CaseRecord, reuse
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
@@ -68,16 +71,16 @@ def convert(
     processes = default_processes() if processes is None else processes
     if processes < 1:
         raise InputError(f"-np {processes}: at least one process is needed")
-    target = targets.target_folder(dataset_id, name or spec.dataset_name)
-    marker = targets.marker_of(spec, [Path(source) for source in sources], labels)
+    target = target_folder(dataset_id, name or spec.dataset_name)
+    settings = settings_of(spec, sources, labels)
     with locked(target):
-        targets.CONVERSION.check(target, marker)
+        CONVERSION.check(target, settings)
         cases = discover(spec, sources)
         institutions = institutions_beside(spec, cases)
         _report_unlabelled(spec, cases)
-        _check_all_headers(spec, cases, processes, show_progress)
-        targets.open_target(target, marker, with_test=any(files.label is None for files in cases))
-        records = _reuse(target, cases)
+        _check_all_headers(cases, processes, show_progress)
+        open_folder(target, settings, with_test=any(files.label is None for files in cases))
+        records = reuse(target, cases)
         todo = [files for files in cases if files.case not in records]
         if todo:
             (target / "dataset.json").unlink(missing_ok=True)
@@ -89,7 +92,7 @@ def convert(
         for files in cases:
             for message in records[files.case].messages:
                 logger.warning("%s", message)
-        targets.finish(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
+        write_dataset_json(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
         _report(target, cases, records)
         if spec.configuration != "3d_fullres":
             logger.info("%s: train the configuration %s", spec.title, spec.configuration)
@@ -99,35 +102,20 @@ def convert(
 def _report_unlabelled(spec: EditionSpec, cases: Sequence[CaseFiles]) -> None:
     unlabelled = [files.case for files in cases if files.label is None]
     if unlabelled:
-        some = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
-        logger.info("%s: %d cases without a label go to imagesTs: %s", spec.title, len(unlabelled), some)
+        examples = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
+        logger.info("%s: %d cases without a label go to imagesTs: %s", spec.title, len(unlabelled), examples)
     if len(unlabelled) == len(cases):
         logger.warning("%s: no case has a label; this data set can be predicted, not trained on", spec.title)
 
 
-def _check_all_headers(spec: EditionSpec, cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> None:
+def _check_all_headers(cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> None:
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        checks = [pool.submit(check_headers, spec, files) for files in cases]
+        checks = [pool.submit(check_headers, files) for files in cases]
         try:
             for check in tqdm(checks, "check headers", disable=not show_progress):
                 check.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _reuse(target: Path, cases: Sequence[CaseFiles]) -> dict[str, CaseRecord]:
-    """Records of the cases that need no work; outputs of cases that changed or are gone are removed."""
-    by_name = {files.case: files for files in cases}
-    done: dict[str, CaseRecord] = {}
-    for path in sorted((target / STATE).glob("*.json")):
-        record = read_record(target, path.stem)
-        files = by_name.get(path.stem)
-        if record is not None and files is not None and is_done(target, files, record):
-            done[path.stem] = record
-        elif record is not None:
-            (target / "dataset.json").unlink(missing_ok=True)
-            targets.forget(target, record)
-    return done
 
 
 def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], processes: int) -> Iterator[CaseRecord]:

@@ -28,14 +28,14 @@ ENDINGS_2023 = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
 SRI24 = (240, 240, 155)
 """Grid of the SRI24 atlas, 1 mm: that of nearly all editions."""
 
-CITATION = (
+BRATS_CITATION = (
     "Menze et al., IEEE Transactions on Medical Imaging 2015, doi:10.1109/TMI.2014.2377694",
     "Bakas et al., Scientific Data 2017, doi:10.1038/sdata.2017.117",
     "Bakas et al., arXiv:1811.02629",
 )
 """What the page of BraTS 2020 asks to cite; that of 2018 names the first two."""
 
-CITATION_2021 = ("Baid et al., arXiv:2107.02314", *CITATION[:2])
+BRATS2021_CITATION = ("Baid et al., arXiv:2107.02314", *BRATS_CITATION[:2])
 """What the page of BraTS 2021 asks to cite, and for the pre-treatment glioma of 2023 its successor."""
 
 MEDPERF = "Karargyris et al., Nature Machine Intelligence 2023, doi:10.1038/s42256-023-00652-2"
@@ -83,7 +83,7 @@ BRATS2018 = EditionSpec(
     ),
     reference="https://www.med.upenn.edu/sbia/brats2018/data.html",
     licence=_REGISTRATION,
-    citation=CITATION[:2],
+    citation=BRATS_CITATION[:2],
     notes=("The portal is reported closed, and whether it took one archive or many files is not known for certain.",),
 )
 
@@ -101,7 +101,7 @@ BRATS2019 = replace(
         ENDINGS,
     ),
     reference="https://www.med.upenn.edu/cbica/brats2019/data.html",
-    citation=CITATION,
+    citation=BRATS_CITATION,
     notes=(*BRATS2018.notes, "What to cite is taken from the page of 2020."),
 )
 
@@ -120,7 +120,7 @@ BRATS2020 = replace(
         extension=".nii",
     ),
     reference="https://www.med.upenn.edu/cbica/brats2020/data.html",
-    citation=CITATION,
+    citation=BRATS_CITATION,
 )
 
 BRATS2021 = replace(
@@ -139,7 +139,7 @@ BRATS2021 = replace(
     ),
     reference="https://www.synapse.org/Synapse:syn25829067",
     licence=f"{_SYNAPSE}; the copy at The Cancer Imaging Archive is CC BY 4.0",
-    citation=CITATION_2021,
+    citation=BRATS2021_CITATION,
     notes=(),
 )
 
@@ -159,7 +159,7 @@ BRATS2023_GLI = replace(
     archive=_archive_2023("GLI"),
     reference="https://www.synapse.org/Synapse:syn51156910",
     licence=_CC,
-    citation=(*CITATION_2021, MEDPERF),
+    citation=(*BRATS2021_CITATION, MEDPERF),
     notes=("That BraTS-GLI-ddddd-000 is BraTS2021_ddddd rests on several third parties' word.",),
 )
 

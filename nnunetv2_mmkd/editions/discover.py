@@ -49,7 +49,7 @@ class CaseFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files there are, images in channel order, then the label."""
+        """All existing files, images in channel order, then the label."""
         return tuple(file for file in (*self.images, self.label) if file is not None)
 
 
@@ -148,11 +148,11 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
         for path, parts in sorted(files, key=lambda file: (file[0].parent.parts, file[0].name)):  # .nii, then .nii.gz
             if parts is None:
                 continue
-            case, place = parts
-            before = chosen.setdefault(case, {}).get(place)
+            case, index = parts
+            before = chosen.setdefault(case, {}).get(index)
             if before is not None:
                 logger.warning("%s: found twice; %s replaces %s", case, path, before)
-            chosen[case][place] = path
+            chosen[case][index] = path
             root_of[path] = root
     found = {}
     for case, places in chosen.items():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from nnunetv2_mmkd.editions.brats import BRATS2021, ENDINGS, SYNAPSE_2021
 from nnunetv2_mmkd.editions.spec import Archive, Platform
 
-CITATION = (
+FETS_CITATION = (
     "Pati et al., arXiv:2105.05874",
     "Reina et al., arXiv:2105.06413",
     "Bakas et al., Scientific Data 2017, doi:10.1038/sdata.2017.117",
@@ -31,7 +31,7 @@ FETS2021 = replace(
     platform=Platform("the organisers"),
     reference="https://fets-ai.github.io/Challenge/",
     licence="registration with the organisers; free for research if the papers are cited",
-    citation=CITATION,
+    citation=FETS_CITATION,
     notes=("FeTS scored programs, not files: nothing is known of a format of submissions.",),
 )
 

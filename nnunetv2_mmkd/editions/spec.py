@@ -223,11 +223,11 @@ class EditionSpec:
         return re.fullmatch(self.case_pattern, name) is not None
 
     def split_stem(self, stem: str) -> tuple[str, int] | None:
-        """Case and place (channel; after them the label) of a file name without extension, layout ``"files"``."""
-        for place, suffixes in enumerate((*(channel.suffixes for channel in self.channels), self.label_suffixes)):
+        """Case and index (of the channel; after these the label) of a file name's stem, layout ``"files"``."""
+        for index, suffixes in enumerate((*(channel.suffixes for channel in self.channels), self.label_suffixes)):
             match = re.fullmatch(rf"(?P<case>.+)[_-](?i:{'|'.join(map(re.escape, suffixes))})", stem)
             if match is not None and self.is_case(match["case"]):
-                return match["case"], place
+                return match["case"], index
         return None
 
     def patient(self, case: str) -> str:

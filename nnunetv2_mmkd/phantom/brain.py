@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom.brain_tissues import BRATS_VALUES, Label
+from nnunetv2_mmkd.phantom.brain_tissues import BRATS_VALUES, BrainLabel
 from nnunetv2_mmkd.phantom.fields import Array, Shape, smooth_field
 
-MIN_SIZE = 16
+BRAIN_MIN_SIZE = 16
 """Voxels per axis below which a tumour with all its parts does not fit."""
 
 SEMI_AXES = (0.72, 0.88, 0.76)
@@ -31,23 +31,23 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw a head with a tumour.
 
     Args:
-        shape: voxels per axis, at least :data:`MIN_SIZE` each.
+        shape: voxels per axis, at least :data:`BRAIN_MIN_SIZE` each.
         rng: random generator.
 
     Returns:
-        Tissue map, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.Label`; every tissue but the cavity occurs.
+        Tissue map, values of :class:`~.brain_tissues.BrainLabel`; every tissue but the cavity occurs.
 
     Raises:
-        InputError: an axis is shorter than :data:`MIN_SIZE`.
+        InputError: an axis is shorter than :data:`BRAIN_MIN_SIZE`.
     """
-    if min(shape) < MIN_SIZE:
-        raise InputError(f"a brain phantom of {shape} voxels is too small: use at least {MIN_SIZE} along each axis")
-    place = _warped_coordinates(shape, rng)
-    radius = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(place, SEMI_AXES, strict=True)))
-    healthy = _healthy(shape, place, radius, rng)
+    if min(shape) < BRAIN_MIN_SIZE:
+        raise InputError(f"a brain phantom of {shape} voxels is too small: at least {BRAIN_MIN_SIZE} along each axis")
+    position = _warped_coordinates(shape, rng)
+    radius = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(position, SEMI_AXES, strict=True)))
+    healthy = _healthy(shape, position, radius, rng)
     for _ in range(_ATTEMPTS):  # a tumour without room for all of its parts is drawn again
-        tissue = _with_tumour(healthy, place, radius, rng)
-        counts = np.bincount(tissue.ravel(), minlength=len(Label))
+        tissue = _with_tumour(healthy, position, radius, rng)
+        counts = np.bincount(tissue.ravel(), minlength=len(BrainLabel))
         if all(counts[label] >= _MIN_VOXELS for label in BRATS_VALUES):
             return tissue
     raise InputError(f"no tumour with all its parts fits a brain phantom of {shape} voxels: use a larger size")
@@ -55,11 +55,11 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def hollow(tissue: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A tissue map whose tumour's innermost third of the non-enhancing core is a cavity (one voxel at least)."""
-    core = np.flatnonzero(tissue == Label.CORE)
-    depth = ndimage.distance_transform_edt(tissue == Label.CORE).ravel()[core]
+    core = np.flatnonzero(tissue == BrainLabel.CORE)
+    depth = ndimage.distance_transform_edt(tissue == BrainLabel.CORE).ravel()[core]
     inner = core[np.argsort(-depth, kind="stable")[: max(1, len(core) // 3)]]
     hollowed = tissue.copy()
-    hollowed.ravel()[inner] = Label.CAVITY
+    hollowed.ravel()[inner] = BrainLabel.CAVITY
     return hollowed
 
 
@@ -70,14 +70,14 @@ def _warped_coordinates(shape: Shape, rng: np.random.Generator) -> tuple[Array, 
     return x, y, z
 
 
-def _ellipsoid(place: tuple[Array, Array, Array], centre: tuple[float, float, float], axes: tuple) -> Mask:
+def _ellipsoid(position: tuple[Array, Array, Array], centre: tuple[float, float, float], axes: tuple) -> Mask:
     """Inside of an ellipsoid."""
-    return sum(((p - c) / a) ** 2 for p, c, a in zip(place, centre, axes, strict=True)) < 1
+    return sum(((p - c) / a) ** 2 for p, c, a in zip(position, centre, axes, strict=True)) < 1
 
 
-def _healthy(shape: Shape, place: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator) -> NDArray:
+def _healthy(shape: Shape, position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator) -> NDArray:
     """Tissue map without tumour: white matter, folded cortex, deep grey matter, ventricles and outer fluid."""
-    x, y, z = place
+    x, y, z = position
     voxel = 2.0 / min(shape)
     side = np.abs(x)  # both hemispheres from one description
     brain = radius < 1
@@ -97,15 +97,15 @@ def _healthy(shape: Shape, place: tuple[Array, Array, Array], radius: Array, rng
     grey |= _ellipsoid((side, y, z), (0.31, -0.08, -0.02), (0.07, 0.21, 0.15))  # putamen
     grey |= _ellipsoid((side, y, z), (0.19, -0.26, 0.08), (0.05, 0.14, 0.13))  # head of the caudate
 
-    tissue = np.full(shape, Label.WHITE, dtype=np.uint8)
-    tissue[grey] = Label.GREY
-    tissue[fluid | ventricles] = Label.CSF
-    tissue[~brain] = Label.BACKGROUND
+    tissue = np.full(shape, BrainLabel.WHITE, dtype=np.uint8)
+    tissue[grey] = BrainLabel.GREY
+    tissue[fluid | ventricles] = BrainLabel.CSF
+    tissue[~brain] = BrainLabel.BACKGROUND
     return tissue
 
 
 def _with_tumour(
-    healthy: NDArray, place: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator
+    healthy: NDArray, position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator
 ) -> NDArray:
     """Copy of a tissue map with one tumour, or a tumour and a satellite: edema around core and enhancing parts.
 
@@ -113,9 +113,9 @@ def _with_tumour(
     case: where it is cannot be read off the outline of the tumour alone.
     """
     shape = healthy.shape
-    spots = np.flatnonzero((healthy == Label.WHITE) & (radius > 0.3) & (radius < 0.65))
+    spots = np.flatnonzero((healthy == BrainLabel.WHITE) & (radius > 0.3) & (radius < 0.65))
     spot = rng.choice(spots) if len(spots) else int(np.argmin(np.abs(radius - 0.5)))
-    centre = np.array([axis.flat[spot] for axis in place])
+    centre = np.array([axis.flat[spot] for axis in position])
     core_radius = rng.uniform(0.20, 0.30)
     nodules = [(centre, core_radius)]
     if rng.random() < 0.4:
@@ -123,21 +123,22 @@ def _with_tumour(
         reach = core_radius * rng.uniform(1.3, 1.9)
         nodules.append((centre + reach * direction / np.linalg.norm(direction), core_radius * rng.uniform(0.45, 0.65)))
     distance = np.min(
-        [np.sqrt(sum((p - c) ** 2 for p, c in zip(place, mid, strict=True))) / size for mid, size in nodules], axis=0
+        [np.sqrt(sum((p - c) ** 2 for p, c in zip(position, mid, strict=True))) / size for mid, size in nodules], axis=0
     )
     core_level = distance / np.clip(1 + 0.22 * smooth_field(shape, 8, rng), 0.5, 1.6)
     edema_level = distance / np.clip(rng.uniform(1.4, 1.9) * (1 + 0.22 * smooth_field(shape, 6, rng)), 0.6, 3.0)
     rim_level = core_level + 0.4 * smooth_field(shape, 7, rng)
     share = rng.uniform(0.4, 0.7)  # of the core in core and enhancing tumour together
 
-    within = (radius < 0.96) & (healthy != Label.BACKGROUND)
+    within = (radius < 0.96) & (healthy != BrainLabel.BACKGROUND)
     tumour = (core_level < 1) & within
-    spared = (healthy == Label.CSF) | ((healthy == Label.GREY) & (edema_level > 0.75))  # edema follows white matter
+    # Edema follows white matter.
+    spared = (healthy == BrainLabel.CSF) | ((healthy == BrainLabel.GREY) & (edema_level > 0.75))
     edema = (edema_level < 1) & within & ~spared
     tissue = healthy.copy()
-    tissue[edema] = Label.EDEMA
+    tissue[edema] = BrainLabel.EDEMA
     if tumour.any():
         inner = tumour & (rim_level < np.quantile(rim_level[tumour], share))
-        tissue[tumour] = Label.ENHANCING
-        tissue[inner] = Label.CORE
+        tissue[tumour] = BrainLabel.ENHANCING
+        tissue[inner] = BrainLabel.CORE
     return tissue

@@ -20,7 +20,7 @@ from enum import IntEnum
 from nnunetv2_mmkd.phantom.physics import InversionRecovery, Sequence, SpinEcho, Tissue, nulling_ti
 
 
-class Label(IntEnum):
+class BrainLabel(IntEnum):
     """Values of the tissue map."""
 
     BACKGROUND = 0
@@ -33,31 +33,36 @@ class Label(IntEnum):
     CAVITY = 7
 
 
-TISSUES: Mapping[Label, Tissue] = {
-    Label.CSF: Tissue(t1=2569, t2=329, pd=1.00),
-    Label.GREY: Tissue(t1=833, t2=83, pd=0.86),
-    Label.WHITE: Tissue(t1=500, t2=70, pd=0.77),
-    Label.EDEMA: Tissue(t1=1100, t2=150, pd=0.93),
-    Label.CORE: Tissue(t1=1420, t2=135, pd=0.94),
-    Label.ENHANCING: Tissue(t1=1300, t2=125, pd=0.93),
-    Label.CAVITY: Tissue(t1=2100, t2=250, pd=0.98),
+BRAIN_TISSUES: Mapping[BrainLabel, Tissue] = {
+    BrainLabel.CSF: Tissue(t1=2569, t2=329, pd=1.00),
+    BrainLabel.GREY: Tissue(t1=833, t2=83, pd=0.86),
+    BrainLabel.WHITE: Tissue(t1=500, t2=70, pd=0.77),
+    BrainLabel.EDEMA: Tissue(t1=1100, t2=150, pd=0.93),
+    BrainLabel.CORE: Tissue(t1=1420, t2=135, pd=0.94),
+    BrainLabel.ENHANCING: Tissue(t1=1300, t2=125, pd=0.93),
+    BrainLabel.CAVITY: Tissue(t1=2100, t2=250, pd=0.98),
 }
 """Relaxation without contrast agent."""
 
-CONCENTRATION = 0.5
+BRAIN_CONCENTRATION = 0.5
 """Gadobutrol in enhancing tumour, mmol/L, averaged over the tumour."""
 
-BRATS_VALUES: Mapping[Label, int] = {Label.CORE: 1, Label.EDEMA: 2, Label.ENHANCING: 4}
+BRATS_VALUES: Mapping[BrainLabel, int] = {BrainLabel.CORE: 1, BrainLabel.EDEMA: 2, BrainLabel.ENHANCING: 4}
 """Tissue -> label of BraTS 2018 (1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour); others 0."""
 
-VALUES: Mapping[Label, int] = {Label.EDEMA: 1, Label.CORE: 2, Label.ENHANCING: 3, Label.CAVITY: 4}
+BRAIN_VALUES: Mapping[BrainLabel, int] = {
+    BrainLabel.EDEMA: 1,
+    BrainLabel.CORE: 2,
+    BrainLabel.ENHANCING: 3,
+    BrainLabel.CAVITY: 4,
+}
 """Tissue -> nnU-Net's label in every edition of BraTS (:mod:`nnunetv2_mmkd.editions.brats`)."""
 
 T1W = SpinEcho(tr=600, te=12)
 T2W = SpinEcho(tr=4500, te=100)
-FLAIR = InversionRecovery(tr=9000, te=120, ti=nulling_ti(TISSUES[Label.CSF].t1, tr=9000, te=120))
+FLAIR = InversionRecovery(tr=9000, te=120, ti=nulling_ti(BRAIN_TISSUES[BrainLabel.CSF].t1, tr=9000, te=120))
 
-SEQUENCES: Mapping[str, Sequence] = {"t1": T1W, "t1ce": T1W, "t2": T2W, "flair": FLAIR}
+BRAIN_SEQUENCES: Mapping[str, Sequence] = {"t1": T1W, "t1ce": T1W, "t2": T2W, "flair": FLAIR}
 """The sequence of each modality, in BraTS order; T1ce is the T1w sequence after the contrast agent."""
 
-MODALITIES: tuple[str, ...] = tuple(SEQUENCES)
+BRAIN_MODALITIES: tuple[str, ...] = tuple(BRAIN_SEQUENCES)

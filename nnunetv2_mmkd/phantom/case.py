@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom import fields
-from nnunetv2_mmkd.phantom.brain import MIN_SIZE, draw_brain, hollow
-from nnunetv2_mmkd.phantom.brain_tissues import BRATS_VALUES, CONCENTRATION, MODALITIES, SEQUENCES, T1W, TISSUES, Label
+from nnunetv2_mmkd.phantom.brain import BRAIN_MIN_SIZE, draw_brain, hollow
+from nnunetv2_mmkd.phantom.brain_tissues import (
+    BRAIN_CONCENTRATION,
+    BRAIN_MODALITIES,
+    BRAIN_SEQUENCES,
+    BRAIN_TISSUES,
+    BRATS_VALUES,
+    T1W,
+    BrainLabel,
+)
 from nnunetv2_mmkd.phantom.fields import Array, Shape
 from nnunetv2_mmkd.phantom.physics import enhanced_t1
 
-FIELD_OF_VIEW = 192.0
+BRAIN_FIELD_OF_VIEW = 192.0
 """Of the longest axis, mm, when no spacing is given."""
 
 _ANATOMY, _IMAGE = 0, 1  # first word of the random streams' keys
@@ -47,8 +55,8 @@ class PhantomConfig(fields.ScannerConfig):
 
     def __post_init__(self) -> None:
         sizes = tuple(self.size) if isinstance(self.size, tuple | list) else (self.size,) * 3
-        if len(sizes) != 3 or not all(isinstance(length, Integral) and length >= MIN_SIZE for length in sizes):
-            raise InputError(f"phantom size must be one or three whole numbers of at least {MIN_SIZE}, not {self.size}")
+        if len(sizes) != 3 or not all(isinstance(length, Integral) and length >= BRAIN_MIN_SIZE for length in sizes):
+            raise InputError(f"phantom size: one or three whole numbers of at least {BRAIN_MIN_SIZE}, not {self.size}")
         object.__setattr__(self, "size", tuple(int(length) for length in sizes))
         object.__setattr__(self, "enhancing", modality_name(self.enhancing))
         fields.check_spacing(self.spacing)
@@ -64,7 +72,7 @@ class PhantomConfig(fields.ScannerConfig):
     @property
     def voxel(self) -> float:
         """Edge of a voxel, mm."""
-        return FIELD_OF_VIEW / max(self.shape) if self.spacing is None else float(self.spacing)
+        return BRAIN_FIELD_OF_VIEW / max(self.shape) if self.spacing is None else float(self.spacing)
 
     @property
     def affine(self) -> Array:
@@ -76,14 +84,14 @@ class PhantomConfig(fields.ScannerConfig):
 
 @dataclass(frozen=True, eq=False)
 class PhantomCase:
-    """A case, of the brain phantom (:func:`make_case`) or another.
+    """A case, of the brain phantom (:func:`make_brain_case`) or another.
 
     Attributes:
         name: ``Brats18_PHANTOM_001_1`` for index 0.
         images: int16 per modality (t1, t1ce, t2, flair); 0 outside the brain and at least 1 within.
         seg: BraTS 2018 labels 0, 1 (necrotic and non-enhancing core), 2 (edema), 4 (enhancing tumour), uint8.
         affine: voxel indices to millimetres, ``[4, 4]``.
-        tissue: uint8, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.Label`.
+        tissue: uint8, values of :class:`~nnunetv2_mmkd.phantom.brain_tissues.BrainLabel`.
     """
 
     name: str
@@ -99,8 +107,8 @@ def modality_name(name: str) -> str:
     Raises:
         InputError: not a modality of the phantom.
     """
-    if not isinstance(name, str) or canonical(name) not in MODALITIES:
-        raise InputError(f"unknown modality {name!r}: the brain phantom has {', '.join(MODALITIES)}")
+    if not isinstance(name, str) or canonical(name) not in BRAIN_MODALITIES:
+        raise InputError(f"unknown modality {name!r}: the brain phantom has {', '.join(BRAIN_MODALITIES)}")
     return canonical(name)
 
 
@@ -109,7 +117,7 @@ def case_name(index: int) -> str:
     return f"Brats18_PHANTOM_{index + 1:03d}_1"
 
 
-def make_case(config: PhantomConfig, index: int) -> PhantomCase:
+def make_brain_case(config: PhantomConfig, index: int) -> PhantomCase:
     """Make one case; the same settings and index give the same case, bit for bit.
 
     Args:
@@ -132,7 +140,7 @@ def make_case(config: PhantomConfig, index: int) -> PhantomCase:
         image = fields.acquire(signal, tissue > 0, config, scanner)
         images[modality] = _padded(image, config.grid)
     tissue = _padded(tissue, config.grid)
-    values = np.zeros(len(Label), dtype=np.uint8)
+    values = np.zeros(len(BrainLabel), dtype=np.uint8)
     for label, value in BRATS_VALUES.items():
         values[label] = value
     return PhantomCase(case_name(index), images, values[tissue], config.affine, tissue)
@@ -149,24 +157,24 @@ def _padded(volume: NDArray, grid: Shape | None) -> NDArray:
 def _signals(config: PhantomConfig, tissue: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Array]:
     """Signed signal per modality, without what the scanner adds."""
     t1, t2, pd = (_lookup(tissue, name) for name in ("t1", "t2", "pd"))
-    solid = (tissue > Label.CSF) & (tissue != Label.CAVITY)
+    solid = (tissue > BrainLabel.CSF) & (tissue != BrainLabel.CAVITY)
     for times in (t1, t2):
         times *= np.where(solid, np.exp(config.texture * fields.smooth_field(config.shape, 14, rng)), 1.0)
     spread = np.exp(2 * config.texture * fields.smooth_field(config.shape, 10, rng))
-    concentration = np.where(tissue == Label.ENHANCING, CONCENTRATION * spread, 0.0)
+    concentration = np.where(tissue == BrainLabel.ENHANCING, BRAIN_CONCENTRATION * spread, 0.0)
     rise = T1W.signal(enhanced_t1(t1, concentration), t2, pd) / np.where(solid, T1W.signal(t1, t2, pd), 1.0)
-    rise = np.where(tissue == Label.ENHANCING, rise, 1.0)  # signal with over without contrast agent, T1-weighted
+    rise = np.where(tissue == BrainLabel.ENHANCING, rise, 1.0)  # signal with over without contrast agent, T1-weighted
     signals = {}
-    for modality in MODALITIES:
+    for modality in BRAIN_MODALITIES:
         shown = config.enhancing if config.exchangeable else modality
-        signal = SEQUENCES[shown].signal(t1, t2, pd)
+        signal = BRAIN_SEQUENCES[shown].signal(t1, t2, pd)
         signals[modality] = np.where(tissue > 0, signal * rise if shown == config.enhancing else signal, 0.0)
     return signals
 
 
 def _lookup(tissue: NDArray[np.uint8], parameter: str) -> Array:
     """Map of a tissue parameter; 1 in the background, where it is not used."""
-    table = np.ones(len(Label))
-    for label, properties in TISSUES.items():
+    table = np.ones(len(BrainLabel))
+    for label, properties in BRAIN_TISSUES.items():
         table[label] = getattr(properties, parameter)
     return table[tissue]

@@ -2,7 +2,7 @@
 
 The anatomy is the same glioma for every edition of BraTS, with a cavity or cyst where the edition labels one, and the
 infarcted heart for MyoPS. What differs is what conversion has to cope with: folders, names of cases and files, label
-values, several time points, tables beside the cases.
+values, several time points, tables of institutions.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from nnunetv2_mmkd.editions.spec import Archive, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import brain_tissues, heart_tissues
-from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_case
+from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_brain_case
 from nnunetv2_mmkd.phantom.heart_case import HeartConfig, make_heart_case
 
 Config = PhantomConfig | HeartConfig
 
-VALIDATION_SEED = 1
+SEED_WITHOUT_LABEL = 1
 """Added to the seed for the cases without label."""
 
 INSTITUTIONS = 3
@@ -50,11 +50,11 @@ def fitting_config(spec: EditionSpec, config: Config | None = None) -> Config:
         InputError: no phantom has these modalities and labels, or the settings are another phantom's.
     """
     names, values = {channel.name for channel in spec.channels}, set(spec.label_map.values()) - {0}
-    if names <= set(brain_tissues.MODALITIES) and values in ({1, 2, 3}, {1, 2, 3, 4}):
+    if names <= set(brain_tissues.BRAIN_MODALITIES) and values in ({1, 2, 3}, {1, 2, 3, 4}):
         config = PhantomConfig() if config is None else config
         if isinstance(config, PhantomConfig):
             return replace(config, cavity=config.cavity or 4 in values)
-    elif names <= set(heart_tissues.MODALITIES) and values == set(heart_tissues.VALUES.values()):
+    elif names <= set(heart_tissues.HEART_MODALITIES) and values == set(heart_tissues.HEART_VALUES.values()):
         config = HeartConfig() if config is None else config
         if isinstance(config, HeartConfig):
             return config
@@ -80,15 +80,15 @@ def make_edition_case(
         the case, and its labels in the edition's values.
     """
     if not label:
-        config = replace(config, seed=config.seed + VALIDATION_SEED)
+        config = replace(config, seed=config.seed + SEED_WITHOUT_LABEL)
     case: PhantomCase
     values: Mapping[int, int]
     if isinstance(config, HeartConfig):
         case = make_heart_case(config, index)
-        values = {int(tissue): value for tissue, value in heart_tissues.VALUES.items()}
+        values = {int(tissue): value for tissue, value in heart_tissues.HEART_VALUES.items()}
     else:
-        case = make_case(config, index)
-        values = {int(tissue): value for tissue, value in brain_tissues.VALUES.items()}
+        case = make_brain_case(config, index)
+        values = {int(tissue): value for tissue, value in brain_tissues.BRAIN_VALUES.items()}
     on_disk = spec.to_edition()
     dtype = np.uint8 if max(on_disk.values()) <= np.iinfo(np.uint8).max else np.int16
     table: NDArray[np.integer] = np.zeros(max(values) + 1, dtype=dtype)

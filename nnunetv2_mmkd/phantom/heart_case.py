@@ -12,11 +12,18 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import fields
 from nnunetv2_mmkd.phantom.case import PhantomCase
 from nnunetv2_mmkd.phantom.fields import Array
-from nnunetv2_mmkd.phantom.heart import MIN_SIZE, draw_heart
-from nnunetv2_mmkd.phantom.heart_tissues import CONCENTRATION, LEFT_IN_T2, SEQUENCES, TISSUES, VALUES, Label
+from nnunetv2_mmkd.phantom.heart import HEART_MIN_SIZE, draw_heart
+from nnunetv2_mmkd.phantom.heart_tissues import (
+    HEART_CONCENTRATION,
+    HEART_SEQUENCES,
+    HEART_TISSUES,
+    HEART_VALUES,
+    LEFT_IN_T2,
+    HeartLabel,
+)
 from nnunetv2_mmkd.phantom.physics import enhanced_t1
 
-FIELD_OF_VIEW = 160.0
+HEART_FIELD_OF_VIEW = 160.0
 """Of a slice, mm, when no spacing is given."""
 
 SLICES = (2, 6)
@@ -46,8 +53,8 @@ class HeartConfig(fields.ScannerConfig):
     slices: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, Integral) or self.size < MIN_SIZE:
-            raise InputError(f"heart phantom size must be a whole number of at least {MIN_SIZE}, not {self.size}")
+        if not isinstance(self.size, Integral) or self.size < HEART_MIN_SIZE:
+            raise InputError(f"heart phantom size must be a whole number of at least {HEART_MIN_SIZE}, not {self.size}")
         if self.slices is not None and (not isinstance(self.slices, Integral) or self.slices < 1):
             raise InputError(f"the number of slices must be a positive whole number, not {self.slices}")
         fields.check_spacing(self.spacing)
@@ -56,7 +63,7 @@ class HeartConfig(fields.ScannerConfig):
     @property
     def voxel(self) -> float:
         """Edge of a voxel within a slice, mm."""
-        return FIELD_OF_VIEW / self.size if self.spacing is None else float(self.spacing)
+        return HEART_FIELD_OF_VIEW / self.size if self.spacing is None else float(self.spacing)
 
 
 def make_heart_case(config: HeartConfig, index: int) -> PhantomCase:
@@ -84,25 +91,28 @@ def make_heart_case(config: HeartConfig, index: int) -> PhantomCase:
     for number, (modality, signal) in enumerate(_signals(config, tissue, rng).items()):
         scanner = np.random.default_rng([config.seed, index, _IMAGE, number])
         images[modality] = fields.acquire(signal, inside, config, scanner, _BLUR)
-    values = np.zeros(len(Label), dtype=np.int16)
-    for label, value in VALUES.items():
+    values = np.zeros(len(HeartLabel), dtype=np.int16)
+    for label, value in HEART_VALUES.items():
         values[label] = _DISK_VALUES[value]
     return PhantomCase(f"myops_training_{101 + index}", images, values[tissue], _affine(config.voxel, distance), tissue)
 
 
 def _signals(config: HeartConfig, tissue: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Array]:
     """Signed signal per modality, without what the scanner adds."""
-    table = np.array([[TISSUES[label].t1, TISSUES[label].t2, TISSUES[label].pd] for label in Label], dtype=float)
+    table = np.array(
+        [[HEART_TISSUES[label].t1, HEART_TISSUES[label].t2, HEART_TISSUES[label].pd] for label in HeartLabel],
+        dtype=float,
+    )
     t1, t2, pd = (table[tissue, column] for column in range(3))
-    blood = (tissue == Label.LEFT_BLOOD) | (tissue == Label.RIGHT_BLOOD)
+    blood = (tissue == HeartLabel.LEFT_BLOOD) | (tissue == HeartLabel.RIGHT_BLOOD)
     for times in (t1, t2):
         times *= np.where(blood, 1.0, np.exp(config.texture * fields.smooth_field(tissue.shape, 14, rng)))
-    agent = np.array([CONCENTRATION.get(label, 0.0) for label in Label])[tissue]
-    prepared = np.array([LEFT_IN_T2.get(label, 1.0) for label in Label])[tissue]
+    agent = np.array([HEART_CONCENTRATION.get(label, 0.0) for label in HeartLabel])[tissue]
+    prepared = np.array([LEFT_IN_T2.get(label, 1.0) for label in HeartLabel])[tissue]
     return {
-        "bssfp": SEQUENCES["bssfp"].signal(t1, t2, pd),
-        "lge": SEQUENCES["lge"].signal(enhanced_t1(t1, agent), t2, pd),
-        "t2": SEQUENCES["t2"].signal(t1, t2, pd) * prepared,
+        "bssfp": HEART_SEQUENCES["bssfp"].signal(t1, t2, pd),
+        "lge": HEART_SEQUENCES["lge"].signal(enhanced_t1(t1, agent), t2, pd),
+        "t2": HEART_SEQUENCES["t2"].signal(t1, t2, pd) * prepared,
     }
 
 

@@ -25,7 +25,7 @@ from nnunetv2_mmkd.phantom.physics import (
 )
 
 
-class Label(IntEnum):
+class HeartLabel(IntEnum):
     """Values of the tissue map."""
 
     LUNG = 0
@@ -40,48 +40,48 @@ class Label(IntEnum):
 
 _BLOOD = Tissue(t1=1550, t2=250, pd=0.95)
 
-TISSUES: Mapping[Label, Tissue] = {
-    Label.LUNG: Tissue(t1=1200, t2=40, pd=0.15),
-    Label.MUSCLE: Tissue(t1=1000, t2=35, pd=0.80),
-    Label.FAT: Tissue(t1=260, t2=80, pd=0.90),
-    Label.MYOCARDIUM: Tissue(t1=1000, t2=50, pd=0.80),
-    Label.LEFT_BLOOD: _BLOOD,
-    Label.RIGHT_BLOOD: _BLOOD,
-    Label.EDEMA: Tissue(t1=1150, t2=75, pd=0.85),
-    Label.SCAR: Tissue(t1=1150, t2=60, pd=0.82),
+HEART_TISSUES: Mapping[HeartLabel, Tissue] = {
+    HeartLabel.LUNG: Tissue(t1=1200, t2=40, pd=0.15),
+    HeartLabel.MUSCLE: Tissue(t1=1000, t2=35, pd=0.80),
+    HeartLabel.FAT: Tissue(t1=260, t2=80, pd=0.90),
+    HeartLabel.MYOCARDIUM: Tissue(t1=1000, t2=50, pd=0.80),
+    HeartLabel.LEFT_BLOOD: _BLOOD,
+    HeartLabel.RIGHT_BLOOD: _BLOOD,
+    HeartLabel.EDEMA: Tissue(t1=1150, t2=75, pd=0.85),
+    HeartLabel.SCAR: Tissue(t1=1150, t2=60, pd=0.82),
 }
 """Relaxation without contrast agent."""
 
-CONCENTRATION: Mapping[Label, float] = {
-    Label.MYOCARDIUM: 0.20,
-    Label.EDEMA: 0.22,
-    Label.SCAR: 0.55,
-    Label.LEFT_BLOOD: 0.42,
-    Label.RIGHT_BLOOD: 0.42,
-    Label.MUSCLE: 0.15,
+HEART_CONCENTRATION: Mapping[HeartLabel, float] = {
+    HeartLabel.MYOCARDIUM: 0.20,
+    HeartLabel.EDEMA: 0.22,
+    HeartLabel.SCAR: 0.55,
+    HeartLabel.LEFT_BLOOD: 0.42,
+    HeartLabel.RIGHT_BLOOD: 0.42,
+    HeartLabel.MUSCLE: 0.15,
 }
 """Gadobutrol ten minutes after its injection, mmol/L; none in other tissues."""
 
-VALUES: Mapping[Label, int] = {
-    Label.MYOCARDIUM: 1,
-    Label.LEFT_BLOOD: 2,
-    Label.RIGHT_BLOOD: 3,
-    Label.EDEMA: 4,
-    Label.SCAR: 5,
+HEART_VALUES: Mapping[HeartLabel, int] = {
+    HeartLabel.MYOCARDIUM: 1,
+    HeartLabel.LEFT_BLOOD: 2,
+    HeartLabel.RIGHT_BLOOD: 3,
+    HeartLabel.EDEMA: 4,
+    HeartLabel.SCAR: 5,
 }
 """Tissue -> nnU-Net's label of MyoPS (:mod:`nnunetv2_mmkd.editions.myops`)."""
 
-_NULLED = float(enhanced_t1(TISSUES[Label.MYOCARDIUM].t1, CONCENTRATION[Label.MYOCARDIUM]))
+_NULLED = float(enhanced_t1(HEART_TISSUES[HeartLabel.MYOCARDIUM].t1, HEART_CONCENTRATION[HeartLabel.MYOCARDIUM]))
 
 BSSFP = BalancedSteadyState(tr=3.2, te=1.6, flip=60)
 LGE = InversionRecovery(tr=1600, te=3, ti=nulling_ti(_NULLED, tr=1600, te=3))
-T2W = SpinEcho(tr=1600, te=70)
+HEART_T2W = SpinEcho(tr=1600, te=70)
 
-SEQUENCES: Mapping[str, Sequence] = {"bssfp": BSSFP, "lge": LGE, "t2": T2W}
+HEART_SEQUENCES: Mapping[str, Sequence] = {"bssfp": BSSFP, "lge": LGE, "t2": HEART_T2W}
 """The sequence of each modality, in the order of MyoPS; LGE (late gadolinium enhancement) is after contrast agent, and
 nulls normal myocardium."""
 
-LEFT_IN_T2: Mapping[Label, float] = {Label.LEFT_BLOOD: 0.1, Label.RIGHT_BLOOD: 0.1, Label.FAT: 0.2}
+LEFT_IN_T2: Mapping[HeartLabel, float] = {HeartLabel.LEFT_BLOOD: 0.1, HeartLabel.RIGHT_BLOOD: 0.1, HeartLabel.FAT: 0.2}
 """Share of the signal that a black-blood preparation with fat suppression leaves in T2; 1 for other tissues."""
 
-MODALITIES: tuple[str, ...] = tuple(SEQUENCES)
+HEART_MODALITIES: tuple[str, ...] = tuple(HEART_SEQUENCES)

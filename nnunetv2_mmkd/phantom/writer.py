@@ -1,7 +1,7 @@
 """Writes phantom cases as the unpacked archives of a challenge's edition.
 
 Every file is written under a temporary name and renamed, so that a file with its final name is complete; a second run
-with the same settings writes only what is absent. The settings are kept in ``phantom.json`` beside the data.
+with the same settings writes only what is absent. The settings are kept in ``phantom.json`` in the same folder.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def _job(spec: EditionSpec, out: Path, index: int, label: bool, left_out: tuple[
         if name not in left_out
     }
     if label:
-        place = Path(os.path.normpath(folder / archive.label_folder))
-        files[LABEL] = place / f"{case}{archive.endings[-1]}{archive.extension}"
+        labels = Path(os.path.normpath(folder / archive.label_folder))
+        files[LABEL] = labels / f"{case}{archive.endings[-1]}{archive.extension}"
     return _Job(index, label, files)
 
 
@@ -177,7 +177,7 @@ def _settings(
 
 
 def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
-    """Write the files of a case that are not there yet."""
+    """Write the files of a case that do not exist yet."""
     if all(path.is_file() for path in job.files.values()):
         return
     case, labels = make_edition_case(spec, config, job.index, job.label)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.protocols.data_set import DataSet, some
+from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
 
 DECORATION = re.compile(r"(?:HGG?_|LGG?_)?(?P<case>.+?)(?:_vol|_seg)?(?:\.npy|\.npz|\.h5|\.pkl|\.nii|\.nii\.gz)?")
 """What the literature's repositories put around a case's name: ``HG_BraTS20_Training_001_vol.npy``."""
@@ -47,13 +47,13 @@ def read_list(path: Path) -> list[ListedId]:
     return ids
 
 
-def read_table(path: Path, id_column: str, columns: Sequence[str]) -> list[ListedId]:
+def read_listed_ids(path: Path, id_column: str, columns: Sequence[str]) -> list[ListedId]:
     """Read a CSV file by its header: the order of its columns does not matter.
 
     Args:
         path: the file.
         id_column: column with the ids.
-        columns: other columns that must be there. Case is ignored.
+        columns: other columns that must exist. Case is ignored.
 
     Raises:
         InputError: the file cannot be read, lacks a column or a value, or holds no row.
@@ -112,8 +112,8 @@ def match(ids: Sequence[ListedId], data: DataSet, partial: bool = False) -> tupl
         left = [case for case in data.cases if case not in found]
         raise InputError(
             f"{len(unknown)} ids are no training cases of {data.name}: "
-            + some((f"{listed.text} ({listed.where})" for listed in unknown), 8)
-            + (f". {len(left)} of its cases are named by no id: {some(left, 8)}" if left else "")
+            + first_few((f"{listed.text} ({listed.where})" for listed in unknown), 8)
+            + (f". {len(left)} of its cases are named by no id: {first_few(left, 8)}" if left else "")
             + ". Choose --partial to leave these ids out"
         )
     return found, [listed.text for listed in unknown]
@@ -146,7 +146,8 @@ def _find(listed: ListedId, indexes: Sequence[_Index]) -> str | None:
                 hits = index.cases_of.get(index.spelling(text), set())
                 if len(hits) > 1:
                     raise InputError(
-                        f"{listed.where}: {listed.text!r} could be any of {some(sorted(hits))}: write the case's name"
+                        f"{listed.where}: {listed.text!r} could be any of {first_few(sorted(hits))}: write the "
+                        "case's name"
                     )
                 if hits:
                     return next(iter(hits))

@@ -108,7 +108,7 @@ def declared_missing(
     return missing_modalities(dataset_json.content, dataset_json.modalities, where=file, cases=known)
 
 
-def some(names: Iterable[str], limit: int = 20) -> str:
+def first_few(names: Iterable[str], limit: int = 20) -> str:
     """The first names and how many more there are, for messages."""
     names = list(names)
     more = len(names) - limit
@@ -116,20 +116,20 @@ def some(names: Iterable[str], limit: int = 20) -> str:
 
 
 def check_free(path: Path, content: Any, overwrite: bool) -> None:
-    """Check that a file may be written: it is not there, says the same already, or may be overwritten.
+    """Check that a file may be written: it does not exist, says the same, or may be overwritten.
 
     Raises:
-        InputError: it is there and says something else.
+        InputError: it exists and says something else.
     """
     if path.is_file() and not overwrite and read_json(path) != content:
         raise InputError(
-            f"{path} is there already and says something else; models may have been trained with it. Choose "
+            f"{path} exists and says something else; models may have been trained with it. Choose "
             "--overwrite to replace it"
         )
 
 
 def write_preprocessed(path: Path, content: Any) -> None:
-    """Write a JSON file into the data set's folder, which is made where it is not there.
+    """Write a JSON file into the data set's folder, which is made if it is absent.
 
     Raises:
         InputError: it cannot be written.

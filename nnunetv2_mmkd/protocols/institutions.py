@@ -1,4 +1,4 @@
-"""Which institution a case is from: FeTS' table, read from beside the cases or given by the user."""
+"""Which institution a case is from: FeTS' table, found above the cases or given by the user."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_table
-from nnunetv2_mmkd.protocols.data_set import DataSet, some
+from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_listed_ids
+from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
 
 logger = logging.getLogger(__name__)
 
-CASE, SITE = "Subject_ID", "Partition_ID"
+_CASE, _SITE = "Subject_ID", "Partition_ID"
 """Columns of the table, in either order."""
 
 NOWHERE = "-1"
@@ -38,9 +38,9 @@ def institutions_beside(spec: EditionSpec, cases: Sequence[CaseFiles]) -> dict[s
     folders = dict.fromkeys(folder for files in cases for folder in (files.root, files.folder.parent))
     tables = [table for folder in folders if (table := folder / spec.sites_file).is_file()]
     for table in tables:
-        sites |= {row.text: row.row[SITE] for row in _rows(table) if row.text in known}
+        sites |= {row.text: row.row[_SITE] for row in _rows(table) if row.text in known}
     if not tables:
-        logger.info("%s: %s is not beside the cases: no institutions are noted", spec.title, spec.sites_file)
+        logger.info("%s: %s is not in the folder above the cases: no institutions", spec.title, spec.sites_file)
     return sites
 
 
@@ -53,22 +53,25 @@ def read_sites(path: Path | None, data: DataSet, partial: bool = False) -> dict[
         partial: leave out ids that the data set does not have.
 
     Raises:
-        InputError: the case map knows of no institution; see :func:`.case_ids.read_table` and :func:`.case_ids.match`.
+        InputError: the case map knows of no institution; a table that cannot be read
+            (:func:`.case_ids.read_listed_ids`) or that does not fit (:func:`.case_ids.match`).
     """
     if path is None:
         if not data.institutions:
             raise InputError(
-                f"{data.name}: its case_map.json names no institutions; give the CSV file with the columns {CASE} and "
-                f"{SITE}, or put it beside the cases and convert again"
+                f"{data.name}: its case_map.json names no institutions; give the CSV file with the columns {_CASE} and "
+                f"{_SITE}, or put it into the folder above the cases and convert again"
             )
         return dict(data.institutions)
     found, unknown = match(_rows(path), data, partial)
     if unknown:
-        logger.warning("%s: %d ids that the data set does not have are left out: %s", path, len(unknown), some(unknown))
+        logger.warning(
+            "%s: %d ids that the data set does not have are left out: %s", path, len(unknown), first_few(unknown)
+        )
     if not found:
         raise InputError(f"{path} has no case of {data.name}")
-    return {case: listed.row[SITE] for case, listed in found.items()}
+    return {case: listed.row[_SITE] for case, listed in found.items()}
 
 
 def _rows(path: Path) -> list[ListedId]:
-    return [row for row in read_table(path, CASE, [SITE]) if row.row[SITE] != NOWHERE]
+    return [row for row in read_listed_ids(path, _CASE, [_SITE]) if row.row[_SITE] != NOWHERE]

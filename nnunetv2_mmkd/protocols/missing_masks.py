@@ -13,8 +13,8 @@ import numpy as np
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import canonical, indices, parse_names
-from nnunetv2_mmkd.protocols.case_ids import match, read_table
-from nnunetv2_mmkd.protocols.data_set import DataSet, some
+from nnunetv2_mmkd.protocols.case_ids import match, read_listed_ids
+from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ TRIES = 10_000
 """How often a unit that would be left with nothing is drawn again before the rates are called impossible."""
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
-"""Entries of a mask: whether the modality is there."""
+"""Entries of a mask: whether the modality is available."""
 
 
 def draw_missing(
@@ -38,8 +38,8 @@ def draw_missing(
 ) -> dict[str, tuple[str, ...]]:
     """Draw what is missing, independently per case and modality.
 
-    The law: each modality goes with its own rate, given that every case keeps at least one; a case that would be left
-    with nothing is drawn again as a whole. So the realised rates lie below the nominal ones, the more the higher these
+    Each modality goes with its own rate, given that every case keeps at least one: a case that would be left with
+    nothing is drawn again as a whole. So the realised rates lie below the nominal ones, the more the higher these
     are: with rates .2, .4, .6, .8 the expected ones are .168, .376, .584, .792. A modality that a case lacks anyway
     stays missing whatever is drawn, and is not counted as drawn. Cases are drawn in sorted order; the draws do not
     reproduce PASSION's generator, whose tables are read with :func:`read_masks`.
@@ -84,7 +84,7 @@ def draw_missing(
 def read_masks(
     path: Path, data: DataSet, order: Sequence[str] = PASSION_ORDER, partial: bool = False
 ) -> dict[str, tuple[str, ...]]:
-    """Read the literature's table of masks: columns ``data_name`` and ``mask`` (true: the modality is there).
+    """Read the literature's table of masks: columns ``data_name`` and ``mask`` (true: the modality is available).
 
     Args:
         path: CSV with PASSION's columns ``data_name,mask_id,mask,pos_mask_ids``.
@@ -104,18 +104,18 @@ def read_masks(
         raise InputError(
             f"--order {' '.join(order)}: name each modality of {data.name} once: {', '.join(data.modalities)}"
         )
-    found, unknown = match(read_table(path, "data_name", ["mask"]), data, partial)
+    found, unknown = match(read_listed_ids(path, "data_name", ["mask"]), data, partial)
     if unknown:
-        logger.warning("%s: %d ids that the data set does not have: %s", path, len(unknown), some(unknown))
+        logger.warning("%s: %d ids that the data set does not have: %s", path, len(unknown), first_few(unknown))
     missing = {}
     for case, listed in found.items():
         entries = [FLAGS.get(entry.strip().lower()) for entry in listed.row["mask"].strip("[]() ").split(",")]
         if len(entries) != len(names) or None in entries or not any(entries):
             raise InputError(
-                f"{listed.where}: {listed.row['mask']!r} is no mask: it needs {len(names)} entries, True (there) or "
-                "False (missing), at least one of them True"
+                f"{listed.where}: {listed.row['mask']!r} is no mask: it needs {len(names)} entries, True "
+                "(available) or False (missing), at least one of them True"
             )
-        gone = {name for name, there in zip(names, entries, strict=True) if not there}
+        gone = {name for name, available in zip(names, entries, strict=True) if not available}
         missing[case] = tuple(name for name in data.modalities if name in gone)
     return missing
 
@@ -133,7 +133,7 @@ def site_pattern(site_of: Mapping[str, str], lacks: Mapping[str, tuple[str, ...]
     known = sorted(set(site_of.values()))
     for site in lacks:
         if site not in known:
-            raise InputError(f"--lacks {site}=...: no case is of this institution; there are {some(known, 40)}")
+            raise InputError(f"--lacks {site}=...: no case is of this institution; there are {first_few(known, 40)}")
     return {case: lacks.get(site, ()) for case, site in site_of.items()}
 
 

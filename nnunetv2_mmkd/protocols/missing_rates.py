@@ -19,8 +19,8 @@ from nnunetv2_mmkd.protocols.data_set import (
     SPLITS,
     DataSet,
     check_free,
+    first_few,
     read_data_set,
-    some,
     write_preprocessed,
 )
 from nnunetv2_mmkd.protocols.institutions import read_sites
@@ -92,7 +92,7 @@ def write_rates(
         sites: FeTS' partitioning. With ``rates``, one draw for all cases of an institution; with ``lacks``, None takes
             the institutions of the case map.
         partial: leave out ids of files that the data set does not have.
-        overwrite: replace a table that is there.
+        overwrite: replace an existing table.
 
     Raises:
         InputError: see the message; nothing is written then.
@@ -124,7 +124,7 @@ def write_rates(
     gone = {case: {*missing.get(case, ()), *data.missing.get(case, ())} for case in data.cases}
     bereft = [case for case in data.cases if len(gone[case]) == len(data.modalities)]
     if bereft:
-        raise InputError(f"these cases would be left with no modality: {some(bereft)}. Each must keep one")
+        raise InputError(f"these cases would be left with no modality: {first_few(bereft)}. Each must keep one")
     folds = training_cases(data)
     _warn_uncovered(covered, folds, data)
     if nominal is None:
@@ -172,4 +172,4 @@ def _warn_uncovered(covered: Iterable[str], folds: Sequence[Sequence[str]], data
     left = sorted(trained - set(covered))
     if left:
         whose = "training cases" if folds else "cases"
-        logger.warning("%d %s are not in the table and miss nothing by it: %s", len(left), whose, some(left))
+        logger.warning("%d %s are not in the table and miss nothing by it: %s", len(left), whose, first_few(left))

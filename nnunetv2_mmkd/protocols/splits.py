@@ -1,6 +1,7 @@
 """Splits: the literature's case lists, patients or institutions -> nnU-Net's ``splits_final.json`` and a test list.
 
-``mmkd_test_cases.json`` beside it holds ``{"source": ..., "folds": [[case, ...], ...]}``: the test cases of each fold.
+``mmkd_test_cases.json`` in the same folder holds the test cases of each fold, ``{"source": ..., "folds": [[case, ...],
+...]}``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from nnunetv2_mmkd.protocols.data_set import (
     SPLITS,
     DataSet,
     check_free,
+    first_few,
     read_data_set,
-    some,
     write_preprocessed,
 )
 from nnunetv2_mmkd.protocols.folds import Fold, group_folds, patient_of
@@ -61,7 +62,7 @@ def write_splits(
     partial: bool = False,
     overwrite: bool = False,
 ) -> WrittenSplits:
-    """Write the splits of a data set into its folder of ``nnUNet_preprocessed``, which is made if it is not there.
+    """Write the splits of a data set into its folder of ``nnUNet_preprocessed``, which is made if it is absent.
 
     Args:
         dataset_id: number of the data set.
@@ -71,7 +72,7 @@ def write_splits(
         seed: shuffles patients or institutions.
         patient_key: see :func:`patients_of`.
         partial: leave out ids of lists that the data set does not have.
-        overwrite: replace splits that are there.
+        overwrite: replace existing splits.
 
     Raises:
         InputError: see the message; nothing is written then.
@@ -107,7 +108,7 @@ def write_splits(
 def write_default_splits(dataset_id: int) -> WrittenSplits | None:
     """What a data set needs when its splits are not asked for: splits by patients, if a patient has several cases.
 
-    For the end of a conversion. Splits that are there are left alone; nnU-Net's own random split is right for a data
+    For the end of a conversion. Existing splits are left alone; nnU-Net's own random split is right for a data
     set with one case per patient.
 
     Returns:
@@ -138,12 +139,12 @@ def read_test_cases(preprocessed: Path) -> list[list[str]]:
         preprocessed: its folder in ``nnUNet_preprocessed``.
 
     Raises:
-        InputError: there is no such list, or it is broken.
+        InputError: no such list, or a broken one.
     """
     path = preprocessed / TEST_CASES
     if not path.is_file():
         raise InputError(
-            f"{path} is not there: `mmkd splits` writes it where a test list is given beside the train and val lists"
+            f"{path} does not exist: `mmkd splits` writes it where a test list is given with the train and val lists"
         )
     try:
         return [[str(case) for case in fold] for fold in value_of(read_object(path), "folds", list, path)]
@@ -183,13 +184,13 @@ def _fold(roles: Mapping[str, Path], shared: Sequence[ListedId], data: DataSet, 
     for role in ("train", "val"):
         if role not in roles:
             raise InputError(
-                f"{some(map(str, roles.values()))}: there is no {role} list of this name; a fold needs a train and a "
+                f"{first_few(map(str, roles.values()))}: no {role} list of this name; a fold needs a train and a "
                 "val list whose names differ only in that word, such as train1.txt and val1.txt"
             )
     ids = {role: read_list(file) for role, file in roles.items()}
     ids["test"] = [*ids.get("test", []), *shared]
     found, unknown = match([entry for entries in ids.values() for entry in entries], data, partial)
-    _warn_unknown(unknown, some(map(str, roles.values())))
+    _warn_unknown(unknown, first_few(map(str, roles.values())))
     role_of = {entry.where: role for role, entries in ids.items() for entry in entries}
     cases = {role: tuple(sorted(case for case in found if role_of[found[case].where] == role)) for role in ids}
     for role in ("train", "val"):
@@ -212,7 +213,7 @@ def _role(file: Path) -> tuple[str, str]:
 def _warn(folds: Sequence[Fold], data: DataSet, patients: Mapping[str, str]) -> None:
     unused = sorted(set(data.cases) - {case for fold in folds for case in (*fold.train, *fold.val, *fold.test)})
     if unused:
-        logger.warning("%d cases of %s are in no fold and no list: %s", len(unused), data.name, some(unused))
+        logger.warning("%d cases of %s are in no fold and no list: %s", len(unused), data.name, first_few(unused))
     if any(fold.test for fold in folds):
         logger.warning("do not train fold `all` of this data set: nnU-Net would train on the test cases")
     if len({fold.test for fold in folds}) > 1:
@@ -221,11 +222,11 @@ def _warn(folds: Sequence[Fold], data: DataSet, patients: Mapping[str, str]) -> 
         trained = {patients[case] for case in fold.train}
         divided = sorted({patients[case] for case in (*fold.val, *fold.test)} & trained)
         if divided:
-            logger.warning("fold %d divides %d patients: %s", number, len(divided), some(divided))
+            logger.warning("fold %d divides %d patients: %s", number, len(divided), first_few(divided))
 
 
 def _warn_unknown(unknown: Sequence[str], source: str) -> None:
     if unknown:
         logger.warning(
-            "%s: %d ids that the data set does not have are left out: %s", source, len(unknown), some(unknown)
+            "%s: %d ids that the data set does not have are left out: %s", source, len(unknown), first_few(unknown)
         )

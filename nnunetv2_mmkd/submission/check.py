@@ -65,9 +65,9 @@ def check_archive(
             counts = Counter(keys[name] for name in names)
             refuse(archive, "names that occur twice", sorted(name for name in keys if counts[keys[name]] > 1))
             if not allow_missing:
-                there = set(keys.values())
+                present = set(keys.values())
                 refuse(
-                    archive, "cases without a file", [name for name in cases if spec.platform.key(name) not in there]
+                    archive, "cases without a file", [name for name in cases if spec.platform.key(name) not in present]
                 )
             problems = [check(spec, nifti.parse_volume(Path(n), read(n)), expected[keys[n]]) for n in names]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:

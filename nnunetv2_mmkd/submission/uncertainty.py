@@ -36,7 +36,7 @@ def uncertainty(probability: np.ndarray) -> np.ndarray:
     return np.rint(100 * (1 - np.abs(2 * np.clip(probability.astype(np.float32), 0, 1) - 1))).astype(np.uint8)
 
 
-def region_probabilities(spec: EditionSpec, heads: np.ndarray) -> dict[str, np.ndarray]:
+def probabilities_of_regions(spec: EditionSpec, heads: np.ndarray) -> dict[str, np.ndarray]:
     """Probability of each region.
 
     Args:
@@ -89,7 +89,7 @@ def write_uncertainty(
         raise InputError(f"folder of probabilities {folder} does not exist")
     found = {path.stem: path for path in sorted(folder.glob("*.npz")) if not path.name.startswith(".")}
     if not found:
-        raise InputError(f"{folder}: no probabilities there; predict with --save_probabilities to get <case>.npz")
+        raise InputError(f"{folder} holds no probabilities; predict with --save_probabilities to get <case>.npz")
     cases = {files.case: files for files in discover(spec, originals)}
     refuse(folder, "files that match no original case", [found[case].name for case in found if case not in cases])
     if not allow_missing:
@@ -135,7 +135,7 @@ def _maps(spec: EditionSpec, path: Path, files: CaseFiles) -> dict[str, bytes]:
         raise InputError(f"shape {heads.shape}, expected {expected} per head: z, y, x of {files.files[0].name}")
     if not (heads.min() >= -_TOLERANCE and heads.max() <= 1 + _TOLERANCE):  # NaN fails, too
         raise InputError(f"values from {heads.min():g} to {heads.max():g}, expected probabilities")
-    regions = region_probabilities(spec, heads)
+    regions = probabilities_of_regions(spec, heads)
     return {
         f"{files.case}{ending}.nii.gz": nifti.compress(
             nifti.image_bytes(np.ascontiguousarray(uncertainty(regions[region]).transpose(2, 1, 0)), header)

@@ -91,7 +91,7 @@ def write_files(
     *,
     allow_missing: bool,
 ) -> None:
-    """Write files and, beside them, the archive; it is checked before it gets its name.
+    """Write files and, in the same folder, the archive; it is checked before it gets its name.
 
     Args:
         spec: the edition.
@@ -139,7 +139,7 @@ def _predictions(folder: Path) -> dict[str, Path]:
         raise InputError(f"folder of predictions {folder} does not exist")
     files = [(stem, path) for path in sorted(folder.iterdir()) if (stem := nifti.stem_of(path.name)) is not None]
     if not files:
-        raise InputError(f"{folder}: no predictions there; expected <case>.nii.gz as nnUNetv2_predict writes them")
+        raise InputError(f"{folder} holds no predictions; expected <case>.nii.gz as nnUNetv2_predict writes them")
     stems = [stem for stem, _ in files]
     refuse(folder, "cases with two files", sorted({stem for stem in stems if stems.count(stem) > 1}))
     return dict(files)

@@ -23,7 +23,7 @@ from nnunetv2_mmkd.methods.election import Election
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
-from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 from nnunetv2_mmkd.training.election import dice_by_task
 
 TRAINING_CASES, ELECTION_CASES, ITERATIONS, INTERVAL = 32, 6, 600, 75
@@ -38,7 +38,7 @@ def cases() -> tuple[Tensor, Tensor]:
     config = PhantomConfig(size=SIZE, noise=0.06, bias=0.1)
     images, labels = [], []
     for index in range(TRAINING_CASES + ELECTION_CASES):
-        case = make_case(config, index)
+        case = make_brain_case(config, index)
         brain = case.images["t1"] > 0
         rows = []
         for name in NAMES:

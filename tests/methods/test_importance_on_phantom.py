@@ -20,7 +20,7 @@ from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
-from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 SIZE, TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 32, 16, 400, 5
@@ -61,7 +61,7 @@ def cases(enhancing: str) -> tuple[Tensor, Tensor]:
     config = PhantomConfig(size=SIZE, enhancing=enhancing, noise=0.02, bias=0.05, texture=0.02, scale_spread=0.1)
     images, targets = [], []
     for index in range(TRAINING_CASES + META_CASES):
-        case = make_case(config, index)
+        case = make_brain_case(config, index)
         brain = case.images["t1"] > 0
         rows = []
         for name in NAMES:

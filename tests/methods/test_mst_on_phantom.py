@@ -37,7 +37,7 @@ from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
-from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 SIZE, TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 32, 6, 8, 800, 6, 0.4
@@ -58,7 +58,7 @@ def slices() -> tuple[Slices, Slices]:
     config = PhantomConfig(size=SIZE, noise=0.06, bias=0.1)
     images, regions, numbers = [], [], []
     for index in range(TRAINING_CASES + HELD_OUT_CASES):
-        case = make_case(config, index)
+        case = make_brain_case(config, index)
         brain = case.images["t1"] > 0
         rows = []
         for name in NAMES:

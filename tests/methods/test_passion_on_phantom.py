@@ -31,7 +31,7 @@ from nnunetv2_mmkd.methods.base import Batch, MembershipClasses, MissingRates, T
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
-from nnunetv2_mmkd.phantom import PhantomConfig, make_case
+from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2")
 UNEQUAL, EQUAL = (0.2, 0.5, 0.8), (0.5, 0.5, 0.5)
@@ -58,7 +58,7 @@ def slices() -> Slices:
     config = PhantomConfig(size=SIZE, exchangeable=True, noise=0.03, bias=0.05)
     parts = []
     for index in range(TRAINING_CASES + HELD_OUT_CASES):
-        case = make_case(config, index)
+        case = make_brain_case(config, index)
         brain = case.images["t1"] > 0
         rows = []
         for name in NAMES:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import PhantomCase, PhantomConfig, make_case
-from nnunetv2_mmkd.phantom.brain_tissues import MODALITIES, Label
+from nnunetv2_mmkd.phantom import PhantomCase, PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.brain_tissues import BRAIN_MODALITIES, BrainLabel
 
 CLEAN = {"noise": 0.0, "bias": 0.0, "scale_spread": 0.0}
 
@@ -26,7 +26,7 @@ def separation(cases: list[PhantomCase], modality: str, first: int, second: int)
 
 @pytest.fixture(scope="module")
 def cases() -> list[PhantomCase]:
-    return [make_case(PhantomConfig(size=40), index) for index in range(6)]
+    return [make_brain_case(PhantomConfig(size=40), index) for index in range(6)]
 
 
 def test_arrays(cases: list[PhantomCase]) -> None:
@@ -34,7 +34,7 @@ def test_arrays(cases: list[PhantomCase]) -> None:
         assert tuple(case.images) == ("t1", "t1ce", "t2", "flair")
         assert case.seg.dtype == np.uint8
         assert set(np.unique(case.seg)) == {0, 1, 2, 4}
-        assert set(np.unique(case.tissue)) == {int(label) for label in Label} - {Label.CAVITY}
+        assert set(np.unique(case.tissue)) == {int(label) for label in BrainLabel} - {BrainLabel.CAVITY}
         brain = case.tissue > 0
         assert 0.15 < brain.mean() < 0.35
         assert not brain[[0, -1]].any()
@@ -48,7 +48,7 @@ def test_arrays(cases: list[PhantomCase]) -> None:
 @pytest.mark.parametrize("size", [16, 20, 32])
 def test_every_part_of_the_tumour_is_there_at_small_sizes(size: int) -> None:
     for index in range(12):
-        assert set(np.unique(make_case(PhantomConfig(size=size), index).seg)) == {0, 1, 2, 4}
+        assert set(np.unique(make_brain_case(PhantomConfig(size=size), index).seg)) == {0, 1, 2, 4}
 
 
 def test_only_t1ce_shows_enhancement(cases: list[PhantomCase]) -> None:
@@ -60,25 +60,25 @@ def test_only_t1ce_shows_enhancement(cases: list[PhantomCase]) -> None:
 def test_edema_shows_in_flair_and_t2(cases: list[PhantomCase]) -> None:
     assert separation(cases, "flair", 2, 1) > 0.9
     for case in cases:
-        white = case.tissue == Label.WHITE
+        white = case.tissue == BrainLabel.WHITE
         assert auc(case.images["flair"][case.seg == 2], case.images["flair"][white]) > 0.95
         assert auc(case.images["t2"][case.seg == 2], case.images["t2"][white]) > 0.9
 
 
 def test_mean_contrasts_are_those_of_the_sequences() -> None:
-    case = make_case(PhantomConfig(size=48, texture=0.0, **CLEAN), 0)
+    case = make_brain_case(PhantomConfig(size=48, texture=0.0, **CLEAN), 0)
     mean = {
-        m: {label: image[case.tissue == label].mean() for label in Label if label in case.tissue}
+        m: {label: image[case.tissue == label].mean() for label in BrainLabel if label in case.tissue}
         for m, image in case.images.items()
     }
-    assert mean["t1"][Label.WHITE] > mean["t1"][Label.GREY] > mean["t1"][Label.CSF]
-    assert mean["t2"][Label.CSF] > mean["t2"][Label.GREY] > mean["t2"][Label.WHITE]
-    assert mean["flair"][Label.EDEMA] > mean["flair"][Label.GREY] > mean["flair"][Label.CSF]
+    assert mean["t1"][BrainLabel.WHITE] > mean["t1"][BrainLabel.GREY] > mean["t1"][BrainLabel.CSF]
+    assert mean["t2"][BrainLabel.CSF] > mean["t2"][BrainLabel.GREY] > mean["t2"][BrainLabel.WHITE]
+    assert mean["flair"][BrainLabel.EDEMA] > mean["flair"][BrainLabel.GREY] > mean["flair"][BrainLabel.CSF]
 
 
 def test_seed_and_index_decide() -> None:
     def arrays(seed: int, index: int) -> list[np.ndarray]:
-        case = make_case(PhantomConfig(size=24, seed=seed), index)
+        case = make_brain_case(PhantomConfig(size=24, seed=seed), index)
         return [*case.images.values(), case.seg]
 
     first = arrays(1, 0)
@@ -88,33 +88,33 @@ def test_seed_and_index_decide() -> None:
 
 
 def test_exchangeable_modalities_have_one_contrast_and_independent_noise() -> None:
-    clean = make_case(PhantomConfig(size=24, exchangeable=True, **CLEAN), 0)
-    for modality in MODALITIES[1:]:
+    clean = make_brain_case(PhantomConfig(size=24, exchangeable=True, **CLEAN), 0)
+    for modality in BRAIN_MODALITIES[1:]:
         assert np.array_equal(clean.images["t1"], clean.images[modality])
-    ordinary = make_case(PhantomConfig(size=24, **CLEAN), 0)
+    ordinary = make_brain_case(PhantomConfig(size=24, **CLEAN), 0)
     assert np.array_equal(clean.images["t1ce"], ordinary.images["t1ce"])
     assert not np.array_equal(clean.images["flair"], ordinary.images["flair"])
-    noisy = make_case(PhantomConfig(size=24, exchangeable=True, **{**CLEAN, "noise": 0.1}), 0)
+    noisy = make_brain_case(PhantomConfig(size=24, exchangeable=True, **{**CLEAN, "noise": 0.1}), 0)
     bright = clean.images["t1"] > 200  # where Rician noise is nearly Gaussian
-    noise = np.array([noisy.images[m][bright].astype(float) - clean.images[m][bright] for m in MODALITIES])
+    noise = np.array([noisy.images[m][bright].astype(float) - clean.images[m][bright] for m in BRAIN_MODALITIES])
     correlation = np.corrcoef(noise)
     assert np.abs(correlation - np.eye(4)).max() < 5 / np.sqrt(bright.sum())
     assert noise.std(axis=1) == pytest.approx(40, rel=0.1)  # 0.1 of the mean brain signal, 400
-    biased = make_case(PhantomConfig(size=24, exchangeable=True, **{**CLEAN, "bias": 0.2}), 0)
+    biased = make_brain_case(PhantomConfig(size=24, exchangeable=True, **{**CLEAN, "bias": 0.2}), 0)
     assert not np.allclose(biased.images["t1"], biased.images["t2"], rtol=0.02)
 
 
 @pytest.mark.parametrize("moved", ["flair", "t2", "t1"])
 def test_moved_contrast(moved: str) -> None:
-    there = [make_case(PhantomConfig(size=32, enhancing=moved), index) for index in range(4)]
+    there = [make_brain_case(PhantomConfig(size=32, enhancing=moved), index) for index in range(4)]
     assert separation(there, moved, 4, 1) > 0.95
-    for modality in MODALITIES:
+    for modality in BRAIN_MODALITIES:
         if modality != moved:
             assert 0.15 < separation(there, modality, 4, 1) < 0.85, modality
-    clean = make_case(PhantomConfig(size=32, enhancing=moved, **CLEAN), 0)
+    clean = make_brain_case(PhantomConfig(size=32, enhancing=moved, **CLEAN), 0)
     if moved != "t1":
         assert np.array_equal(clean.images["t1ce"], clean.images["t1"])
-    assert np.array_equal(clean.seg, make_case(PhantomConfig(size=32, **CLEAN), 0).seg)  # the same anatomy
+    assert np.array_equal(clean.seg, make_brain_case(PhantomConfig(size=32, **CLEAN), 0).seg)  # the same anatomy
 
 
 def test_alias_names_the_same_modality() -> None:
@@ -122,7 +122,7 @@ def test_alias_names_the_same_modality() -> None:
 
 
 def test_size_and_spacing() -> None:
-    case = make_case(PhantomConfig(size=(24, 32, 20), spacing=2.5), 0)
+    case = make_brain_case(PhantomConfig(size=(24, 32, 20), spacing=2.5), 0)
     assert case.seg.shape == (24, 32, 20)
     expected = [[-2.5, 0, 0, 0], [0, -2.5, 0, 77.5], [0, 0, 2.5, 0], [0, 0, 0, 1]]
     assert np.array_equal(case.affine, expected)
@@ -151,4 +151,4 @@ def test_bad_settings_are_refused(settings: dict, text: str) -> None:
 
 def test_negative_index_is_refused() -> None:
     with pytest.raises(InputError, match="numbered from 0"):
-        make_case(PhantomConfig(size=16), -1)
+        make_brain_case(PhantomConfig(size=16), -1)

@@ -18,7 +18,7 @@ from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, make_case, write_phantom
+from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, make_brain_case, write_phantom
 from nnunetv2_mmkd.phantom.editions import Config, fitting_config
 
 every_edition = pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
@@ -59,8 +59,8 @@ def test_cavities_and_time_points(edition: str, tmp_path: Path) -> None:
     write_phantom(tmp_path, 4, small(spec), edition=spec)
     cases = discover(spec, [tmp_path])
     assert len({spec.patient(files.case) for files in cases}) == 2
-    plain = make_case(PhantomConfig(size=16), 0)
-    hollow = make_case(PhantomConfig(size=16, cavity=True), 0)
+    plain = make_brain_case(PhantomConfig(size=16), 0)
+    hollow = make_brain_case(PhantomConfig(size=16, cavity=True), 0)
     assert ((plain.tissue != hollow.tissue) == (hollow.tissue == 7)).all() and (
         plain.tissue[hollow.tissue == 7] == 5
     ).all()
@@ -82,7 +82,7 @@ def test_the_table_of_institutions(edition: str, columns: Sequence[str], tmp_pat
 
 def test_padded_to_the_grid_of_the_edition(tmp_path: Path) -> None:
     config = PhantomConfig(size=16, spacing=1, grid=(40, 240, 20))
-    case, plain = make_case(config, 0), make_case(PhantomConfig(size=16, spacing=1), 0)
+    case, plain = make_brain_case(config, 0), make_brain_case(PhantomConfig(size=16, spacing=1), 0)
     assert np.array_equal(case.affine, [[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
     inner = (slice(12, 28), slice(112, 128), slice(2, 18))
     for padded, small_one in ((case.seg, plain.seg), (case.images["t2"], plain.images["t2"])):

@@ -9,7 +9,15 @@ from scipy import ndimage
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import HeartConfig, PhantomCase, make_heart_case
-from nnunetv2_mmkd.phantom.heart_tissues import BSSFP, CONCENTRATION, LGE, T2W, TISSUES, VALUES, Label
+from nnunetv2_mmkd.phantom.heart_tissues import (
+    BSSFP,
+    HEART_CONCENTRATION,
+    HEART_T2W,
+    HEART_TISSUES,
+    HEART_VALUES,
+    LGE,
+    HeartLabel,
+)
 from nnunetv2_mmkd.phantom.physics import BalancedSteadyState, enhanced_t1
 
 MYOPS = EDITIONS["myops2020"]
@@ -20,14 +28,14 @@ def cases() -> list[PhantomCase]:
     return [make_heart_case(HeartConfig(size=64), index) for index in range(8)]
 
 
-def mean(case: PhantomCase, modality: str, *labels: Label) -> float:
+def mean(case: PhantomCase, modality: str, *labels: HeartLabel) -> float:
     return float(case.images[modality][np.isin(case.tissue, labels)].mean())
 
 
 def test_labels_are_those_of_myops(cases: list[PhantomCase]) -> None:
     for case in cases:
         assert case.seg.dtype == np.int16 and set(np.unique(case.seg)) == set(MYOPS.allowed_labels)
-        for tissue, value in VALUES.items():
+        for tissue, value in HEART_VALUES.items():
             assert (case.seg[case.tissue == tissue] == MYOPS.to_edition()[value]).all()
         assert tuple(case.images) == ("bssfp", "lge", "t2")
         assert all(image.dtype == np.int16 and image.min() >= 1 for image in case.images.values())
@@ -44,37 +52,37 @@ def test_two_to_six_slices_far_apart(cases: list[PhantomCase]) -> None:
 
 def test_rings(cases: list[PhantomCase]) -> None:
     """In each slice the wall with its infarct closes around the left blood pool; the right one lies outside."""
-    wall = (Label.MYOCARDIUM, Label.EDEMA, Label.SCAR)
+    wall = (HeartLabel.MYOCARDIUM, HeartLabel.EDEMA, HeartLabel.SCAR)
     for case in cases:
         for tissue in np.moveaxis(case.tissue, 2, 0):
-            ring, left = np.isin(tissue, wall), tissue == Label.LEFT_BLOOD
+            ring, left = np.isin(tissue, wall), tissue == HeartLabel.LEFT_BLOOD
             assert left.any() and (ndimage.binary_fill_holes(ring) == (ring | left)).all()
-            assert (tissue == Label.RIGHT_BLOOD).any() and ring.any()
+            assert (tissue == HeartLabel.RIGHT_BLOOD).any() and ring.any()
 
 
 def test_what_each_sequence_shows(cases: list[PhantomCase]) -> None:
-    blood = (Label.LEFT_BLOOD, Label.RIGHT_BLOOD)
+    blood = (HeartLabel.LEFT_BLOOD, HeartLabel.RIGHT_BLOOD)
     for case in cases:
-        normal = {modality: mean(case, modality, Label.MYOCARDIUM) for modality in case.images}
-        assert mean(case, "lge", Label.SCAR) > 5 * normal["lge"]
-        assert mean(case, "lge", Label.EDEMA) < 3 * normal["lge"]
+        normal = {modality: mean(case, modality, HeartLabel.MYOCARDIUM) for modality in case.images}
+        assert mean(case, "lge", HeartLabel.SCAR) > 5 * normal["lge"]
+        assert mean(case, "lge", HeartLabel.EDEMA) < 3 * normal["lge"]
         assert mean(case, "lge", *blood) > 3 * normal["lge"]
-        assert mean(case, "t2", Label.EDEMA) > 1.2 * normal["t2"]
+        assert mean(case, "t2", HeartLabel.EDEMA) > 1.2 * normal["t2"]
         assert mean(case, "t2", *blood) < 0.6 * normal["t2"]
         assert mean(case, "bssfp", *blood) > 1.8 * normal["bssfp"]
-        assert mean(case, "bssfp", Label.SCAR) < 1.5 * normal["bssfp"]
+        assert mean(case, "bssfp", HeartLabel.SCAR) < 1.5 * normal["bssfp"]
 
 
 def test_equations_say_the_same() -> None:
-    def signal(sequence: object, label: Label, agent: bool = False) -> float:
-        tissue = TISSUES[label]
-        t1 = enhanced_t1(tissue.t1, CONCENTRATION.get(label, 0.0)) if agent else tissue.t1
+    def signal(sequence: object, label: HeartLabel, agent: bool = False) -> float:
+        tissue = HEART_TISSUES[label]
+        t1 = enhanced_t1(tissue.t1, HEART_CONCENTRATION.get(label, 0.0)) if agent else tissue.t1
         return float(sequence.signal(t1, tissue.t2, tissue.pd))
 
-    assert signal(LGE, Label.MYOCARDIUM, agent=True) == pytest.approx(0, abs=1e-12)
-    assert signal(LGE, Label.SCAR, agent=True) > signal(LGE, Label.LEFT_BLOOD, agent=True) > 0.1
-    assert signal(T2W, Label.EDEMA) > 1.3 * signal(T2W, Label.MYOCARDIUM)
-    assert signal(BSSFP, Label.LEFT_BLOOD) > 2 * signal(BSSFP, Label.MYOCARDIUM)
+    assert signal(LGE, HeartLabel.MYOCARDIUM, agent=True) == pytest.approx(0, abs=1e-12)
+    assert signal(LGE, HeartLabel.SCAR, agent=True) > signal(LGE, HeartLabel.LEFT_BLOOD, agent=True) > 0.1
+    assert signal(HEART_T2W, HeartLabel.EDEMA) > 1.3 * signal(HEART_T2W, HeartLabel.MYOCARDIUM)
+    assert signal(BSSFP, HeartLabel.LEFT_BLOOD) > 2 * signal(BSSFP, HeartLabel.MYOCARDIUM)
 
 
 def test_balanced_steady_state_equals_stepped_magnetisation() -> None:

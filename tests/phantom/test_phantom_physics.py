@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom.brain_tissues import CONCENTRATION, FLAIR, T1W, T2W, TISSUES, Label
+from nnunetv2_mmkd.phantom.brain_tissues import BRAIN_CONCENTRATION, BRAIN_TISSUES, FLAIR, T1W, T2W, BrainLabel
 from nnunetv2_mmkd.phantom.physics import (
     GADOBUTROL_R1,
     InversionRecovery,
@@ -17,8 +17,8 @@ from nnunetv2_mmkd.phantom.physics import (
 )
 
 
-def signal(sequence: SpinEcho | InversionRecovery, label: Label) -> float:
-    tissue = TISSUES[label]
+def signal(sequence: SpinEcho | InversionRecovery, label: BrainLabel) -> float:
+    tissue = BRAIN_TISSUES[label]
     return float(sequence.signal(tissue.t1, tissue.t2, tissue.pd))
 
 
@@ -38,9 +38,9 @@ def stepped(tissue: Tissue, tr: float, te: float, ti: float | None) -> float:
     return excited * np.exp(-te / tissue.t2)
 
 
-@pytest.mark.parametrize("label", list(TISSUES))
-def test_equations_equal_stepped_magnetisation(label: Label) -> None:
-    tissue = TISSUES[label]
+@pytest.mark.parametrize("label", list(BRAIN_TISSUES))
+def test_equations_equal_stepped_magnetisation(label: BrainLabel) -> None:
+    tissue = BRAIN_TISSUES[label]
     assert signal(SpinEcho(600, 12), label) == pytest.approx(stepped(tissue, 600, 12, None), abs=1e-9)
     assert signal(SpinEcho(900, 200), label) == pytest.approx(stepped(tissue, 900, 200, None), abs=1e-9)
     ours = signal(InversionRecovery(3000, 120, 1100), label)
@@ -56,8 +56,8 @@ def test_limits() -> None:
 
 
 def test_inversion_time_nulls_fluid_and_only_fluid() -> None:
-    assert abs(signal(FLAIR, Label.CSF)) < 1e-12
-    assert all(abs(signal(FLAIR, label)) > 0.05 for label in TISSUES if label != Label.CSF)
+    assert abs(signal(FLAIR, BrainLabel.CSF)) < 1e-12
+    assert all(abs(signal(FLAIR, label)) > 0.05 for label in BRAIN_TISSUES if label != BrainLabel.CSF)
     assert nulling_ti(900, tr=1e7, te=0) == pytest.approx(900 * np.log(2))
     for tr, te in ((9000, 120), (1500, 20), (100, 90)):  # the null is within the repetition, however short
         null = InversionRecovery(tr, te, nulling_ti(2569, tr, te))
@@ -66,23 +66,23 @@ def test_inversion_time_nulls_fluid_and_only_fluid() -> None:
 
 
 def test_contrasts_are_ordered_as_in_a_brain() -> None:
-    t1, t2, flair = ({label: signal(sequence, label) for label in TISSUES} for sequence in (T1W, T2W, FLAIR))
-    assert t1[Label.WHITE] > t1[Label.GREY] > t1[Label.EDEMA] > t1[Label.CSF]
-    assert t2[Label.CSF] > t2[Label.EDEMA] > t2[Label.GREY] > t2[Label.WHITE]
-    assert flair[Label.EDEMA] == max(flair.values())
-    assert flair[Label.GREY] > flair[Label.WHITE] > flair[Label.CSF]
+    t1, t2, flair = ({label: signal(sequence, label) for label in BRAIN_TISSUES} for sequence in (T1W, T2W, FLAIR))
+    assert t1[BrainLabel.WHITE] > t1[BrainLabel.GREY] > t1[BrainLabel.EDEMA] > t1[BrainLabel.CSF]
+    assert t2[BrainLabel.CSF] > t2[BrainLabel.EDEMA] > t2[BrainLabel.GREY] > t2[BrainLabel.WHITE]
+    assert flair[BrainLabel.EDEMA] == max(flair.values())
+    assert flair[BrainLabel.GREY] > flair[BrainLabel.WHITE] > flair[BrainLabel.CSF]
     for contrast in (t1, t2, flair):  # without contrast agent core and enhancing tumour differ by little
-        assert contrast[Label.ENHANCING] == pytest.approx(contrast[Label.CORE], rel=0.1)
+        assert contrast[BrainLabel.ENHANCING] == pytest.approx(contrast[BrainLabel.CORE], rel=0.1)
 
 
 def test_contrast_agent_shortens_t1_by_its_relaxivity() -> None:
     assert enhanced_t1(1000.0, 1.0, r1=4.0) == pytest.approx(200.0)  # 1/s + 4/s = 5/s
     assert enhanced_t1(1300.0, 0.0) == pytest.approx(1300.0)
     assert 1 / enhanced_t1(1300.0, 0.5) - 1 / 1300.0 == pytest.approx(GADOBUTROL_R1 * 0.5e-3)
-    tumour = TISSUES[Label.ENHANCING]
-    after = T1W.signal(enhanced_t1(tumour.t1, CONCENTRATION), tumour.t2, tumour.pd)
-    assert after > 1.8 * signal(T1W, Label.ENHANCING)
-    assert after > 1.3 * signal(T1W, Label.WHITE)
+    tumour = BRAIN_TISSUES[BrainLabel.ENHANCING]
+    after = T1W.signal(enhanced_t1(tumour.t1, BRAIN_CONCENTRATION), tumour.t2, tumour.pd)
+    assert after > 1.8 * signal(T1W, BrainLabel.ENHANCING)
+    assert after > 1.3 * signal(T1W, BrainLabel.WHITE)
 
 
 @pytest.mark.parametrize(

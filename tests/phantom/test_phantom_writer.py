@@ -11,7 +11,7 @@ import pytest
 
 from nnunetv2_mmkd.cli import main as cli
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import PhantomConfig, make_case, write_phantom, writer
+from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case, write_phantom, writer
 
 CONFIG = PhantomConfig(size=16)
 
@@ -27,7 +27,7 @@ def test_layout_and_headers(tmp_path: Path) -> None:
     assert folders == [home / "Brats18_PHANTOM_001_1", home / "Brats18_PHANTOM_002_1"]
     assert sorted(path.name for path in home.iterdir()) == [folder.name for folder in folders]
     for index, folder in enumerate(folders):
-        case = make_case(config, index)
+        case = make_brain_case(config, index)
         kinds = ("flair", "seg", "t1", "t1ce", "t2")
         assert sorted(p.name for p in folder.iterdir()) == [f"{folder.name}_{kind}.nii.gz" for kind in kinds]
         for kind in kinds:

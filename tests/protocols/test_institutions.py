@@ -72,7 +72,7 @@ def test_a_table_that_comes_later_or_changes(
     table.unlink()
     with caplog.at_level(logging.INFO):
         assert convert("fets2022", source) == 0
-    assert "partitioning_1.csv is not beside the cases" in caplog.text
+    assert "partitioning_1.csv is not in the folder above the cases" in caplog.text
     assert main(["splits", "institutions", "-d", "516", "--folds", "2"]) == 1
     assert "case_map.json names no institutions" in capsys.readouterr().err
     table.write_text(text + "-1,FeTS2022_00001\n9,FeTS2022_77777\n")  # not training data; not here

@@ -220,7 +220,7 @@ def test_an_existing_table_is_kept(folder: Path) -> None:
     first = write_rates(501, "x", rates=["t1=0.5"], seed=1)
     before = first.path.read_bytes()
     write_rates(501, "x", rates=["t1=0.5"], seed=1)
-    with pytest.raises(InputError, match=r"mmkd_missing_x.json is there already .*--overwrite"):
+    with pytest.raises(InputError, match=r"mmkd_missing_x.json exists and says something else.*--overwrite"):
         write_rates(501, "x", rates=["t1=0.5"], seed=2)
     assert first.path.read_bytes() == before
     assert read(write_rates(501, "x", rates=["t1=0.5"], seed=2, overwrite=True))["seed"] == 2

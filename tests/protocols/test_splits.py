@@ -166,7 +166,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, folder: Path) -> None:
     files = lists(tmp_path)
     write_splits(501, files)
     write_splits(501, files)  # the same again
-    with pytest.raises(InputError, match=r"splits_final.json is there already .*--overwrite"):
+    with pytest.raises(InputError, match=r"splits_final.json exists and says something else.*--overwrite"):
         write_splits(501, ["patients"])
     assert read(folder) == [{"train": CASES[:4], "val": CASES[4:6]}]
     write_splits(501, ["patients"], folds=4, overwrite=True)

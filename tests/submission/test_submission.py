@@ -115,7 +115,7 @@ def test_broken_prediction_and_bad_folders(predictions: Path, originals: Path, t
     with pytest.raises(InputError, match="does not exist"):
         submit(tmp_path / "nowhere", originals, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no predictions there"):
+    with pytest.raises(InputError, match="holds no predictions"):
         submit(tmp_path / "empty", originals, tmp_path / "out")
     with pytest.raises(InputError, match="folder of the predictions"):
         submit(predictions, originals, predictions)

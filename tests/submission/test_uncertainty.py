@@ -14,7 +14,7 @@ from edition_fixtures import write
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.submission.uncertainty import region_probabilities, uncertainty, write_uncertainty
+from nnunetv2_mmkd.submission.uncertainty import probabilities_of_regions, uncertainty, write_uncertainty
 
 SPEC = EDITIONS["brats2020"]
 CASE = EDITIONS["brats2020"].archive.case(0, True)
@@ -55,12 +55,12 @@ def test_three_files_in_the_geometry_of_the_case(heads: np.ndarray, tmp_path: Pa
 
 def test_regions_from_labels() -> None:
     softmax = np.random.default_rng(0).dirichlet(np.ones(4), SHAPE).transpose(3, 0, 1, 2)
-    regions = region_probabilities(SPEC, softmax)
+    regions = probabilities_of_regions(SPEC, softmax)
     assert np.allclose(regions["whole_tumor"], 1 - softmax[0], atol=1e-6)
     assert np.allclose(regions["tumor_core"], softmax[2] + softmax[3], atol=1e-6)
     assert np.allclose(regions["enhancing_tumor"], softmax[3])
     with pytest.raises(InputError, match="5 heads; expected 3 regions or 4 labels"):
-        region_probabilities(SPEC, np.zeros((5, *SHAPE)))
+        probabilities_of_regions(SPEC, np.zeros((5, *SHAPE)))
 
 
 def test_on_the_command_line(heads: np.ndarray, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_unknown_missing_and_broken_files(heads: np.ndarray, tmp_path: Path) -> 
     path.rename(tmp_path / "predictions" / "BraTS20_Training_999.npz")
     with pytest.raises(InputError, match=r"1 files that match no original case: BraTS20_Training_999.npz"):
         submit(tmp_path)
-    with pytest.raises(InputError, match="no probabilities there"):
+    with pytest.raises(InputError, match="holds no probabilities"):
         write_uncertainty(SPEC, tmp_path / "src", [tmp_path / "src"], tmp_path / "out")
     with pytest.raises(InputError, match="does not exist"):
         write_uncertainty(SPEC, tmp_path / "nowhere", [tmp_path / "src"], tmp_path / "out")

@@ -103,7 +103,7 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         ("evaluation: {empty: zero}\n", REST, "evaluation: .*zero"),
         ("evaluation: {step_size: 2}\n", REST, "evaluation.step_size is 2.0"),
         ("evaluation: {lesions: brats1066}\n", REST, "evaluation: .*brats1066"),
-        ("evaluation: {test: true}\n", REST, r"evaluation.test: .*mmkd_test_cases\.json is not there"),
+        ("evaluation: {test: true}\n", REST, r"evaluation.test: .*mmkd_test_cases\.json does not exist"),
         (
             "compare: {pairs: [[MetaKD, LCKD]]}\n",
             REST,
