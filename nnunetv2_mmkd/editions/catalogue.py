@@ -1,4 +1,8 @@
-"""All editions. To add one, write its spec and list it in :data:`EDITIONS`."""
+"""All editions.
+
+To add one, write its spec in the file of its challenge, list it in the tuple at the end of that file, and write its
+script ``dataset_conversion/Dataset5xx_<Name>.py``. The tests run over all editions by themselves.
+"""
 
 from __future__ import annotations
 

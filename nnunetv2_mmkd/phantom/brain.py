@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom.brain_tissues import BRATS_VALUES, BrainLabel
+from nnunetv2_mmkd.phantom.brain_tissues import BrainLabel
 from nnunetv2_mmkd.phantom.fields import Array, Shape, smooth_field
 
 BRAIN_MIN_SIZE = 16
@@ -21,6 +21,7 @@ BRAIN_MIN_SIZE = 16
 SEMI_AXES = (0.72, 0.88, 0.76)
 """Of the brain, relative to half the field of view (of 192 mm: a brain of 138 x 169 x 146 mm)."""
 
+_TUMOUR = (BrainLabel.EDEMA, BrainLabel.CORE, BrainLabel.ENHANCING)
 _MIN_VOXELS = 4
 _ATTEMPTS = 50
 
@@ -48,7 +49,7 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
     for _ in range(_ATTEMPTS):  # a tumour without room for all of its parts is drawn again
         tissue = _with_tumour(healthy, position, radius, rng)
         counts = np.bincount(tissue.ravel(), minlength=len(BrainLabel))
-        if all(counts[label] >= _MIN_VOXELS for label in BRATS_VALUES):
+        if all(counts[label] >= _MIN_VOXELS for label in _TUMOUR):
             return tissue
     raise InputError(f"no tumour with all its parts fits a brain phantom of {shape} voxels: use a larger size")
 

@@ -47,9 +47,6 @@ BRAIN_TISSUES: Mapping[BrainLabel, Tissue] = {
 BRAIN_CONCENTRATION = 0.5
 """Gadobutrol in enhancing tumour, mmol/L, averaged over the tumour."""
 
-BRATS_VALUES: Mapping[BrainLabel, int] = {BrainLabel.CORE: 1, BrainLabel.EDEMA: 2, BrainLabel.ENHANCING: 4}
-"""Tissue -> label of BraTS 2018 (1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour); others 0."""
-
 BRAIN_VALUES: Mapping[BrainLabel, int] = {
     BrainLabel.EDEMA: 1,
     BrainLabel.CORE: 2,

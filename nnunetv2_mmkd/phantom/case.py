@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunetv2_mmkd.editions.brats import BRATS2018
+from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom import fields
@@ -18,7 +21,7 @@ from nnunetv2_mmkd.phantom.brain_tissues import (
     BRAIN_MODALITIES,
     BRAIN_SEQUENCES,
     BRAIN_TISSUES,
-    BRATS_VALUES,
+    BRAIN_VALUES,
     T1W,
     BrainLabel,
 )
@@ -140,10 +143,24 @@ def make_brain_case(config: PhantomConfig, index: int) -> PhantomCase:
         image = fields.acquire(signal, tissue > 0, config, scanner)
         images[modality] = _padded(image, config.grid)
     tissue = _padded(tissue, config.grid)
-    values = np.zeros(len(BrainLabel), dtype=np.uint8)
-    for label, value in BRATS_VALUES.items():
-        values[label] = value
-    return PhantomCase(case_name(index), images, values[tissue], config.affine, tissue)
+    labels = labels_on_disk(tissue, BRAIN_VALUES, BRATS2018)
+    return PhantomCase(case_name(index), images, labels, config.affine, tissue)
+
+
+def labels_on_disk(tissue: NDArray[np.uint8], values: Mapping[Any, int], spec: EditionSpec) -> NDArray[np.integer]:
+    """A tissue map as an edition's label file.
+
+    Args:
+        tissue: values of :class:`~.brain_tissues.BrainLabel` or :class:`~.heart_tissues.HeartLabel`.
+        values: tissue -> nnU-Net's label; others are background, as are labels that the edition lacks.
+        spec: the edition.
+    """
+    on_disk = spec.to_edition()
+    dtype = np.uint8 if max(on_disk.values()) <= np.iinfo(np.uint8).max else np.int16
+    table: NDArray[np.integer] = np.zeros(int(tissue.max()) + 1, dtype=dtype)
+    for each in np.unique(tissue).tolist():
+        table[each] = on_disk.get(values.get(each, 0), 0)
+    return table[tissue]
 
 
 def _padded(volume: NDArray, grid: Shape | None) -> NDArray:

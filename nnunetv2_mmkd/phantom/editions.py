@@ -7,7 +7,6 @@ values, several time points, tables of institutions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from nnunetv2_mmkd.editions.spec import Archive, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import brain_tissues, heart_tissues
-from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, labels_on_disk, make_brain_case
 from nnunetv2_mmkd.phantom.heart_case import HeartConfig, make_heart_case
 
 Config = PhantomConfig | HeartConfig
@@ -81,20 +80,11 @@ def make_edition_case(
     """
     if not label:
         config = replace(config, seed=config.seed + SEED_WITHOUT_LABEL)
-    case: PhantomCase
-    values: Mapping[int, int]
     if isinstance(config, HeartConfig):
-        case = make_heart_case(config, index)
-        values = {int(tissue): value for tissue, value in heart_tissues.HEART_VALUES.items()}
-    else:
-        case = make_brain_case(config, index)
-        values = {int(tissue): value for tissue, value in brain_tissues.BRAIN_VALUES.items()}
-    on_disk = spec.to_edition()
-    dtype = np.uint8 if max(on_disk.values()) <= np.iinfo(np.uint8).max else np.int16
-    table: NDArray[np.integer] = np.zeros(max(values) + 1, dtype=dtype)
-    for tissue, value in values.items():
-        table[tissue] = on_disk.get(value, 0)  # a cavity is drawn only where the edition labels it
-    return case, table[case.tissue]
+        heart = make_heart_case(config, index)
+        return heart, labels_on_disk(heart.tissue, heart_tissues.HEART_VALUES, spec)
+    brain = make_brain_case(config, index)
+    return brain, labels_on_disk(brain.tissue, brain_tissues.BRAIN_VALUES, spec)
 
 
 def institution(index: int) -> str:

@@ -8,9 +8,10 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunetv2_mmkd.editions.myops import MYOPS2020
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.phantom import fields
-from nnunetv2_mmkd.phantom.case import PhantomCase
+from nnunetv2_mmkd.phantom.case import PhantomCase, labels_on_disk
 from nnunetv2_mmkd.phantom.fields import Array
 from nnunetv2_mmkd.phantom.heart import HEART_MIN_SIZE, draw_heart
 from nnunetv2_mmkd.phantom.heart_tissues import (
@@ -35,7 +36,6 @@ DISTANCE = (12.0, 23.0)
 _BLUR = (0.5, 0.5, 0.0)  # slices are far apart
 _ANATOMY, _IMAGE = 0, 1  # first word of the random streams' keys
 _TURN = np.deg2rad((-35.0, 25.0))  # a short axis lies oblique in the scanner
-_DISK_VALUES = {1: 200, 2: 500, 3: 600, 4: 1220, 5: 2221}
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,8 @@ def make_heart_case(config: HeartConfig, index: int) -> PhantomCase:
     for number, (modality, signal) in enumerate(_signals(config, tissue, rng).items()):
         scanner = np.random.default_rng([config.seed, index, _IMAGE, number])
         images[modality] = fields.acquire(signal, inside, config, scanner, _BLUR)
-    values = np.zeros(len(HeartLabel), dtype=np.int16)
-    for label, value in HEART_VALUES.items():
-        values[label] = _DISK_VALUES[value]
-    return PhantomCase(f"myops_training_{101 + index}", images, values[tissue], _affine(config.voxel, distance), tissue)
+    labels = labels_on_disk(tissue, HEART_VALUES, MYOPS2020)
+    return PhantomCase(f"myops_training_{101 + index}", images, labels, _affine(config.voxel, distance), tissue)
 
 
 def _signals(config: HeartConfig, tissue: NDArray[np.uint8], rng: np.random.Generator) -> dict[str, Array]:

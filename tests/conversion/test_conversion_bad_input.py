@@ -107,7 +107,7 @@ def four_dimensions(folder: Path) -> None:
     [
         (another_shape, [CASE, f"{CASE}_t2.nii.gz", "(14, 12, 11)", "(14, 12, 10)", f"{CASE}_t1.nii.gz"]),
         (another_spacing, [CASE, f"{CASE}_t2.nii.gz", "1.5", "voxel size"]),
-        (label_of_another_shape, [f"{CASE}_seg.nii.gz", "(14, 12, 11)"]),
+        (label_of_another_shape, [f"case {CASE}", f"{CASE}_seg.nii.gz has shape (14, 12, 11)"]),
         (nan, [f"{CASE}_t1ce.nii.gz", "NaN", "get a good copy"]),
         (infinity, [f"{CASE}_t1ce.nii.gz", "infinite"]),
         (truncated, [f"{CASE}_flair.nii.gz", "cannot be read", "get a good copy"]),
@@ -138,7 +138,7 @@ def test_broken_case(spoil: Callable[[Path], None], named: list[str], tmp_path: 
     assert (run(tmp_path / "src") / "dataset.json").is_file()  # the rest can be converted into the same folder
 
 
-@pytest.mark.parametrize("spoil", [another_shape, no_nifti, no_image])
+@pytest.mark.parametrize("spoil", [another_shape, label_of_another_shape, no_nifti, no_image])
 def test_names_and_headers_are_checked_before_any_work(spoil, tmp_path: Path, raw: Path) -> None:
     write_case(tmp_path / "src", GOOD)
     spoil(write_case(tmp_path / "src"))

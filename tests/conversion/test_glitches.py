@@ -143,15 +143,6 @@ def test_another_place_is_replaced_by_that_of_the_first_image(
     assert np.array_equal(after != 0, before != 0)
 
 
-@pytest.mark.parametrize("spoiled", ["-t2w", "-seg"])
-def test_another_shape_is_an_error(spoiled: str, tmp_path: Path, raw: Path) -> None:
-    folder = write(MET, tmp_path)
-    save(folder / f"{folder.name}{spoiled}.nii.gz", np.ones((14, 12, 11), np.uint8))
-    with pytest.raises(InputError, match=rf"case {folder.name}: .*{spoiled}.nii.gz has shape \(14, 12, 11\)"):
-        run("brats2024-met", tmp_path)
-    assert not list(raw.iterdir())
-
-
 @pytest.mark.parametrize("label", [True, False])
 def test_missing_files_in_training_and_inference_sets(label: bool, tmp_path: Path, raw: Path) -> None:
     folder = write(PED, tmp_path, label=label, missing=["t1", "flair"])
