@@ -78,7 +78,7 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
 @pytest.mark.parametrize(
     ("text", "rest", "message"),
     [
-        ("plans: Other\n", REST, r"Other\.json is not there; plans in this folder"),
+        ("plans: Other\n", REST, r"Other\.json does not exist; plans in this folder"),
         ("folds: [0, 5]\n", REST, "folds: there is no fold 5"),
         ("", "trainers: [MetaKd]\n", "trainers: there is no trainer 'nnUNetTrainerMetaKd'.*nnUNetTrainerMetaKD"),
         ("", "trainers: [nnUNetTrainer_5epochs]\n", "nnUNetTrainer_5epochs is no trainer of nnunetv2-mmkd"),
