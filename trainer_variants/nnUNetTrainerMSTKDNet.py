@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
+from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.networks.from_plans import transformer_unet
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD

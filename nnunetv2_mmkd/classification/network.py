@@ -8,11 +8,13 @@ Legend: B batch, M modalities, P available pairs, W width of the features, K cla
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pairs_of
 
 
@@ -145,3 +147,7 @@ def fill(features: Tensor, available: Tensor) -> Tensor:
     """
     mean = features.sum(1, keepdim=True) / available.sum(1)[:, None, None]  # Eq. (2)
     return torch.where(available[..., None], features, mean)
+
+
+if TYPE_CHECKING:
+    _fulfils: type[MultiStreamNetwork] = MultiModalClassifier

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.losses.style import discriminator_loss
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
-from nnunetv2_mmkd.methods.mst_kdnet import TERMS, MSTKDNet, MSTKDNetConfig, TermWeights
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
+from nnunetv2_mmkd.methods.mst_kdnet_config import TERMS, MSTKDNetConfig, TermWeights
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
 NAMES = ("t1", "t1ce", "flair")

@@ -34,7 +34,8 @@ from torch.nn.functional import max_pool2d
 
 from nnunetv2_mmkd.losses.logit import bernoulli_kl
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, TrainingContext
-from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
+from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case

@@ -11,7 +11,8 @@ from gloo_workers import NAMES, SUBSETS, a_batch
 from torch import nn
 
 from nnunetv2_mmkd.methods.base import ExtraNetwork, TrainingContext
-from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet, MSTKDNetConfig
+from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
+from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.training import gradients
 

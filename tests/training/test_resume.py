@@ -18,7 +18,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.auxiliary import AuxiliaryConfig
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
-from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNetConfig
+from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMRConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
