@@ -171,7 +171,8 @@ def _subsets_bound(n_modalities: int, stock: StockCount, multi_stream: bool) -> 
     if not multi_stream:
         return float(subsets)
     encoder, whole = stock.forward_encoder_flops, stock.forward_flops
-    return (n_modalities * encoder + subsets * (whole - encoder)) / whole
+    result: float = (n_modalities * encoder + subsets * (whole - encoder)) / whole
+    return result
 
 
 def _row(

@@ -33,7 +33,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 1, 28, 28]`` -> ``[B, W]``."""
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        result: Tensor = self.layers(x.contiguous(memory_format=torch.channels_last))
+        return result
 
 
 class SoundEncoder(nn.Module):
@@ -57,7 +58,8 @@ class SoundEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 1, 20, 20]`` -> ``[B, W]``."""
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        result: Tensor = self.layers(x.contiguous(memory_format=torch.channels_last))
+        return result
 
 
 class TabularEncoder(nn.Module):
@@ -82,7 +84,8 @@ class TabularEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, columns]`` -> ``[B, W]``."""
-        return self.layers(x)
+        result: Tensor = self.layers(x)
+        return result
 
 
 class VolumeEncoder(nn.Module):
@@ -107,4 +110,5 @@ class VolumeEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 1, X, Y, Z]`` -> ``[B, W]``; mean and maximum over the grid."""
         features = self.layers(x).flatten(2)
-        return self.last(torch.cat([features.mean(2), features.amax(2)], dim=1))
+        result: Tensor = self.last(torch.cat([features.mean(2), features.amax(2)], dim=1))
+        return result

@@ -113,7 +113,8 @@ class MultiModalClassifier(nn.Module):
 
     def decode(self, skips: list[Tensor]) -> Tensor:
         """Concatenate and classify, Eq. (3): one skip ``[B, M, W]`` -> ``[B, K]``."""
-        return self.head(skips[0].flatten(1))
+        result: Tensor = self.head(skips[0].flatten(1))
+        return result
 
 
 def build_classifier(

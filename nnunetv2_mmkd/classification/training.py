@@ -76,7 +76,7 @@ Curves = dict[str, list[float]]
 
 def train(
     network: nn.Module,
-    method: Method,
+    method: Method[Any],
     training: Subjects,
     held_out: Subjects | None,
     settings: TrainSettings,
@@ -127,7 +127,7 @@ def train(
     return run.curves
 
 
-def _check(network: nn.Module, method: Method, training: Subjects, held_out: Subjects | None) -> None:
+def _check(network: nn.Module, method: Method[Any], training: Subjects, held_out: Subjects | None) -> None:
     if not len(training):
         raise InputError("no subject to train on")
     known = getattr(network, "modalities", training.modalities)
@@ -152,7 +152,7 @@ class _Run:
     """One training: everything that a checkpoint holds."""
 
     network: nn.Module
-    method: Method
+    method: Method[Any]
     training: Subjects
     held_out: Subjects | None
     settings: TrainSettings

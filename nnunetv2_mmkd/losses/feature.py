@@ -70,7 +70,8 @@ def pooled_weight(valid: Tensor, spatial: torch.Size) -> Tensor:
         tensor([1.0000, 0.5000])
     """
     pool: Any = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}[len(spatial)]
-    return pool(valid[None].float(), tuple(spatial))[0, 0]
+    result: Tensor = pool(valid[None].float(), tuple(spatial))[0, 0]
+    return result
 
 
 class FillAgreement(NamedTuple):

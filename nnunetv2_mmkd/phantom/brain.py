@@ -7,6 +7,8 @@ one at another resolution, though.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -71,12 +73,15 @@ def _warped_coordinates(shape: Shape, rng: np.random.Generator) -> tuple[Array, 
     return x, y, z
 
 
-def _ellipsoid(position: tuple[Array, Array, Array], centre: tuple[float, float, float], axes: tuple) -> Mask:
+def _ellipsoid(position: tuple[Array, Array, Array], centre: tuple[float, float, float], axes: tuple[Any, ...]) -> Mask:
     """Inside of an ellipsoid."""
-    return sum(((p - c) / a) ** 2 for p, c, a in zip(position, centre, axes, strict=True)) < 1
+    result: Mask = sum(((p - c) / a) ** 2 for p, c, a in zip(position, centre, axes, strict=True)) < 1
+    return result
 
 
-def _healthy(shape: Shape, position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator) -> NDArray:
+def _healthy(
+    shape: Shape, position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator
+) -> NDArray[Any]:
     """Tissue map without tumour: white matter, folded cortex, deep grey matter, ventricles and outer fluid."""
     x, y, z = position
     voxel = 2.0 / min(shape)
@@ -106,8 +111,8 @@ def _healthy(shape: Shape, position: tuple[Array, Array, Array], radius: Array, 
 
 
 def _with_tumour(
-    healthy: NDArray, position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator
-) -> NDArray:
+    healthy: NDArray[Any], position: tuple[Array, Array, Array], radius: Array, rng: np.random.Generator
+) -> NDArray[Any]:
     """Copy of a tissue map with one tumour, or a tumour and a satellite: edema around core and enhancing parts.
 
     The enhancing part lies outwards of the core but its rim is uneven and broken, and its share differs from case to

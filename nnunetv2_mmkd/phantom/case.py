@@ -163,7 +163,7 @@ def labels_on_disk(tissue: NDArray[np.uint8], values: Mapping[Any, int], spec: E
     return table[tissue]
 
 
-def _padded(volume: NDArray, grid: Shape | None) -> NDArray:
+def _padded(volume: NDArray[Any], grid: Shape | None) -> NDArray[Any]:
     """A volume in the middle of a larger grid of zeros."""
     before = [(large - small) // 2 for large, small in zip(grid or volume.shape, volume.shape, strict=True)]
     padded = np.zeros(grid or volume.shape, volume.dtype)

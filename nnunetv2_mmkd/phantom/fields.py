@@ -75,7 +75,8 @@ def smooth_field(shape: Shape, cells: float, rng: np.random.Generator) -> Array:
     for axis, length in enumerate(shape):  # separable: one axis after the other
         at = 1.0 + (np.arange(length) + 0.5) / length * cells
         field = _resample(field, at, axis)
-    return (field - field.mean()) / field.std()
+    result: Array = (field - field.mean()) / field.std()
+    return result
 
 
 def _resample(coefficients: Array, at: Array, axis: int) -> Array:
@@ -96,7 +97,8 @@ def bias_field(shape: Shape, strength: float, rng: np.random.Generator) -> Array
     A strength of 0.2 is what BrainWeb calls 40 % intensity non-uniformity (Kwan et al., IEEE TMI 18 (1999) 1085).
     """
     field = smooth_field(shape, 2, rng)
-    return 1.0 + strength * field / np.abs(field).max()
+    result: Array = 1.0 + strength * field / np.abs(field).max()
+    return result
 
 
 def rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:

@@ -132,7 +132,8 @@ class BalancedSteadyState:
         t1, t2, pd = (np.asarray(value, dtype=np.float64) for value in (t1, t2, pd))
         e1, e2, angle = np.exp(-self.tr / t1), np.exp(-self.tr / t2), np.deg2rad(self.flip)
         steady = np.sin(angle) * (1.0 - e1) / (1.0 - (e1 - e2) * np.cos(angle) - e1 * e2)
-        return pd * steady * np.exp(-self.te / t2)
+        result: NDArray[np.float64] = pd * steady * np.exp(-self.te / t2)
+        return result
 
 
 def nulling_ti(t1: float, tr: float, te: float) -> float:

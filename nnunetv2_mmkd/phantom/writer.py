@@ -181,14 +181,14 @@ def _write_case(spec: EditionSpec, config: Config, job: _Job) -> None:
     if all(path.is_file() for path in job.files.values()):
         return
     case, labels = make_edition_case(spec, config, job.index, job.label)
-    volumes: dict[str, NDArray] = {**case.images, LABEL: labels}
+    volumes: dict[str, NDArray[Any]] = {**case.images, LABEL: labels}
     for name, path in job.files.items():
         if not path.is_file():
             content = _nifti(volumes[name], case.affine)
             atomic_write(path, gzip.compress(content, compresslevel=4, mtime=0) if path.suffix == ".gz" else content)
 
 
-def _nifti(volume: NDArray, affine: NDArray[np.float64]) -> bytes:
+def _nifti(volume: NDArray[Any], affine: NDArray[np.float64]) -> bytes:
     """A NIfTI file with both transforms set (code 1, scanner), the same bytes for the same content."""
     image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)
     image.set_qform(affine, code=1)

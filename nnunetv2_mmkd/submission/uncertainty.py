@@ -33,7 +33,10 @@ def uncertainty(probability: np.ndarray) -> np.ndarray:
     Args:
         probability: in [0, 1].
     """
-    return np.rint(100 * (1 - np.abs(2 * np.clip(probability.astype(np.float32), 0, 1) - 1))).astype(np.uint8)
+    result: np.ndarray = np.rint(100 * (1 - np.abs(2 * np.clip(probability.astype(np.float32), 0, 1) - 1))).astype(
+        np.uint8
+    )
+    return result
 
 
 def probabilities_of_regions(spec: EditionSpec, heads: np.ndarray) -> dict[str, np.ndarray]:

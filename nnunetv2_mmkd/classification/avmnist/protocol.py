@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES
 from nnunetv2_mmkd.classification.training import TrainSettings
@@ -121,7 +122,7 @@ class AudiovisionProtocol:
         """How an arm is trained: :attr:`train`, but the upper bound never drops ("full modalities", §4.3)."""
         return replace(self.train, modality_dropout=NO_DROPPING) if arm == UPPER else self.train
 
-    def method(self, arm: str, seed: int) -> Method:
+    def method(self, arm: str, seed: int) -> Method[Any]:
         """A new objective of an arm."""
         if arm == "LCKD":
             return LCKD(LCKDConfig(alpha=self.alpha, p=self.p, initial_teacher="none"))

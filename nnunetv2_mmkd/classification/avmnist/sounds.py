@@ -83,8 +83,10 @@ def read_clip(file: Path) -> NDArray[np.float32]:
     if samples.ndim != 1 or not samples.size:
         raise InputError(f"{file}: shape {samples.shape}; expected one channel with samples")
     if samples.dtype.kind == "i":
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    return samples.astype(np.float32)
+        result: NDArray[np.float32] = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+        return result
+    result: NDArray[np.float32] = samples.astype(np.float32)
+    return result
 
 
 class Mfcc:

@@ -113,7 +113,8 @@ def _shares(labels: Tensor, groups: Sequence[_Group], label: int, lacking: int) 
         return [0] * len(groups)
     shares = lacking * sizes // sizes.sum()
     shares[np.argsort(-sizes, kind="stable")[: lacking - int(shares.sum())]] += 1
-    return shares.tolist()
+    result: list[int] = shares.tolist()
+    return result
 
 
 def _synthetic(

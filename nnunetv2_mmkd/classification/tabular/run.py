@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -94,7 +95,7 @@ class TabularProtocol:
         if self.seeds < 1:
             raise InputError(f"{self.seeds} seeds: expected at least 1")
 
-    def method(self, name: str, seed: int) -> Method:
+    def method(self, name: str, seed: int) -> Method[Any]:
         """A method, freshly made."""
         if name == "LCKD":
             return LCKD(LCKDConfig(initial_teacher="none"))

@@ -110,7 +110,7 @@ def draw_cells(cells: Mapping[Key, AnnotatedCell], frame: Frame) -> Figure:
     bar_axes = figure.colorbar(ScalarMappable(frame.norm, frame.colours), ax=grid, pad=0.02, aspect=35, shrink=0.9)
     bar_axes.set_label(wrapped(frame.label, height, NORMAL), fontsize=NORMAL)
     bar_axes.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
-    bar_axes.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar_axes.outline.set_linewidth(0.5)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -46,10 +46,10 @@ class _Scene:
     regions: Mapping[str, tuple[int, ...]]
     style: str
 
-    def cut(self, values: NDArray) -> NDArray:
+    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
         return self.picture.plane.slice(values, self.index)[self.window]
 
-    def draw(self, ax: Axes, labels: NDArray | None) -> None:
+    def draw(self, ax: Axes, labels: NDArray[Any] | None) -> None:
         """The image, and the regions of a label map over it."""
         aspect = self.picture.plane.aspect
         low, high = self.greys
@@ -213,7 +213,7 @@ def _figure(
 def _scene(
     picture: Picture,
     true: LabelMap,
-    predicted: Sequence[NDArray],
+    predicted: Sequence[NDArray[Any]],
     regions: Mapping[str, tuple[int, ...]],
     index: int | None,
     style: str,

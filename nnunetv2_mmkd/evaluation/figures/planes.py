@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -51,13 +52,13 @@ class Plane:
     aspect: float
     name: str
 
-    def slice(self, values: NDArray, index: int) -> NDArray:
+    def slice(self, values: NDArray[Any], index: int) -> NDArray[Any]:
         """A slice as it lies on the page, ``[row, column]``."""
         page = values if self.axis is None else values.take(index, axis=self.axis)
         page = page.T if self.transposed else page
         return page[:: -1 if self.flip[0] else 1, :: -1 if self.flip[1] else 1]
 
-    def areas(self, mask: NDArray) -> NDArray[np.int64]:
+    def areas(self, mask: NDArray[Any]) -> NDArray[np.int64]:
         """Voxels of a mask in each slice."""
         if self.axis is None:
             return np.array([np.count_nonzero(mask)])
@@ -95,7 +96,7 @@ def read_picture(path: Path) -> Picture:
     return Picture(voxels, plane_of(affine[:, ::-1], voxels.shape))
 
 
-def plane_of(affine: NDArray, shape: Sequence[int]) -> Plane:
+def plane_of(affine: NDArray[Any], shape: Sequence[int]) -> Plane:
     """How to slice a volume: across its thick axis if it has one, else axially.
 
     Anterior or superior is up, the patient's right at the left of the page; in sagittal slices anterior is at the left.

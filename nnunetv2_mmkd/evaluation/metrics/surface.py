@@ -66,11 +66,13 @@ def distances(source: Surface, target: Surface, spacing: tuple[float, ...]) -> N
     if not target.on.any():
         return np.full(len(source.area), np.inf)
     if len(target.area) > DENSE * target.on.size:
-        return distance_transform_edt(~target.on, sampling=spacing)[source.on]
+        result: NDArray[np.float64] = distance_transform_edt(~target.on, sampling=spacing)[source.on]
+        return result
     start, end = np.argwhere(source.on), np.argwhere(target.on)
     _, nearest = cKDTree(end * spacing, balanced_tree=False, compact_nodes=False).query(start * np.array(spacing))
     # anew from whole numbers: the tree's own distances carry rounding of coordinates and may miss a tolerance by it
-    return np.sqrt((((start - end[nearest]) * spacing) ** 2).sum(1))
+    result: NDArray[np.float64] = np.sqrt((((start - end[nearest]) * spacing) ** 2).sum(1))
+    return result
 
 
 def area_percentile(values: NDArray[np.float64], areas: NDArray[np.float64], percent: float) -> float:
