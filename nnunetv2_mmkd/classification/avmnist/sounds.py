@@ -85,8 +85,8 @@ def read_clip(file: Path) -> NDArray[np.float32]:
     if samples.dtype.kind == "i":
         result: NDArray[np.float32] = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
         return result
-    result: NDArray[np.float32] = samples.astype(np.float32)
-    return result
+    whole: NDArray[np.float32] = samples.astype(np.float32)
+    return whole
 
 
 class Mfcc:

@@ -71,8 +71,8 @@ def distances(source: Surface, target: Surface, spacing: tuple[float, ...]) -> N
     start, end = np.argwhere(source.on), np.argwhere(target.on)
     _, nearest = cKDTree(end * spacing, balanced_tree=False, compact_nodes=False).query(start * np.array(spacing))
     # anew from whole numbers: the tree's own distances carry rounding of coordinates and may miss a tolerance by it
-    result: NDArray[np.float64] = np.sqrt((((start - end[nearest]) * spacing) ** 2).sum(1))
-    return result
+    lengths: NDArray[np.float64] = np.sqrt((((start - end[nearest]) * spacing) ** 2).sum(1))
+    return lengths
 
 
 def area_percentile(values: NDArray[np.float64], areas: NDArray[np.float64], percent: float) -> float:
