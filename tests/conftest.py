@@ -18,7 +18,7 @@ sys.path[:0] = [
     str(HERE),
     *sorted(str(folder) for folder in HERE.rglob("*") if folder.is_dir() and folder.name != "__pycache__"),
 ]
-"""Helper modules lie beside the tests that use them; in import mode "importlib" pytest does not add their folders."""
+"""Helper modules are next to the tests; in import mode "importlib" pytest does not add their folders."""
 
 os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
@@ -76,3 +76,14 @@ def home(session_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on
     set_variables(monkeypatch, session_home, tmp_path / "results")
     inline_pools(monkeypatch)
     return session_home
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw nothing: it takes longer than training here."""
+    from nnunetv2.training.logging.nnunet_logger import LocalLogger
+
+    from nnunetv2_mmkd.training.curve_log import CurveLog
+
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
+    monkeypatch.setattr(CurveLog, "draw", lambda _: None)

@@ -60,7 +60,7 @@ class InlinePool:
 
 
 class Done:
-    """A result that is there already."""
+    """A result that is ready."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -167,7 +167,7 @@ class Home:
         self.numbers: dict[tuple[int, str], int] = {}
 
     def dataset(self, modalities: int = 3, labels: str = "classes") -> str:
-        """Name of a planned and preprocessed data set. Its case_1 has no T2 where there are three modalities."""
+        """Name of a planned and preprocessed data set. Its case_1 has no T2 if it has three modalities."""
         key = (modalities, labels)
         known = key in self.numbers
         number = self.numbers.setdefault(key, 901 + len(self.numbers))

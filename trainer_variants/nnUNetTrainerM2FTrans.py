@@ -8,7 +8,7 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerM2FTrans(nnUNetTrainerBackbone):
-    """A stream for each modality, masked fusion tokens, spatial weights and cross-attention from them."""
+    """M2FTrans: a stream for each modality, masked fusion tokens, spatial weights, cross-attention."""
 
     fusion = M2FTransFusion
 

@@ -9,10 +9,7 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
-    """mmFormer's network and losses; of what a training case has a non-empty part is drawn uniformly, per sample.
-
-    On complete cases this is nnUNetTrainermmFormer; on incomplete ones that drops nothing, and this goes on dropping.
-    """
+    """ModDrop: nnUNetTrainermmFormer that goes on dropping modalities where training cases are incomplete."""
 
     modality_dropout = ModalityDropoutConfig("submask", per="sample")
     incomplete_dropout = None

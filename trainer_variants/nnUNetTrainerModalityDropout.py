@@ -1,4 +1,4 @@
-"""The control: the stock planned network, trained under subset dropping."""
+"""The control: the stock planned network, trained under modality dropout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 
 class nnUNetTrainerModalityDropout(nnUNetTrainerMMKD):
-    """nnU-Net as planned, its missing channels zero, per-sample uniform over the 2^M - 1 subsets."""
+    """Modality dropout: nnU-Net as planned, its missing channels zero, subsets uniform per sample."""
 
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
 

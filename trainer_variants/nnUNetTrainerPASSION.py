@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import FusionFactory
@@ -15,20 +14,13 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
-    """PASSION on mmFormer's network.
-
-    Imperfect data training: where training cases lack modalities, by ``missing_modalities`` or a missing-rate table
-    (``nnUNetTrainerPASSION_<tag>``), nothing more is dropped. Perfect data training: where all are complete, subsets
-    are drawn uniformly for each sample. The online validation draws uniformly in both.
-    """
+    """PASSION on mmFormer's network; where training cases are incomplete, nothing more is dropped."""
 
     shared_streams = False
     fusion: FusionFactory = MMFormerFusion
     incomplete_dropout = ModalityDropoutConfig("full")
+    method_class = PASSION
     config = PASSIONConfig()
-
-    def build_method(self) -> Method:
-        return PASSION(self.config)
 
 
 class nnUNetTrainerPASSION_RFNet(nnUNetTrainerPASSION):

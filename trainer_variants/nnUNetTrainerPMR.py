@@ -9,16 +9,11 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerPMR(nnUNetTrainerBackbone):
-    """mmFormer's network and losses; beside them the modality that lags behind is drawn to its own prototypes.
-
-    With ``alpha`` and ``mu`` 0 this is nnUNetTrainermmFormer, whose laws it has.
-    """
+    """PMR on mmFormer's network."""
 
     fusion = MMFormerFusion
+    method_class = PMR
     config = PMRConfig()
-
-    def build_method(self) -> PMR:
-        return PMR(self.config)
 
 
 __getattr__ = suffix_resolver(globals())

@@ -9,10 +9,9 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerRFNet(nnUNetTrainerBackbone):
-    """A stream for each modality, region-aware fusion at every scale.
+    """RFNet: a stream for each modality, region-aware fusion at every scale.
 
-    For the first 20 of 300 epochs' share of the training only the streams and the region maps are trained, as in the
-    released code.
+    The warm-up of streams and region maps is the released code's: 20 of 300 epochs.
     """
 
     fusion = RFNetFusion

@@ -7,7 +7,7 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainerSpecialist(nnUNetTrainerSubset):
-    """nnU-Net as planned on the modalities that the name says: the ceiling for a model that takes any subset."""
+    """Specialist: nnU-Net as planned, on the modalities that the name gives."""
 
 
 __getattr__ = suffix_resolver(globals(), parse_name)

@@ -8,7 +8,7 @@ from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
 
 class nnUNetTrainermmFormer(nnUNetTrainerBackbone):
-    """A stream and a transformer for each modality, one transformer across them, masked concatenation at the skips."""
+    """mmFormer: a stream and a transformer for each modality, one transformer across them."""
 
     fusion = MMFormerFusion
 

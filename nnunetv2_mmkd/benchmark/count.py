@@ -129,7 +129,7 @@ def count_trainer(
     sizes = range(1, plan.n_modalities + 1)
 
     def loss(size: int) -> Callable[[], Tensor]:
-        prepared = trainer.prepare(batch, trainer.training_present, FixedSize(size))
+        prepared = trainer.prepare(batch, trainer.cases.training_present, FixedSize(size))
         return lambda: trainer.method.step(network, prepared, trainer.loss)["loss"]
 
     default = default_recomputed(trainer)
@@ -269,7 +269,7 @@ def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: Periodic
     method.context = replace(method.context, average=done)
     with FlopCounterMode(display=False) as flops:
         try:
-            method.start_iteration(network, trainer.loss, event.interval * (trainer.mmkd_iteration // event.interval))
+            method.start_iteration(network, trainer.loss, event.interval * (trainer.run.iteration // event.interval))
         except _InnerStepDone:
             network.train()
         else:

@@ -25,6 +25,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from nnunetv2_mmkd.benchmark.plan import Plan
+from nnunetv2_mmkd.training.cases import TrainingCases
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 CASE = "synthetic"
@@ -156,13 +157,13 @@ def _windows(configuration: ConfigurationManager, step: float) -> int:
 
 def feed(trainer: nnUNetTrainerMMKD, batch: dict[str, Any]) -> None:
     """Let a trainer take steps on one batch, after its warm-up and between its periodic updates."""
-    trainer.training_present = {CASE: np.ones(len(trainer.modalities), dtype=bool)}
-    trainer.realised_missing_rates = dict.fromkeys(trainer.modalities, 0.0)
+    present = {CASE: np.ones(len(trainer.modalities), dtype=bool)}
+    trainer.cases = TrainingCases([CASE], [], present, {}, dict.fromkeys(trainer.modalities, 0.0), None, {})
     trainer.method.begin()
     trainer.dataloader_meta = itertools.repeat(batch)
-    trainer.mmkd_iteration = quiet_iteration(trainer)
+    trainer.run.iteration = quiet_iteration(trainer)
     if periodic_update(trainer) is None:
-        trainer.method.start_iteration(trainer.bare_network, trainer.loss, trainer.mmkd_iteration)
+        trainer.method.start_iteration(trainer.bare_network, trainer.loss, trainer.run.iteration)
 
 
 def quiet_iteration(trainer: nnUNetTrainerMMKD) -> int:

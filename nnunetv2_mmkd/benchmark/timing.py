@@ -158,7 +158,7 @@ class _Timer:
     def _step(self, trainer: Any, size: int | None = None) -> float:
         if size is not None:
             trainer.sampler = FixedSize(size)
-            trainer.mmkd_iteration = quiet_iteration(trainer)
+            trainer.run.iteration = quiet_iteration(trainer)
         taken = self.seconds(lambda: trainer.train_step(self.batch))
         trainer.optimizer.zero_grad(set_to_none=True)  # the trainers share the device's memory
         return taken

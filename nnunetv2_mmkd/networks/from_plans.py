@@ -8,7 +8,6 @@ from typing import Any
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
@@ -17,6 +16,7 @@ from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
@@ -24,22 +24,21 @@ FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion]
 """``scales, largest first -> fusion``."""
 
 
-def planned_network(
-    configuration: ConfigurationManager, input_channels: int, heads: int, deep_supervision: bool
-) -> nn.Module:
-    """The network exactly as nnU-Net plans and initialises it.
+def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
+    """The network exactly as nnU-Net plans and initialises it, for so many input channels.
 
     Raises:
         NotImplementedError: the plan's architecture is not a plain or residual-encoder U-Net.
     """
+    configuration = request.configuration
     network = get_network_from_plans(
         configuration.network_arch_class_name,
         configuration.network_arch_init_kwargs,
         configuration.network_arch_init_kwargs_req_import,
         input_channels,
-        heads,
+        request.heads,
         allow_init=True,
-        deep_supervision=deep_supervision,
+        deep_supervision=request.deep_supervision,
     )
     if not isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
         raise NotImplementedError(
@@ -49,84 +48,65 @@ def planned_network(
     return network
 
 
-def early_fusion(
-    configuration: ConfigurationManager,
-    modalities: Sequence[str],
-    heads: int,
-    deep_supervision: bool,
-    availability: str = "none",
-) -> nn.Module:
+def early_fusion(request: NetworkRequest) -> nn.Module:
     """The planned network with ``forward(x, available=None)``: missing channels become zero.
 
     Args:
-        configuration: nnU-Net's configuration, 2d or 3d.
-        modalities: M names.
-        heads: K, ``label_manager.num_segmentation_heads``.
-        deep_supervision: whether the decoder returns all scales.
-        availability: the availability encoding, a key of :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`.
-            ``"none"``: nothing else of the planned network changes; ``"planes"``: it takes 2M channels; ``"norms"``:
-            its norms have parameters for missing modalities.
+        request: what is asked for. Its option ``availability``, a key of
+            :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`, says how the network is told what is available.
+            ``"none"``, the default: nothing else of the planned network changes; ``"planes"``: it takes 2M channels;
+            ``"norms"``: its norms have parameters for missing modalities.
 
     Raises:
         InputError: another ``availability``.
         NotImplementedError: see :func:`planned_network`; or ``"norms"`` without affine instance norms.
     """
+    availability = request.options.get("availability", "none")
     check_encoding(availability)
-    channels = len(modalities) * (2 if availability == "planes" else 1)
-    network = planned_network(configuration, channels, heads, deep_supervision)
+    channels = len(request.modalities) * (2 if availability == "planes" else 1)
+    network = planned_network(request, channels)
     if availability == "norms":
-        condition_norms(network, len(modalities))
-    return mask_inputs(network, modalities, availability)
+        condition_norms(network, len(request.modalities))
+    return mask_inputs(network, request.modalities, availability)
 
 
 def multi_stream(
-    configuration: ConfigurationManager,
-    modalities: Sequence[str],
-    heads: int,
-    deep_supervision: bool,
-    *,
-    shared: bool = True,
-    own_parts: bool = False,
-    fusion: FusionFactory = MeanFill,
-    exclusive: bool = True,
+    request: NetworkRequest, *, shared: bool = True, own_parts: bool = False, fusion: FusionFactory = MeanFill
 ) -> MultiStreamUNet:
     """A multi-stream network: the planned encoder for one channel, the planned decoder, a fusion at every scale.
 
     Args:
-        configuration: nnU-Net's configuration, 2d or 3d.
-        modalities: M >= 2 names.
-        heads: K, ``label_manager.num_segmentation_heads``.
-        deep_supervision: whether the decoder returns all scales.
+        request: what is asked for, of at least two modalities.
         shared: one encoder for all modalities, or one for each.
         own_parts: with a shared encoder, whether each modality has a first convolution and scales and shifts of the
             norms of its own (:func:`~nnunetv2_mmkd.networks.tied.tied_encoders`): a shared encoder cannot know which
             contrast it sees.
         fusion: makes the fusion from what it may know of the scales.
-        exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
 
     Raises:
         ValueError: fewer than two modalities; parts of their own with encoders of their own.
         NotImplementedError: see :func:`planned_network`.
     """
+    modalities = request.modalities
     if len(modalities) < 2:
         raise ValueError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
     if own_parts and not shared:
         raise ValueError("separate encoders have all parts of their own: own_parts is for a shared one")
-    planned: Any = planned_network(configuration, 1, heads, deep_supervision)
+    planned: Any = planned_network(request, 1)
     encoders: list[Any] = [planned.encoder]
     if own_parts:
         encoders = tied_encoders(planned.encoder, len(modalities))
     elif not shared:
-        encoders += [planned_network(configuration, 1, heads, deep_supervision).encoder for _ in modalities[1:]]
-    scales = scale_specs(planned.encoder, configuration.patch_size, len(modalities), heads, exclusive)
+        encoders += [planned_network(request, 1).encoder for _ in modalities[1:]]
+    patch = request.configuration.patch_size
+    scales = scale_specs(planned.encoder, patch, len(modalities), request.heads, request.exclusive)
     return MultiStreamUNet(encoders, fusion(scales), planned.decoder, modalities)
 
 
-def transformer_unet(
-    configuration: ConfigurationManager, modalities: Sequence[str], heads: int, deep_supervision: bool
-) -> TransformerUNet:
+def transformer_unet(request: NetworkRequest) -> TransformerUNet:
     """The planned network for all modalities at once, with a multi-scale transformer at its bottleneck."""
-    planned: Any = planned_network(configuration, len(modalities), heads, deep_supervision)
+    planned: Any = planned_network(request, len(request.modalities))
     strides = [math.prod(axis) for axis in zip(*planned.encoder.strides, strict=True)]
-    bottleneck = [max(1, size // stride) for size, stride in zip(configuration.patch_size, strides, strict=True)]
-    return TransformerUNet(planned.encoder, planned.decoder, modalities, bottleneck)
+    patch = request.configuration.patch_size
+    bottleneck = [max(1, size // stride) for size, stride in zip(patch, strides, strict=True)]
+    return TransformerUNet(planned.encoder, planned.decoder, request.modalities, bottleneck)

@@ -10,24 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import indices, mask_of, names_of, parse_names
 from nnunetv2_mmkd.networks.from_plans import planned_network
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE, check_channels
+from nnunetv2_mmkd.networks.request import NetworkRequest
 
 
-def specialist(
-    configuration: ConfigurationManager,
-    modalities: Sequence[str],
-    subset: Sequence[str],
-    heads: int,
-    deep_supervision: bool,
-) -> nn.Module:
+def specialist(request: NetworkRequest, subset: Sequence[str]) -> nn.Module:
     """The planned network with S input channels, and ``forward(x, available=None)`` on all M of the data set."""
-    return take_channels(planned_network(configuration, len(subset), heads, deep_supervision), modalities, subset)
+    return take_channels(planned_network(request, len(subset)), request.modalities, subset)
 
 
 def take_channels(network: nn.Module, modalities: Sequence[str], subset: Sequence[str]) -> nn.Module:

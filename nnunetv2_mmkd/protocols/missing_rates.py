@@ -1,8 +1,7 @@
 """Missing-rate tables: which modalities each case is trained without (imperfect data training).
 
-``mmkd_missing_<tag>.json`` = ``{"rates", "seed", "source", "missing": {case: [names]}}``; the base trainer reads it
-(:mod:`nnunetv2_mmkd.training.missing_rates`). What a case lacks anyway (``missing_modalities`` of ``dataset.json``)
-stays missing and need not be in the table.
+:mod:`.missing_table` describes the file and reads it. What a case lacks anyway (``missing_modalities`` of
+``dataset.json``) stays missing and need not be in the table.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from nnunetv2_mmkd.protocols.missing_masks import (
     share_missing,
     site_pattern,
 )
+from nnunetv2_mmkd.protocols.missing_table import table_path
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def write_rates(
         "source": source,
         "missing": {case: list(names) for case, names in sorted(missing.items()) if names},
     }
-    path = data.preprocessed / f"mmkd_missing_{tag}.json"
+    path = table_path(data.preprocessed, tag)
     check_free(path, content, overwrite)
     write_preprocessed(path, content)
     groups = {"all cases": list(data.cases)}

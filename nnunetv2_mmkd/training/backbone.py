@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
@@ -10,8 +12,8 @@ from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
     """An encoder for each modality, a fusion that subclasses name; each available modality is also segmented by itself.
 
-    The law is the papers': uniform over the subsets, per sample; where training cases are incomplete, nothing more is
-    dropped (:class:`nnUNetTrainerModDrop` does).
+    Modality dropout is the papers': uniform over the subsets, per sample; where training cases are incomplete, nothing
+    more is dropped (:class:`nnUNetTrainerModDrop` does).
 
     The optimiser is nnU-Net's SGD, as for all methods, so that they differ in nothing else; in short trainings on small
     data it was well ahead of the papers' AdamW, which is ``adamw = AdamWConfig()``.
@@ -20,7 +22,5 @@ class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     incomplete_dropout: ModalityDropoutConfig | None = ModalityDropoutConfig("full")
     shared_streams = False
+    method_class: type[Any] = Auxiliary
     config = AuxiliaryConfig()
-
-    def build_method(self) -> Auxiliary:
-        return Auxiliary(self.config)

@@ -1,4 +1,4 @@
-"""``mmkd_progress.png``: what the method learns, beside nnU-Net's ``progress.png``."""
+"""``mmkd_progress.png``: what the method learns, next to nnU-Net's ``progress.png``."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
     for ax, (group, lines) in zip(axes.flat, groups.items(), strict=False):
         for number, (name, values) in enumerate(lines.items()):
             heights = np.asarray(values, dtype=float)
-            there = np.flatnonzero(~np.isnan(heights))
+            known = np.flatnonzero(~np.isnan(heights))
             ax.plot(
-                there,
-                heights[there],
+                known,
+                heights[known],
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=3.5,
-                markevery=max(1, len(there) // 12),
+                markevery=max(1, len(known) // 12),
                 linewidth=1.4,
                 label=name,
             )

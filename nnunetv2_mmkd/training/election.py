@@ -1,11 +1,11 @@
-"""What LCKD's teacher election asks of a trainer: held-out cases segmented with each modality alone.
+"""For LCKD's teacher election: held-out cases segmented with each modality alone.
 
 Legend: L election cases, M modalities, K tasks (foreground regions or classes), H heads of the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.methods.election import round_robin
+from nnunetv2_mmkd.training.cases import TrainingCases
+from nnunetv2_mmkd.training.target_classes import task_labels
 
 
 class InMemoryPredictor(AllSubsetsPredictor):
@@ -29,50 +30,50 @@ class InMemoryPredictor(AllSubsetsPredictor):
         return self.predict_sliding_window_return_logits(data)
 
 
-class ElectionMixin(nnUNetTrainer):
-    """Supplies a method with the Dice of single modalities on the election split.
+class SingleModalityEvaluation:
+    """Evaluates held-out cases with each of their modalities alone, for methods that ask for it.
 
     nnU-Net's sliding window goes over whole preprocessed cases, without mirroring; Dice is on the preprocessed grid.
     Each rank takes its share of the cases. Random states, training mode and deep supervision are as before
     afterwards, so that elections change nothing but the teachers.
+
+    Args:
+        host: the trainer.
+        modalities: names of the channels.
+        network: gives the bare network.
+        cases: gives the cases of the fold.
     """
 
-    modalities: tuple[str, ...]
-    training_present: dict[str, NDArray[np.bool_]]
-    held_out_cases: Sequence[str]
-    dataset_class: Any
-    _started: float = 0.0
-    _election_seconds: float = 0.0
+    def __init__(
+        self,
+        host: nnUNetTrainer,
+        modalities: Sequence[str],
+        network: Callable[[], Any],
+        cases: Callable[[], TrainingCases],
+    ) -> None:
+        self.host, self.modalities, self.network, self.cases = host, modalities, network, cases
+        self.tasks = task_labels(host.label_manager)
+        self._started, self._seconds = perf_counter(), 0.0
 
-    @property
-    def bare_network(self) -> nn.Module:
-        """The network without wrappers."""
-        raise NotImplementedError
-
-    def on_train_start(self) -> None:
-        """As nnU-Net; elections are reported as a share of the time from here."""
-        super().on_train_start()
-        self._started, self._election_seconds = perf_counter(), 0.0
-
-    def single_modality_dice(self, *, number: int, most_cases: int, soft: bool, window_step: float) -> Tensor:
+    def __call__(self, *, number: int, most_cases: int, soft: bool, window_step: float) -> Tensor:
         """See :class:`~nnunetv2_mmkd.methods.base.SingleModalityDice`."""
         begun = perf_counter()
-        tasks = task_labels(self.label_manager)
-        cases = round_robin(self.held_out_cases, number, most_cases)
+        held_out = self.cases().held_out
+        cases = round_robin(held_out, number, most_cases)
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
         rows: dict[str, Tensor] = {}
         with self._predicting(window_step) as predictor:
             for case in cases[rank::ranks]:
-                rows[case] = self._dice_of_case(predictor, case, tasks, soft)
+                rows[case] = self._dice_of_case(predictor, case, soft)
         rows = from_all_ranks(rows)
-        table = torch.empty(0, len(self.modalities), len(tasks))
+        table = torch.empty(0, len(self.modalities), len(self.tasks))
         if cases:
             table = torch.stack([rows[case] for case in cases])
         seconds = perf_counter() - begun
-        self._election_seconds += seconds
-        share = self._election_seconds / max(perf_counter() - self._started, 1e-9)
-        self.print_to_log_file(
-            f"{len(cases)} of {len(self.held_out_cases)} election cases segmented with each modality alone in "
+        self._seconds += seconds
+        share = self._seconds / max(perf_counter() - self._started, 1e-9)
+        self.host.print_to_log_file(
+            f"{len(cases)} of {len(held_out)} election cases segmented with each modality alone in "
             f"{seconds:.1f} s; elections so far are {share:.1%} of this run's time"
         )
         return table
@@ -80,18 +81,18 @@ class ElectionMixin(nnUNetTrainer):
     @contextmanager
     def _predicting(self, window_step: float) -> Iterator[InMemoryPredictor]:
         """The network ready to predict, and as it was before afterwards."""
-        network: Any = self.bare_network
+        host, network = self.host, self.network()
         training, supervised = network.training, network.decoder.deep_supervision
         network.decoder.deep_supervision = False
         predictor = InMemoryPredictor(
             tile_step_size=window_step,
             use_mirroring=False,
-            perform_everything_on_device=self.device.type == "cuda",
-            device=self.device,
+            perform_everything_on_device=host.device.type == "cuda",
+            device=host.device,
             allow_tqdm=False,
         )
         predictor.manual_initialization(
-            network, self.plans_manager, self.configuration_manager, None, self.dataset_json, type(self).__name__, None
+            network, host.plans_manager, host.configuration_manager, None, host.dataset_json, type(host).__name__, None
         )
         try:
             yield predictor
@@ -99,45 +100,25 @@ class ElectionMixin(nnUNetTrainer):
             network.decoder.deep_supervision = supervised
             network.train(training)
 
-    def _dice_of_case(
-        self, predictor: InMemoryPredictor, case: str, tasks: Mapping[str, tuple[int, ...]], soft: bool
-    ) -> Tensor:
+    def _dice_of_case(self, predictor: InMemoryPredictor, case: str, soft: bool) -> Tensor:
         """``[M, K]``, NaN where the case lacks the modality or the region."""
-        data, segmentation, *_ = self.dataset_class(self.preprocessed_dataset_folder, [case]).load_case(case)
-        there = np.flatnonzero(self.training_present[case]).tolist()
-        alone = torch.eye(len(self.modalities), dtype=torch.bool)[there]
+        host = self.host
+        data, segmentation, *_ = host.dataset_class(host.preprocessed_dataset_folder, [case]).load_case(case)
+        available = np.flatnonzero(self.cases().training_present[case]).tolist()
+        alone = torch.eye(len(self.modalities), dtype=torch.bool)[available]
         logits = predictor.predict_subsets(torch.from_numpy(np.array(data[:])), alone)
-        truth = torch.from_numpy(np.array(segmentation[:]))[0].to(self.device)
-        dice = torch.full((len(self.modalities), len(tasks)), float("nan"))
-        for modality, heads in zip(there, logits, strict=True):
+        truth = torch.from_numpy(np.array(segmentation[:]))[0].to(host.device)
+        dice = torch.full((len(self.modalities), len(self.tasks)), float("nan"))
+        for modality, heads in zip(available, logits, strict=True):
             dice[modality] = dice_by_task(
-                heads.to(self.device),
+                heads.to(host.device),
                 truth,
-                list(tasks.values()),
-                regions=self.label_manager.has_regions,
-                ignore=self.label_manager.ignore_label,
+                list(self.tasks.values()),
+                regions=host.label_manager.has_regions,
+                ignore=host.label_manager.ignore_label,
                 soft=soft,
             )
         return dice
-
-
-def task_labels(label_manager: Any) -> dict[str, tuple[int, ...]]:
-    """Names and labels of the K tasks, in the order of the heads: foreground regions, or foreground classes."""
-    names = {key: value for key, value in label_manager.label_dict.items() if key != "ignore"}
-    if label_manager.has_regions:
-        foreground = label_manager.foreground_regions
-    else:
-        foreground = label_manager.foreground_labels
-    tasks = {}
-    for labels in foreground:
-        wanted = _as_tuple(labels)
-        name = next((name for name, value in names.items() if _as_tuple(value) == wanted), str(labels))
-        tasks[name] = wanted
-    return tasks
-
-
-def _as_tuple(labels: Any) -> tuple[int, ...]:
-    return tuple(int(label) for label in labels) if isinstance(labels, (list, tuple)) else (int(labels),)
 
 
 def dice_by_task(
@@ -174,12 +155,12 @@ def dice_by_task(
     counts = torch.ones_like(truth, dtype=torch.bool) if ignore is None else truth != ignore
     dice = []
     for labels, each in zip(tasks, predicted, strict=True):
-        wanted = counts & torch.isin(truth, torch.tensor(labels, device=truth.device, dtype=truth.dtype))
-        volume = float(wanted.sum())
+        target = counts & torch.isin(truth, torch.tensor(labels, device=truth.device, dtype=truth.dtype))
+        volume = float(target.sum())
         if not volume:
             dice.append(float("nan"))
             continue
-        overlap, size = float(each[wanted].sum()), float(each[counts].sum())
+        overlap, size = float(each[target].sum()), float(each[counts].sum())
         dice.append((2 * overlap + soft) / (size + volume + soft))
     return torch.tensor(dice)
 

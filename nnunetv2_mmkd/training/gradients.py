@@ -1,13 +1,17 @@
-"""Averaging over the ranks of a distributed run, without DDP's forward pass."""
+"""Gradients: averaged over the ranks of a distributed run without DDP's forward pass, and a step with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+NORM = 12.0
+"""To which nnU-Net clips gradients."""
 
 
 def fill_missing(parameters: Iterable[nn.Parameter]) -> None:
@@ -49,3 +53,31 @@ def broadcast(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.data, 0)
+
+
+def take_step(
+    loss: Tensor, optimizer: torch.optim.Optimizer, scaler: Any, network: nn.Module, joint: Sequence[nn.Module]
+) -> None:
+    """Backward, the average over the ranks, nnU-Net's clipping of each module, and the optimiser's step.
+
+    Args:
+        loss: scalar.
+        optimizer: of all modules.
+        scaler: nnU-Net's gradient scaler, or None.
+        network: the bare module; what its ``optional_parameters()`` lists, if it has it, may be left unused.
+        joint: modules trained jointly with it; all of them may be left unused.
+    """
+    (loss if scaler is None else scaler.scale(loss)).backward()
+    further = [parameter for module in joint for parameter in module.parameters()]
+    optional: Callable[[], list[nn.Parameter]] = getattr(network, "optional_parameters", list)
+    fill_missing([*optional(), *further])
+    average_gradients([*network.parameters(), *further])
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    for module in (network, *joint):
+        torch.nn.utils.clip_grad_norm_(module.parameters(), NORM)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()

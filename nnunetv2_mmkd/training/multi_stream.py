@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_mmkd.networks.from_plans import FusionFactory, multi_stream
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 STAGES_RECOMPUTED_ON_CUDA = 2
@@ -24,7 +23,7 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
         own_parts: with one encoder, whether each modality has a first convolution and norm parameters of its own.
         fusion: makes the fusion from what it may know of the scales.
         recomputed_stages: encoder stages whose activations are recomputed in backward instead of stored. None: the
-            two largest on CUDA, so that nnU-Net's memory target still holds with all modalities there, none on CPU.
+            two largest on CUDA, so that nnU-Net's memory target still holds with all modalities available, none on CPU.
     """
 
     compiles_whole_network = False  # gathering by mask breaks the graph; with nnUNet_compile its parts are compiled
@@ -34,25 +33,9 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
     recomputed_stages: int | None = None
 
     @classmethod
-    def build_network(
-        cls,
-        configuration: ConfigurationManager,
-        modalities: Sequence[str],
-        heads: int,
-        deep_supervision: bool,
-        exclusive: bool = True,
-    ) -> nn.Module:
+    def build_network(cls, request: NetworkRequest) -> nn.Module:
         """The multi-stream network of the plans."""
-        return multi_stream(
-            configuration,
-            modalities,
-            heads,
-            deep_supervision,
-            shared=cls.shared_streams,
-            own_parts=cls.own_parts,
-            fusion=cls.fusion,
-            exclusive=exclusive,
-        )
+        return multi_stream(request, shared=cls.shared_streams, own_parts=cls.own_parts, fusion=cls.fusion)
 
     def initialize(self) -> None:
         """As the base; then switch recomputation, and compile the parts of the network if nnUNet_compile asks."""

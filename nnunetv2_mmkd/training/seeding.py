@@ -21,7 +21,6 @@ import random
 
 import numpy as np
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def seed_generators(*key: int) -> None:
@@ -32,27 +31,13 @@ def seed_generators(*key: int) -> None:
     random.seed(int(python_seed))
 
 
-class SeedMixin(nnUNetTrainer):
-    """Seeds a training whose class's name asks for it; touches no generator otherwise."""
+def seed_start(seed: int | None) -> None:
+    """Seed a training before its network is built; all ranks start from the same weights. None: touch nothing."""
+    if seed is not None:
+        seed_generators(seed)
 
-    suffix_seed: int | None
 
-    def initialize(self) -> None:
-        """As nnU-Net. All ranks start from the same weights."""
-        if self.suffix_seed is not None:
-            seed_generators(self.suffix_seed)
-        super().initialize()
-
-    def on_train_start(self) -> None:
-        """As nnU-Net. The loaders' first batches, which nobody sees, and their workers start from here."""
-        self._seed_epoch()
-        super().on_train_start()
-
-    def on_epoch_start(self) -> None:
-        """As nnU-Net."""
-        self._seed_epoch()
-        super().on_epoch_start()
-
-    def _seed_epoch(self) -> None:
-        if self.suffix_seed is not None:
-            seed_generators(self.suffix_seed, 1 + self.local_rank, self.current_epoch)
+def seed_epoch(seed: int | None, rank: int, epoch: int) -> None:
+    """Seed an epoch, each rank differently. None: touch nothing."""
+    if seed is not None:
+        seed_generators(seed, 1 + rank, epoch)

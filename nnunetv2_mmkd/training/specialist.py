@@ -19,10 +19,11 @@ from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, canonical, modality_names
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.networks.specialist import specialist
 from nnunetv2_mmkd.nnunet_json import missing_modalities
-from nnunetv2_mmkd.training.missing_rates import missing_of, read_missing_table, table_path
-from nnunetv2_mmkd.training.presence import undeclared_missing
+from nnunetv2_mmkd.protocols.missing_table import missing_channels, read_missing_table, table_path
+from nnunetv2_mmkd.training.present_modalities import undeclared_missing
 from nnunetv2_mmkd.training.suffixes import parse_suffixes
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -70,18 +71,18 @@ def split_names(names: Sequence[str], modalities: Sequence[str]) -> tuple[tuple[
         InputError: a modality twice, none at all, or more than one name that is no modality.
     """
     spelled = {_spelled(modality): modality for modality in modalities}
-    there = f"this data set has {', '.join(modalities)}"
+    has = f"this data set has {', '.join(modalities)}"
     found = [spelled[canonical(name)] for name in names if canonical(name) in spelled]
     doubled = next((name for name in found if found.count(name) > 1), None)
     if doubled is not None:
         raise InputError(f"the trainer's name has the modality {doubled} twice ({', '.join(names)}): name it once")
     others = [name for name in names if canonical(name) not in spelled]
     if len(others) > 1:
-        raise InputError(f"unknown modality {others[0]!r} in the trainer's name: {there}")
+        raise InputError(f"unknown modality {others[0]!r} in the trainer's name: {has}")
     if not found:
         raise InputError(
             f"a specialist's name says its modalities, as nnUNetTrainerSpecialist_{'_'.join(list(spelled)[:2])}, and "
-            f"not {' '.join(names) or 'nothing'}: {there}"
+            f"not {' '.join(names) or 'nothing'}: {has}"
         )
     return tuple(name for name in modalities if name in found), others[0] if others else None
 
@@ -141,10 +142,10 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Called by nnU-Net in training and prediction; modalities and subset come with the plans."""
-        entry = plans_manager.plans["mmkd"]
-        return specialist(
-            configuration_manager, entry["modalities"], entry["subset"], num_output_channels, enable_deep_supervision
+        request = NetworkRequest.from_plans(
+            plans_manager, configuration_manager, num_output_channels, enable_deep_supervision
         )
+        return specialist(request, plans_manager.plans["mmkd"]["subset"])
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split without the cases that lack a modality of the subset.
@@ -182,7 +183,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         lacking = [
             case
             for case in cases
-            if needed & {gone for each in maps for gone in missing_of(case, each, self.modalities)}
+            if needed & {gone for each in maps for gone in missing_channels(case, each, self.modalities)}
         ]
         subset = " + ".join(self.subset)
         if cases and len(lacking) == len(cases):

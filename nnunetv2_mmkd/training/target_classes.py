@@ -21,7 +21,7 @@ def membership_classes(target: Tensor | list[Tensor], *, label_manager: Any) -> 
         label_manager: nnU-Net's.
 
     Returns:
-        long ``[B, *spatial]``, -1 where voxels are ignored; and the number of classes that there can be: of labels
+        long ``[B, *spatial]``, -1 where voxels are ignored; and the number of possible classes: of labels
         background included, of regions 2^R memberships (nested regions use R + 1 of them).
     """
     finest = target[0] if isinstance(target, list) else target
@@ -36,3 +36,22 @@ def membership_classes(target: Tensor | list[Tensor], *, label_manager: Any) -> 
     if label_manager.has_ignore_label:
         codes = torch.where(finest[:, -1].bool(), -1, codes)
     return codes, 2**regions
+
+
+def task_labels(label_manager: Any) -> dict[str, tuple[int, ...]]:
+    """Names and labels of the K tasks, in the order of the heads: foreground regions, or foreground classes."""
+    names = {key: value for key, value in label_manager.label_dict.items() if key != "ignore"}
+    if label_manager.has_regions:
+        foreground = label_manager.foreground_regions
+    else:
+        foreground = label_manager.foreground_labels
+    tasks = {}
+    for labels in foreground:
+        task = _as_tuple(labels)
+        name = next((name for name, value in names.items() if _as_tuple(value) == task), str(labels))
+        tasks[name] = task
+    return tasks
+
+
+def _as_tuple(labels: Any) -> tuple[int, ...]:
+    return tuple(int(label) for label in labels) if isinstance(labels, (list, tuple)) else (int(labels),)

@@ -1,4 +1,4 @@
-"""The base trainer: a network, a method and a subset law become an nnU-Net trainer.
+"""The base trainer: a network, a method and a modality dropout distribution become an nnU-Net trainer.
 
 Legend: B batch, M modalities.
 """
@@ -6,13 +6,13 @@ Legend: B batch, M modalities.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, save_json
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -22,42 +22,31 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
-from nnunetv2_mmkd.evaluation.card import carried
-from nnunetv2_mmkd.methods.base import (
-    Batch,
-    ExtraNetwork,
-    LocalLoss,
-    MembershipClasses,
-    Method,
-    MissingRates,
-    NextMetaBatch,
-    SingleModalityDice,
-    TrainingContext,
-)
+from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.methods.base import Batch, Method
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.nnunet_json import check_dataset_json
-from nnunetv2_mmkd.training import gradients
-from nnunetv2_mmkd.training.cases import CasesMixin
-from nnunetv2_mmkd.training.checkpoint import CheckpointMixin
-from nnunetv2_mmkd.training.election import ElectionMixin, task_labels
-from nnunetv2_mmkd.training.online_validation import OnlineValidationMixin
+from nnunetv2_mmkd.training import gradients, host, seeding
+from nnunetv2_mmkd.training.batches import prepare_batch
+from nnunetv2_mmkd.training.cases import TrainingCases, find_cases
+from nnunetv2_mmkd.training.checkpoint import RunState
+from nnunetv2_mmkd.training.context import autocast, training_context
+from nnunetv2_mmkd.training.curve_log import CurveLog
+from nnunetv2_mmkd.training.deployment import deploying
+from nnunetv2_mmkd.training.held_out import held_out_loader, stop_loader
+from nnunetv2_mmkd.training.online_validation import VALIDATION_SEED, OnlineValidation
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
-from nnunetv2_mmkd.training.seeding import SeedMixin
-from nnunetv2_mmkd.training.target_classes import membership_classes
-
-CLIP = 12.0
-"""Norm to which nnU-Net clips gradients."""
 
 
-class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, ElectionMixin, CasesMixin, nnUNetTrainer):
+class nnUNetTrainerMMKD(nnUNetTrainer):
     """An ``nnUNetTrainer`` for any subset of the modalities. Variants choose; they do not implement.
 
     nnU-Net's planning, augmentation, optimiser, schedule, logging, checkpoints, export and validation stay as they
-    are. Added are: the availability mask of each batch (the case's own, narrowed by the subset law on the device,
+    are. Added are: the availability mask of each batch (the case's own, narrowed by modality dropout on the device,
     after augmentation), a method that computes the loss, curves of what it learns (``mmkd_progress.png``), and one key
     ``mmkd`` in the checkpoint. A user's own variant::
 
@@ -65,6 +54,8 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             modality_dropout = ModalityDropoutConfig("bernoulli", p=0.3)
 
     Attributes:
+        method_class: the training objective.
+        config: its hyper-parameters; None in objectives without any.
         modality_dropout: distribution of the subsets in training.
         incomplete_dropout: the distribution where training cases lack modalities (by ``missing_modalities`` or a
             missing-rate table), if it is another: imperfect data training in the sense of PASSION is
@@ -83,6 +74,8 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         suffix_seed: set by ``_seed<N>``: seeds the whole training (:mod:`~nnunetv2_mmkd.training.seeding`).
     """
 
+    method_class: type[Any] = ModalityDropout
+    config: Any = None
     modality_dropout: ModalityDropoutConfig = ModalityDropoutConfig("uniform", per="sample")
     incomplete_dropout: ModalityDropoutConfig | None = None
     target_dropout: ModalityDropoutConfig | None = None
@@ -91,12 +84,20 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
     compiles_whole_network: bool = True
     adamw: AdamWConfig | None = None
     seed: int = 12345
-    dataset_json: dict[str, Any]
-    is_ddp: bool
     suffix_epochs: int | None = None
     suffix_iterations: int | None = None
     suffix_table: str | None = None
     suffix_seed: int | None = None
+
+    network: Any
+    dataset_class: Any
+    dataset_json: dict[str, Any]
+    is_ddp: bool
+    run: RunState  # what a checkpoint holds besides nnU-Net's state
+    curves: CurveLog
+    cases: TrainingCases  # known from the start of the training on
+    online_validation: OnlineValidation
+    dataloader_meta: Any = None
 
     def __init__(
         self,
@@ -123,13 +124,12 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             self.modality_dropout = self.incomplete_dropout
         self.method = self.build_method()
         self.sampler = SubsetSampler(self.modality_dropout, self.seed + self.local_rank, self.modalities)
-        self.mmkd_iteration = 0
-
-    # -- what variants choose ----------------------------------------------------------------------------------------
+        self.run = RunState(self.method, self.sampler, self.local_rank)
 
     def build_method(self) -> Method:
-        """The training objective."""
-        return ModalityDropout()
+        """The training objective: :attr:`method_class` of :attr:`config`."""
+        method: Method = self.method_class() if self.config is None else self.method_class(self.config)
+        return method
 
     @classmethod
     def plans_entry(cls, modalities: Sequence[str], exclusive: bool = True) -> dict[str, Any]:
@@ -140,23 +140,14 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
             exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
 
         Returns:
-            an entry ``"network"``, if there is one, holds further arguments of :meth:`build_network`.
+            an entry ``"network"``, if there is one, becomes the ``options`` of the request for a network.
         """
         return {"modalities": list(modalities), "exclusive": exclusive}
 
     @classmethod
-    def build_network(
-        cls,
-        configuration: ConfigurationManager,
-        modalities: Sequence[str],
-        heads: int,
-        deep_supervision: bool,
-        exclusive: bool = True,
-    ) -> nn.Module:
+    def build_network(cls, request: NetworkRequest) -> nn.Module:
         """A network with ``forward(x, available=None)``. Here: the stock planned one, early fusion."""
-        return early_fusion(configuration, modalities, heads, deep_supervision)
-
-    # -- nnU-Net's hooks ---------------------------------------------------------------------------------------------
+        return early_fusion(request)
 
     def apply_suffixes(self) -> None:
         """Set the training length and the seed that the class's name asks for; checkpoints at sensible distances."""
@@ -179,15 +170,10 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Called by nnU-Net in training and prediction; the names of the modalities come with the plans."""
-        entry = plans_manager.plans["mmkd"]
-        return cls.build_network(
-            configuration_manager,
-            tuple(entry["modalities"]),
-            num_output_channels,
-            enable_deep_supervision,
-            entry.get("exclusive", True),  # models of earlier versions have no use for it
-            **entry.get("network", {}),
+        request = NetworkRequest.from_plans(
+            plans_manager, configuration_manager, num_output_channels, enable_deep_supervision
         )
+        return cls.build_network(request)
 
     def initialize(self) -> None:
         """As nnU-Net, then set up the method and its own modules.
@@ -195,41 +181,22 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         Raises:
             NotImplementedError: cascades.
         """
-        if self.is_cascaded or self.configuration_manager.next_stage_names:
-            raise NotImplementedError(
-                f"the configuration {self.configuration_name} belongs to a cascade; trainers of this package do not "
-                "support cascades, because the previous stage would need its own subset. Train 2d or 3d_fullres"
-            )
+        host.refuse_cascade(self)
+        seeding.seed_start(self.suffix_seed)
         super().initialize()
-        if any("CTNormalization" in scheme for scheme in self.configuration_manager.normalization_schemes):
-            self.print_to_log_file(
-                "WARNING: a channel is normalised as CT, so an all-zero image does not stay zero and missing "
-                "modalities cannot be detected: name them at prediction (`mmkd predict`, or "
-                f"{MISSING_VARIABLE} under nnUNetv2_predict)"
-            )
+        host.warn_of_ct(self)
         self.method.setup(
-            TrainingContext(
-                modalities=self.modalities,
-                device=self.device,
-                regions=tuple(task_labels(self.label_manager)),
-                exclusive=not self.label_manager.has_regions,
-                iterations=self.num_epochs * self.num_iterations_per_epoch,
-                epochs=self.num_epochs,
+            training_context(
+                self,
+                self.method,
+                self.modalities,
                 warmup_iterations=self.warmup_iterations,
-                autocast=self.autocast,
-                average=gradients.average,
-                broadcast=gradients.broadcast,
-                log=self.print_to_log_file,
-                capabilities={
-                    NextMetaBatch: self.next_meta_batch,
-                    SingleModalityDice: self.single_modality_dice,
-                    ExtraNetwork: self.make_network,
-                    MissingRates: lambda: tuple(self.realised_missing_rates[name] for name in self.modalities),
-                    MembershipClasses: partial(membership_classes, label_manager=self.label_manager),
-                    LocalLoss: self.local_loss(),
-                },
+                cases=lambda: self.cases,
+                network=lambda: self.bare_network,
+                next_meta_batch=self.next_meta_batch,
             )
         )
+        self.curves = CurveLog(self, self.method.curve_names())
         for module in self.method.trainable():
             module.to(self.device)
             self.optimizer.add_param_group({"params": list(module.parameters())})
@@ -237,33 +204,13 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """nnU-Net's optimiser and schedule, or :attr:`adamw` with nnU-Net's schedule."""
-        law = self.adamw
-        if law is None:
+        config = self.adamw
+        if config is None:
             optimisers: tuple[Any, Any] = super().configure_optimizers()
             return optimisers
-        self.initial_lr, self.weight_decay = law.rate, law.weight_decay
-        optimizer = law.build(self.network.parameters())
-        return optimizer, PolyLRScheduler(optimizer, law.rate, self.num_epochs)
-
-    def local_loss(self) -> Any:
-        """nnU-Net's task loss without exchange between ranks."""
-        if not self.is_ddp:
-            return self.loss
-        self.is_ddp = False
-        try:
-            return self._build_loss()
-        finally:
-            self.is_ddp = True
-
-    def make_network(self) -> nn.Module:
-        """Another network from the same plans, on the device."""
-        return self.build_network_architecture(
-            self.plans_manager,
-            self.configuration_manager,
-            self.num_input_channels,
-            self.label_manager.num_segmentation_heads,
-            self.enable_deep_supervision,
-        ).to(self.device)
+        self.initial_lr, self.weight_decay = config.rate, config.weight_decay
+        optimizer = config.build(self.network.parameters())
+        return optimizer, PolyLRScheduler(optimizer, config.rate, self.num_epochs)
 
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
@@ -279,77 +226,97 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         return network
 
     @property
+    def trained_module(self) -> nn.Module:
+        """The network without the compiler's wrapper either: its keys are nnU-Net's."""
+        network: Any = self.bare_network
+        return getattr(network, "_orig_mod", network)
+
+    def deployed_weights(self) -> AbstractContextManager[bool]:
+        """A context in which the network has the weights that the method deploys."""
+        return deploying(self.method.deployed(self.trained_module), self.trained_module)
+
+    @property
     def warmup_iterations(self) -> int:
         """Length of the full-modality warm-up."""
         total = self.num_epochs * self.num_iterations_per_epoch
         return int(self.full_modality_warmup * total) if total >= self.warmup_from_iterations else 0
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which nnU-Net runs the network."""
-        return torch.autocast(self.device.type, enabled=True) if self.device.type == "cuda" else nullcontext()
-
     def on_train_start(self) -> None:
         """As nnU-Net, keeping the other folds' performance cards; then tell what this run is."""
-        trained_on = self.current_epoch < self.num_epochs
-        card = carried(self.output_folder_base, self.fold if trained_on else None)
-        dataset_json: dict[str, Any] = {key: value for key, value in self.dataset_json.items() if key != CARD}
-        self.dataset_json = {**dataset_json, CARD: card} if card else dataset_json
+        host.keep_performance_cards(self)
+        seeding.seed_epoch(self.suffix_seed, self.local_rank, self.current_epoch)
         super().on_train_start()
+        self.run.restore_random_state()  # the loaders' first batches have drawn
         self.method.begin()
-        config = self.method.config
+        self.describe_run()
+        self.curves.register()
+
+    def describe_run(self) -> None:
+        """Log what this run is, and write it to ``mmkd_config.json``."""
+        config, held_out = self.method.config, self.method.held_out
         described = {
             "trainer": type(self).__name__,
             "method": type(self.method).__name__,
             "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
             "modalities": list(self.modalities),
-            "modality_dropout": asdict(self.modality_dropout),
-            "adamw": None if self.adamw is None else asdict(self.adamw),
+            "subset_law": asdict(self.modality_dropout),
+            "optimizer_law": None if self.adamw is None else asdict(self.adamw),
             "warmup_iterations": self.warmup_iterations,
             "seed": self.suffix_seed,
-            "training_cases": len(self.training_cases),
-            "held_out": {self.method.held_out.kind: self.held_out_cases} if self.method.held_out else {},
-            "realised_missing_rates": self.realised_missing_rates,
-            "undeclared_missing": self.undeclared,
+            "training_cases": len(self.cases.training),
+            "held_out": {held_out.kind: self.cases.held_out} if held_out else {},
+            "realised_missing_rates": self.cases.missing_rates,
+            "undeclared_missing": self.cases.undeclared,
         }
         self.print_to_log_file("nnunetv2_mmkd:", described)
         if self.local_rank == 0:
             save_json(described, join(self.output_folder, "mmkd_config.json"), sort_keys=False)
-        self.register_curves()
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """As nnU-Net, without the held-out cases among those trained on."""
+        training, validation = super().get_tr_and_val_datasets()
+        self.cases = find_cases(
+            self,
+            training.identifiers,
+            validation.identifiers,
+            self.modalities,
+            held_out=self.method.held_out,
+            table_tag=self.suffix_table,
+            table_at_start=self.run.missing_table,
+        )
+        self.run.missing_table = self.cases.missing_table
+        if self.method.held_out is not None:
+            training = self.dataset_class(self.preprocessed_dataset_folder, self.cases.training)
+        return training, validation
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """As nnU-Net, and a loader of the meta split with the augmentation of training."""
+        training, validation = super().get_dataloaders()
+        if self.method.needs_meta_split:
+            self.dataloader_meta = held_out_loader(self, training, self.cases.held_out)
+        return training, validation
+
+    def next_meta_batch(self) -> Batch:
+        """A batch of the meta split with all modalities that its cases have."""
+        return self.prepare(next(self.dataloader_meta), self.cases.training_present, FULL)
+
+    def on_epoch_start(self) -> None:
+        """As nnU-Net, seeded if the trainer's name asks for it."""
+        seeding.seed_epoch(self.suffix_seed, self.local_rank, self.current_epoch)
+        super().on_epoch_start()
 
     def train_step(self, batch: dict) -> dict:
-        """One step of the method under the subset law."""
+        """One step of the method under modality dropout."""
         network = self.bare_network
-        self.method.start_iteration(network, self.loss, self.mmkd_iteration)
-        prepared = self.prepare(batch, self.training_present)
+        self.method.start_iteration(network, self.loss, self.run.iteration)
+        prepared = self.prepare(batch, self.cases.training_present)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
+        with autocast(self.device):
             loss = self.method.step(network, prepared, self.loss)["loss"]
-        scaler = self.grad_scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        self._finish_gradients(network)
-        if scaler is None:
-            self._clip(network)
-            self.optimizer.step()
-        else:
-            scaler.unscale_(self.optimizer)
-            self._clip(network)
-            scaler.step(self.optimizer)
-            scaler.update()
-        self.method.end_iteration(network, self.mmkd_iteration)
-        self.mmkd_iteration += 1
+        gradients.take_step(loss, self.optimizer, self.grad_scaler, network, self.method.trainable())
+        self.method.end_iteration(network, self.run.iteration)
+        self.run.iteration += 1
         return {"loss": loss.detach().cpu().numpy()}
-
-    def _finish_gradients(self, network: nn.Module) -> None:
-        """Zero gradients for what the step left unused, then the average over the ranks."""
-        joint = [parameter for module in self.method.trainable() for parameter in module.parameters()]
-        optional: Callable[[], list[nn.Parameter]] = getattr(network, "optional_parameters", list)
-        gradients.fill_missing([*optional(), *joint])
-        gradients.average_gradients([*network.parameters(), *joint])
-
-    def _clip(self, network: nn.Module) -> None:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        for module in self.method.trainable():
-            torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
 
     def prepare(self, batch: dict, present: dict[str, Any], sampler: SubsetSampler | None = None) -> Batch:
         """Move a batch of nnU-Net's loaders to the device and draw its subsets.
@@ -357,34 +324,73 @@ class nnUNetTrainerMMKD(SeedMixin, OnlineValidationMixin, CheckpointMixin, Elect
         Args:
             batch: ``data``, ``target`` and ``keys`` (identifiers of the cases).
             present: case -> what it has, ``[M]``.
-            sampler: None: the training law, or nothing dropped during the warm-up.
+            sampler: None: modality dropout as trained with, or nothing dropped during the warm-up.
         """
-        masks = torch.from_numpy(np.stack([present[str(key)] for key in batch["keys"]]))
         if sampler is None:
-            sampler = self.sampler if self.mmkd_iteration >= self.warmup_iterations else FULL
-        target = batch["target"]
-        target = [self._to_device(t) for t in target] if isinstance(target, list) else self._to_device(target)
-        return Batch(self._to_device(batch["data"]), sampler(masks), masks, target, self._valid(target))
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
-
-    def _valid(self, target: Tensor | list[Tensor]) -> Tensor | None:
-        """Where voxels count, ``[B, 1, *spatial]``; None without an ignore label."""
-        if not self.label_manager.has_ignore_label:
-            return None
-        finest = target[0] if isinstance(target, list) else target
-        if self.label_manager.has_regions:
-            return ~finest[:, -1:].bool()
-        return finest != self.label_manager.ignore_label
+            sampler = self.sampler if self.run.iteration >= self.warmup_iterations else FULL
+        return prepare_batch(self, batch, present, sampler)
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """As nnU-Net, then the method's own."""
         super().on_train_epoch_end(train_outputs)
         self.method.end_epoch(self.bare_network, self.current_epoch)
 
+    def on_validation_epoch_start(self) -> None:
+        """As nnU-Net; the sequence of subsets starts anew."""
+        super().on_validation_epoch_start()
+        target = self.target_dropout or self.modality_dropout
+        sampler = SubsetSampler(target, VALIDATION_SEED + self.local_rank, self.modalities)
+        self.online_validation = OnlineValidation(sampler)
+
+    def validation_step(self, batch: dict) -> dict:
+        """nnU-Net's validation step of the deployed weights, under a drawn subset and with all modalities."""
+        full = self.prepare(batch, self.cases.validation_present, FULL).available
+        with self.deployed_weights():
+            return self.online_validation.step(batch, full, self._validate)
+
+    def _validate(self, batch: dict, available: Tensor) -> dict:
+        network = self.network
+        self.network = partial(self.bare_network, available=available)
+        try:
+            outputs: dict = super().validation_step(batch)
+            return outputs
+        finally:
+            self.network = network
+
     def on_epoch_end(self) -> None:
         """Log the method's curves before nnU-Net writes its checkpoints, draw them after."""
-        self.log_curves()
+        self.curves.log(self.online_validation.full_dice(), self.method.curves())
         super().on_epoch_end()
-        self.draw_curves()
+        self.curves.draw()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint of the deployed weights, and our state; written under a temporary name, then renamed."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        with replacing(Path(filename)) as temporary:
+            with self.deployed_weights() as others:
+                super().save_checkpoint(str(temporary))
+            self.run.add_to(temporary, self.trained_module if others else None)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Restore nnU-Net's state and ours.
+
+        Raises:
+            InputError: the checkpoint is not of a trainer of this package.
+        """
+        super().load_checkpoint(filename_or_checkpoint)
+        self.run.load(filename_or_checkpoint, self.trained_module)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's validation of the deployed weights, with all modalities that each case has: the others are zero."""
+        self.print_to_log_file("The final validation uses all modalities that each case has, nothing is dropped.")
+        with host.declared_missing_blanked(self, self.modalities), self.deployed_weights() as others:
+            if others:
+                self.print_to_log_file(f"It uses the weights that {type(self.method).__name__} deploys.")
+            super().perform_actual_validation(save_probabilities)
+
+    def on_train_end(self) -> None:
+        """As nnU-Net, and stop the meta split's workers."""
+        super().on_train_end()
+        stop_loader(self.dataloader_meta)

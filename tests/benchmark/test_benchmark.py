@@ -183,8 +183,8 @@ def test_a_methods_own_warm_up_is_over() -> None:
     with temporary_environment():
         trainer = make_trainer(find_own_trainer("nnUNetTrainerRFNet"), tiny_plan(), torch.device("cpu"))
         feed(trainer, make_batch(trainer, tiny_plan()))
-        assert trainer.mmkd_iteration >= trainer.method.warmup_until > 0
-        prepared = trainer.prepare(make_batch(trainer, tiny_plan()), trainer.training_present)
+        assert trainer.run.iteration >= trainer.method.warmup_until > 0
+        prepared = trainer.prepare(make_batch(trainer, tiny_plan()), trainer.cases.training_present)
         parts = trainer.method.step(trainer.bare_network, prepared, trainer.loss)["parts"]
     assert parts.keys() == {"task", "region maps", "uni-modal"}
 

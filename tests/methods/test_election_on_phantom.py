@@ -23,6 +23,7 @@ from nnunetv2_mmkd.methods.election import Election
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 from nnunetv2_mmkd.training.election import dice_by_task
 
@@ -55,7 +56,7 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
     images, labels = cases()
     images = images[:, [NAMES.index(name) for name in shown]]
     targets = torch.stack([torch.isin(labels, torch.tensor(each)) for each in REGIONS.values()], 1)
-    network = multi_stream(plan(), NAMES, heads=len(REGIONS), deep_supervision=False)
+    network = multi_stream(NetworkRequest(plan(), NAMES, heads=len(REGIONS), deep_supervision=False))
     sampler, generator = (
         SubsetSampler(ModalityDropoutConfig("count_uniform"), seed),
         torch.Generator().manual_seed(seed),

@@ -20,6 +20,7 @@ from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
@@ -76,7 +77,7 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
     """Mean over the last 20 % of the meta-updates of the importance logits, from equal ones."""
     torch.manual_seed(seed)
     images, targets = cases(enhancing)
-    network = multi_stream(plan(), NAMES, heads=1, deep_supervision=False)
+    network = multi_stream(NetworkRequest(plan(), NAMES, heads=1, deep_supervision=False))
     sampler = SubsetSampler(ModalityDropoutConfig("count_uniform", per="batch"), seed)
     generator = torch.Generator().manual_seed(seed)
 

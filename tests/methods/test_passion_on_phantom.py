@@ -31,6 +31,7 @@ from nnunetv2_mmkd.methods.base import Batch, MembershipClasses, MissingRates, T
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2")
@@ -98,7 +99,9 @@ def network_of_equals() -> torch.nn.Module:
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
     plan = ConfigurationManager({"patch_size": [SIZE, SIZE], "architecture": architecture})
-    network = multi_stream(plan, NAMES, heads=3, deep_supervision=False, shared=False, fusion=MMFormerFusion)
+    network = multi_stream(
+        NetworkRequest(plan, NAMES, heads=3, deep_supervision=False), shared=False, fusion=MMFormerFusion
+    )
     for encoder in network.encoders:
         encoder.load_state_dict(network.encoders[0].state_dict())
     return network

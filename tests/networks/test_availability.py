@@ -14,6 +14,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.networks.availability import AvailabilityNorm, condition_norms, with_planes
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import mask_inputs
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
 NAMES = ("t1", "t1ce", "t2")
@@ -127,7 +128,7 @@ def test_from_plans(home: Home, identifier: str, configuration: str) -> None:
     poisoned = x.clone()
     poisoned[:, 1] = float("nan")
     for way, channels in (("none", 3), ("planes", 6), ("norms", 3)):
-        network = learned(early_fusion(manager, NAMES, 2, True, way))
+        network = learned(early_fusion(NetworkRequest(manager, NAMES, 2, True, options={"availability": way})))
         first = next(module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
         assert first.in_channels == channels
         outputs = network(x, available=mask)
@@ -139,6 +140,6 @@ def test_from_plans(home: Home, identifier: str, configuration: str) -> None:
 def test_refusals(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainerModalityDropout)
     with pytest.raises(InputError, match="'plains': choose from none, planes, norms"):
-        early_fusion(trainer.configuration_manager, NAMES, 2, True, "plains")
+        early_fusion(NetworkRequest(trainer.configuration_manager, NAMES, 2, True, options={"availability": "plains"}))
     with pytest.raises(NotImplementedError, match="availability='planes'"):
         condition_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3)

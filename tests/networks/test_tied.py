@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
 NAMES = ("t1", "t1ce", "t2")
@@ -22,7 +23,7 @@ MIXED = torch.tensor([[True, False, True], [False, False, True]])
 def built(home: Home, identifier: str, configuration: str, own_parts: bool = True) -> MultiStreamUNet:
     trainer = home.trainer(nnUNetTrainerModalityDropout, configuration=configuration, identifier=identifier)
     torch.manual_seed(0)
-    return multi_stream(trainer.configuration_manager, NAMES, 2, True, own_parts=own_parts)
+    return multi_stream(NetworkRequest(trainer.configuration_manager, NAMES, 2, True), own_parts=own_parts)
 
 
 def images(configuration: str) -> torch.Tensor:
@@ -118,4 +119,4 @@ def test_compiled_parts_keep_keys_and_results(home: Home) -> None:
 def test_refusals(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainerModalityDropout)
     with pytest.raises(ValueError, match="own_parts is for a shared one"):
-        multi_stream(trainer.configuration_manager, NAMES, 2, True, shared=False, own_parts=True)
+        multi_stream(NetworkRequest(trainer.configuration_manager, NAMES, 2, True), shared=False, own_parts=True)

@@ -85,7 +85,8 @@ def test_one_draw_for_an_institution() -> None:
 
 
 def test_drawn_table_is_what_the_trainer_reads(folder: Path) -> None:
-    from nnunetv2_mmkd.training.missing_rates import present_masks, read_missing_table, realised_rates, table_path
+    from nnunetv2_mmkd.protocols.missing_table import read_missing_table, table_path
+    from nnunetv2_mmkd.training.present_modalities import present_masks, realised_rates
 
     written = write_rates(501, "mr2468", rates=["T1=0.2", "t1c=0.4", "t2=0.6", "flair=0.8"], seed=1037)
     assert written.path == table_path(folder, "mr2468")

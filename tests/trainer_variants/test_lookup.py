@@ -103,6 +103,24 @@ def test_suffixes(
     assert f"{name}{suffix}__nnUNetPlans" in trainer.output_folder
 
 
+@pytest.mark.parametrize(
+    ("name", "iterations"),
+    [
+        ("MetaKD_460epochs", 80_000),
+        ("MCKD_460epochs", 80_000),
+        ("LCKD_460epochs", 80_000),
+        ("MetaKD", 173_913),
+        ("MetaKD_39epochs", 0),
+        ("ModalityDropout", 0),
+        ("SubsetKD", 0),
+        ("PASSION", 0),
+    ],
+)
+def test_full_modality_warmup(home: Home, name: str, iterations: int) -> None:
+    """MetaKD and LCKD: 80,000 of 115,000 iterations in the released code, none in runs under 10,000."""
+    assert home.trainer(recursive_find_trainer_class_by_name(f"nnUNetTrainer{name}")).warmup_iterations == iterations
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_suffixes_are_not_found(home: Home, name: str) -> None:
     with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer"):

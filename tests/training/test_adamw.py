@@ -31,10 +31,10 @@ def test_adamw_is_the_papers_and_the_schedule_nnunets(home: Home) -> None:
     steps(trainer, [next(trainer.dataloader_train)])
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.method.decoder.parameters(), strict=True))
     described = json.loads((Path(trainer.output_folder) / "mmkd_config.json").read_text())
-    assert described["adamw"]["rate"] == 2e-4
+    assert described["optimizer_law"]["rate"] == 2e-4
 
 
-def test_without_a_law_it_is_nnunets(home: Home) -> None:
+def test_without_it_the_optimiser_is_nnunets(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainermmFormer)
     trainer.initialize()
     (network, own) = trainer.optimizer.param_groups
@@ -43,6 +43,6 @@ def test_without_a_law_it_is_nnunets(home: Home) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("rate", 0.0), ("weight_decay", -1.0)])
-def test_impossible_laws_are_refused(name: str, value: float) -> None:
+def test_impossible_values_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name.replace("_", " ").replace("rate", "learning rate")):
         AdamWConfig(**{name: value})

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
-from resumed_runs import same_batches, whole_and_resumed
 from tiny_nnunet import Home, differences, same_start, start, steps
 from torch import nn
 
@@ -21,7 +19,6 @@ from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
-    nnUNetTrainerSubsetKD_MultiStream,
 )
 
 
@@ -70,11 +67,7 @@ def test_an_error_gives_the_trained_weights_back(home: Home) -> None:
 
 
 class SubsetKDRun(nnUNetTrainerSubsetKD):
-    config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)  # rises over the stop
-
-
-class StreamsRun(nnUNetTrainerSubsetKD_MultiStream):
-    config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl", window=0.5)
+    config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)
 
 
 def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +82,7 @@ def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch:
         with torch.no_grad():
             each.network.eval()
             each.on_validation_epoch_start()
-            results.append([each.validation_step(copy.deepcopy(batch)), *each._full_outputs])
+            results.append([each.validation_step(copy.deepcopy(batch)), *each.online_validation.full_outputs])
     assert differences(*results) == []
     seen: list[dict[str, Any]] = []
 
@@ -102,22 +95,6 @@ def test_online_and_final_validation_are_of_the_average(home: Home, monkeypatch:
         trainer.perform_actual_validation()
     assert differences(seen[0], trainer.method.ema.state_dict()) == []
     assert differences(seen[0], trainer.network.state_dict()) != []
-
-
-@pytest.mark.parametrize("trainer_class", [SubsetKDRun, StreamsRun])
-def test_resumed_equals_uninterrupted(
-    home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # slow
-    whole, resumed = whole_and_resumed(home, same_batches(home, trainer_class), tmp_path, monkeypatch)
-    for part in ("network_weights", "optimizer_state", "mmkd", "logging", "_best_ema", "current_epoch"):
-        assert differences(whole[part], resumed[part], part) == []
-    own = whole["mmkd"]
-    assert own["method"]["updates"] == own["iteration"] == 9
-    assert differences(own["method"]["ema"], whole["network_weights"]) == []
-    assert differences(own["network"], whole["network_weights"]) != []
-    weights = whole["logging"]["mmkd/weight/distillation"]
-    assert weights[0] < weights[1] < weights[2]
 
 
 @pytest.mark.slow

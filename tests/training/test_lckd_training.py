@@ -22,8 +22,9 @@ from nnunetv2_mmkd.methods.base import HeldOut, SingleModalityDice
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
-from nnunetv2_mmkd.training.election import dice_by_task, task_labels
+from nnunetv2_mmkd.training.election import dice_by_task
 from nnunetv2_mmkd.training.held_out import split_held_out
+from nnunetv2_mmkd.training.target_classes import task_labels
 
 NAN = float("nan")
 ASK: dict[str, Any] = {"number": 0, "most_cases": 50, "soft": False, "window_step": 0.5}
@@ -39,6 +40,10 @@ class Overlap(nnUNetTrainerLCKD):
     config = LCKDConfig(election_overlap=True)
 
 
+def dice_table(trainer: Any, **ask: Any) -> Tensor:
+    return trainer.method.context.need(SingleModalityDice)(**ask)
+
+
 # -- the split -------------------------------------------------------------------------------------------------------
 
 
@@ -49,34 +54,34 @@ def seen(loader: Any, batches: int = 15) -> set[str]:
 def test_election_cases_are_not_trained_on_nor_validated_with(home: Home) -> None:
     trainer = start(home.trainer(Half))
     fold = json.loads((home.preprocessed / home.dataset() / "splits_final.json").read_text())[0]
-    assert sorted([*trainer.training_cases, *trainer.held_out_cases]) == sorted(fold["train"])
-    assert len(trainer.held_out_cases) == 2 and not set(trainer.held_out_cases) & set(fold["val"])
-    assert seen(trainer.dataloader_train) == set(trainer.training_cases)
+    assert sorted([*trainer.cases.training, *trainer.cases.held_out]) == sorted(fold["train"])
+    assert len(trainer.cases.held_out) == 2 and not set(trainer.cases.held_out) & set(fold["val"])
+    assert seen(trainer.dataloader_train) == set(trainer.cases.training)
     assert seen(trainer.dataloader_val) == set(fold["val"])
     stored = json.loads((Path(trainer.output_folder) / "mmkd_election_split.json").read_text())
-    assert stored == {"training": trainer.training_cases, "election": trainer.held_out_cases}
-    assert trainer.meta_cases == [] and trainer.dataloader_meta is None
+    assert stored == {"training": trainer.cases.training, "election": trainer.cases.held_out}
+    assert trainer.dataloader_meta is None
     assert "2 training cases, 2 of the fold's 4 in the election split (not trained on)" in log_of(trainer)
     config = json.loads((Path(trainer.output_folder) / "mmkd_config.json").read_text())
-    assert config["held_out"] == {"election": trainer.held_out_cases} and config["training_cases"] == 2
+    assert config["held_out"] == {"election": trainer.cases.held_out} and config["training_cases"] == 2
 
 
 def test_the_released_codes_overlap(home: Home) -> None:
     trainer = start(home.trainer(Overlap))
-    assert len(trainer.training_cases) == 4 and len(trainer.held_out_cases) == 1
-    assert set(trainer.held_out_cases) < set(trainer.training_cases)
+    assert len(trainer.cases.training) == 4 and len(trainer.cases.held_out) == 1
+    assert set(trainer.cases.held_out) < set(trainer.cases.training)
     assert "4 training cases, 1 of the fold's 4 in the election split (trained on all the same)" in log_of(trainer)
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
     resumed = home.trainer(Overlap)
     resumed.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
     resumed.on_train_start()
-    assert (resumed.training_cases, resumed.held_out_cases) == (trainer.training_cases, trainer.held_out_cases)
+    assert (resumed.cases.training, resumed.cases.held_out) == (trainer.cases.training, trainer.cases.held_out)
 
 
 def test_fold_all_is_disjoint_from_what_is_trained_on(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerLCKD, fold="all"))
-    assert sorted([*trainer.training_cases, *trainer.held_out_cases]) == sorted(CASES)
-    assert seen(trainer.dataloader_train, 20) == set(trainer.training_cases)
+    assert sorted([*trainer.cases.training, *trainer.cases.held_out]) == sorted(CASES)
+    assert seen(trainer.dataloader_train, 20) == set(trainer.cases.training)
 
 
 @pytest.mark.parametrize(("cases", "held_out"), [(2, 1), (9, 1), (10, 2), (228, 45)])
@@ -149,11 +154,11 @@ def test_the_table_is_what_nnunet_predicts_with_each_modality_alone(
 ) -> None:
     trainer = start(home.trainer(Half, home.dataset(modalities, labels), configuration))
     if modalities == 3:
-        trainer.held_out_cases = ["case_1", *trainer.held_out_cases][:2]  # case_1 has no T2
+        trainer.cases.held_out[:] = ["case_1", *trainer.cases.held_out][:2]  # case_1 has no T2
     steps(trainer, [next(trainer.dataloader_train) for _ in range(2)])
-    table = trainer.single_modality_dice(**ASK)
+    table = dice_table(trainer, **ASK)
     assert table.shape == (2, modalities, 2)
-    for case, rows in zip(trainer.held_out_cases, table, strict=True):
+    for case, rows in zip(trainer.cases.held_out, table, strict=True):
         truth = torch.from_numpy(
             trainer.dataset_class(trainer.preprocessed_dataset_folder, [case]).load_case(case)[1][0]
         )
@@ -164,22 +169,22 @@ def test_the_table_is_what_nnunet_predicts_with_each_modality_alone(
             logits = by_the_stock_predictor(trainer, case, modality, monkeypatch).float()
             for region, value in enumerate(row.tolist()):
                 if labels == "regions":
-                    predicted, wanted = logits[region] > 0, truth >= region + 1
+                    predicted, target = logits[region] > 0, truth >= region + 1
                 else:
-                    predicted, wanted = logits.argmax(0) == region + 1, truth == region + 1
-                counts = predicted.sum() + wanted.sum()
-                assert value == pytest.approx(float(2 * (predicted & wanted).sum() / counts))
+                    predicted, target = logits.argmax(0) == region + 1, truth == region + 1
+                counts = predicted.sum() + target.sum()
+                assert value == pytest.approx(float(2 * (predicted & target).sum() / counts))
     assert not torch.equal(table[:, 0], table[:, 1])
 
 
 def test_at_most_so_many_cases_in_turns(home: Home) -> None:
     trainer = start(home.trainer(Half))
-    both = trainer.single_modality_dice(**ASK)
-    turns = [trainer.single_modality_dice(**{**ASK, "most_cases": 1, "number": number}) for number in range(2)]
+    both = dice_table(trainer, **ASK)
+    turns = [dice_table(trainer, **{**ASK, "most_cases": 1, "number": number}) for number in range(2)]
     assert differences(torch.cat(turns), both) == []
     assert "1 of 2 election cases segmented with each modality alone in" in log_of(trainer)
-    trainer.held_out_cases = []
-    assert trainer.single_modality_dice(**ASK).shape == (0, 3, 2)
+    trainer.cases.held_out.clear()
+    assert dice_table(trainer, **ASK).shape == (0, 3, 2)
 
 
 # -- elections in training -------------------------------------------------------------------------------------------
@@ -204,7 +209,7 @@ def test_an_election_changes_nothing_but_the_teachers(home: Home) -> None:
         busy.network.train(training)
         before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
         weights = copy.deepcopy(busy.network.state_dict())
-        busy.single_modality_dice(**ASK)
+        dice_table(busy, **ASK)
         after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
         assert differences(before, after) == [] and differences(weights, busy.network.state_dict()) == []
         assert busy.network.training is training and busy.network.decoder.deep_supervision is True
@@ -215,10 +220,10 @@ def test_an_election_changes_nothing_but_the_teachers(home: Home) -> None:
 def test_the_network_is_as_before_when_an_election_fails(home: Home) -> None:
     trainer = start(home.trainer(Half))
     trainer.network.train()
-    trainer.held_out_cases = ["case_99"]
-    trainer.training_present["case_99"] = np.ones(3, dtype=bool)
+    trainer.cases.held_out[:] = ["case_99"]
+    trainer.cases.training_present["case_99"] = np.ones(3, dtype=bool)
     with pytest.raises(Exception, match="case_99"):
-        trainer.single_modality_dice(**ASK)
+        dice_table(trainer, **ASK)
     assert trainer.network.training and trainer.network.decoder.deep_supervision
 
 
@@ -227,8 +232,8 @@ def test_a_real_step_distils_from_who_was_elected(home: Home, trainer_class: typ
     trainer = start(home.trainer(trainer_class))
     table = torch.tensor([[[0.1, 0.2], [0.8, 0.1], [0.3, 0.9]]])
     trainer.method.context = replace(trainer.method.context, capabilities={SingleModalityDice: lambda **_: table})
-    trainer.mmkd_iteration = trainer.method.interval  # an election is due
-    trainer.full_modality_warmup, trainer.warmup_from_iterations = 1.0, 1  # all modalities are there
+    trainer.run.iteration = trainer.method.interval  # an election is due
+    trainer.full_modality_warmup, trainer.warmup_from_iterations = 1.0, 1  # all modalities are available
     batch = next(trainer.dataloader_train)
     parts: list[dict[str, Tensor]] = []
     step = trainer.method.step
@@ -260,7 +265,9 @@ def test_a_short_training_elects_logs_and_draws(home: Home) -> None:
     trainer.run_training()
     folder = Path(trainer.output_folder)
     assert [election.iteration for election in trainer.method.elections] == [0, 1, 2, 3]
-    curves = {key.removeprefix("mmkd/"): values for key, values in trainer._log.items() if key.startswith("mmkd/")}
+    curves = {
+        key.removeprefix("mmkd/"): values for key, values in trainer.curves.values.items() if key.startswith("mmkd/")
+    }
     assert curves["elections/so far"] == [2, 4] and all(len(values) == 2 for values in curves.values())
     for region in ("whole", "core"):
         last = trainer.method.elections[-1].dice[:, ["whole", "core"].index(region)]
@@ -286,7 +293,7 @@ def test_a_missing_rate_table_masks_election_cases(home: Home, tmp_path: Path) -
     file.write_text(json.dumps({"rates": {"t1": 1.0}, "seed": 0, "source": "test", "missing": missing}))
     try:
         start(trainer)
-        table = trainer.single_modality_dice(**ASK)
+        table = dice_table(trainer, **ASK)
         assert table[:, 0].isnan().all() and not table[:, 1].isnan().any()
         trainer.method.start_iteration(trainer.bare_network, trainer.loss, 0)
         assert 0 not in trainer.method.teachers

@@ -12,6 +12,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
 
+from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
@@ -20,6 +21,33 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTr
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
+
+ALWAYS = {"ramp": (0.0, 0.0)}
+
+
+class SubsetKD(nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(**ALWAYS)
+
+
+class SubsetKDWithNorms(nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(**ALWAYS, availability="norms")
+
+
+class SubsetKDWithPlanes(nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(**ALWAYS, availability="planes")
+
+
+class SubsetKDCurrentTeacher(nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(**ALWAYS, teacher="current", distance="dice", confidence="none", deploy="student")
+
+
+class SubsetKDStreams(nnUNetTrainerSubsetKD_MultiStream):
+    config = SubsetKDConfig(**ALWAYS)
+
 
 MATRIX = [
     (2, "regions", "2d", PLAIN),
@@ -49,6 +77,19 @@ HALVES = {
 
 COMBINATIONS = [(trainer, *row) for trainer in WHOLE for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
+COMBINATIONS += [
+    (SubsetKDStreams, 2, "regions", "2d", PLAIN),
+    (SubsetKDStreams, 4, "regions", "3d_fullres", PLAIN),
+    (SubsetKDStreams, 3, "classes", "2d", RESIDUAL),
+    (SubsetKDStreams, 3, "regions_ignore", "3d_fullres", RESIDUAL),
+    (SubsetKDWithNorms, 2, "regions", "2d", PLAIN),
+    (SubsetKDWithNorms, 4, "regions", "3d_fullres", RESIDUAL),
+    (SubsetKDWithPlanes, 4, "regions", "3d_fullres", PLAIN),
+    (SubsetKDWithPlanes, 3, "classes", "2d", RESIDUAL),
+    (SubsetKD, 3, "regions_ignore", "2d", RESIDUAL),
+    (SubsetKD, 3, "classes", "3d_fullres", PLAIN),
+    (SubsetKDCurrentTeacher, 5, "classes_ignore", "3d_fullres", PLAIN),
+]
 
 
 @pytest.mark.parametrize(
@@ -67,24 +108,37 @@ def test_trains_and_predicts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = home.dataset(modalities, labels)
+    averages = issubclass(trainer_class, (nnUNetTrainerSubsetKD, nnUNetTrainerSubsetKD_MultiStream))
+    if averages:  # the name that prediction looks for
+        streams = trainer_class is SubsetKDStreams
+        trainer_class = type(f"nnUNetTrainerSubsetKD{'_MultiStream' * streams}", (trainer_class,), {})
     trainer = start(home.trainer(trainer_class, dataset, configuration, identifier=identifier))
     before = copy.deepcopy(trainer.network.state_dict())
-    batch = next(trainer.dataloader_train)
-    assert np.isfinite(trainer.train_step(batch)["loss"])
-    assert differences(before, trainer.network.state_dict()) != []
-    assert all(torch.isfinite(weight).all() for weight in trainer.network.state_dict().values())
+    parts: dict[str, torch.Tensor] = {}
+    step = trainer.method.step
+    trainer.method.step = lambda *args: parts.update((result := step(*args))["parts"]) or result
+    for _ in range(1 + averages):
+        batch = next(trainer.dataloader_train)
+        assert np.isfinite(trainer.train_step(batch)["loss"])
+    if averages:
+        assert float(parts["task"]) != 0 and float(parts["distillation"]) > 0
+    trained = copy.deepcopy(trainer.network.state_dict())
+    assert differences(before, trained) != []
+    assert all(torch.isfinite(weight).all() for weight in trained.values())
     with torch.no_grad():
         trainer.network.eval()
         trainer.on_validation_epoch_start()
         outputs = trainer.validation_step(next(trainer.dataloader_val))
     assert np.isfinite(outputs["loss"]) and len(outputs["tp_hard"]) == 2
-    ignored = trainer.prepare(batch, trainer.training_present).valid
+    ignored = trainer.prepare(batch, trainer.cases.training_present).valid
     assert (ignored is not None) == labels.endswith("ignore")
 
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     predictor = nnUNetPredictor(tile_step_size=1, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,))
-    assert differences(trainer.network.state_dict(), predictor.network.state_dict()) == []
+    assert differences(trained, trainer.network.state_dict()) == []
+    deployed = trainer.method.ema.state_dict() if averages and trainer.method.config.deploy != "student" else trained
+    assert differences(deployed, predictor.network.state_dict()) == []
     images = home.raw / dataset / "imagesTr"
     files = [str(images / f"case_2_{channel:04d}.nii.gz") for channel in range(modalities)]
     predictor.predict_from_files_sequential([files], [str(tmp_path / "case_2")])

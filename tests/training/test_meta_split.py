@@ -57,13 +57,13 @@ def seen(loader: Any, batches: int = 12) -> set[str]:
 def test_the_loaders_keep_the_split(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerMetaKD))
     fold = json.loads((home.preprocessed / home.dataset() / "splits_final.json").read_text())[0]
-    assert sorted(trainer.training_cases + trainer.meta_cases) == sorted(fold["train"])
-    assert len(trainer.meta_cases) == 1 and trainer.meta_cases != ["case_1"]  # case_1 is not complete
-    assert seen(trainer.dataloader_meta) == set(trainer.meta_cases)
-    assert seen(trainer.dataloader_train) == set(trainer.training_cases)
+    assert sorted(trainer.cases.training + trainer.cases.held_out) == sorted(fold["train"])
+    assert len(trainer.cases.held_out) == 1 and trainer.cases.held_out != ["case_1"]  # case_1 is not complete
+    assert seen(trainer.dataloader_meta) == set(trainer.cases.held_out)
+    assert seen(trainer.dataloader_train) == set(trainer.cases.training)
     assert seen(trainer.dataloader_val) == set(fold["val"])
     stored = json.loads((Path(trainer.output_folder) / "mmkd_meta_split.json").read_text())
-    assert stored == {"training": trainer.training_cases, "meta": trainer.meta_cases}
+    assert stored == {"training": trainer.cases.training, "meta": trainer.cases.held_out}
     batch = trainer.next_meta_batch()
     assert batch.available.equal(batch.present) and batch.images.shape[0] == trainer.batch_size
 
@@ -71,13 +71,13 @@ def test_the_loaders_keep_the_split(home: Home) -> None:
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerUniformKD, nnUNetTrainerModalityDropout])
 def test_nothing_is_held_out_that_is_not_needed(home: Home, trainer_class: type) -> None:
     trainer = start(home.trainer(trainer_class))
-    assert trainer.meta_cases == [] and trainer.dataloader_meta is None and len(trainer.training_cases) == 4
+    assert trainer.cases.held_out == [] and trainer.dataloader_meta is None and len(trainer.cases.training) == 4
 
 
 def test_fold_all_is_disjoint_from_what_is_trained_on(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerMetaKD, fold="all"))
-    assert sorted(trainer.training_cases + trainer.meta_cases) == sorted(CASES) and len(trainer.meta_cases) == 1
-    assert seen(trainer.dataloader_train, 20) == set(trainer.training_cases)
+    assert sorted(trainer.cases.training + trainer.cases.held_out) == sorted(CASES) and len(trainer.cases.held_out) == 1
+    assert seen(trainer.dataloader_train, 20) == set(trainer.cases.training)
 
 
 def test_a_resumed_training_keeps_its_split(home: Home) -> None:
@@ -85,13 +85,13 @@ def test_a_resumed_training_keeps_its_split(home: Home) -> None:
     latest = Path(trainer.output_folder) / "checkpoint_latest.pth"
     trainer.save_checkpoint(str(latest))
     file = Path(trainer.output_folder) / "mmkd_meta_split.json"
-    other = [case for case in trainer.training_cases if case != trainer.meta_cases[0]][0]  # noqa: RUF015
-    training = sorted({*trainer.training_cases, *trainer.meta_cases} - {other})
+    other = [case for case in trainer.cases.training if case != trainer.cases.held_out[0]][0]  # noqa: RUF015
+    training = sorted({*trainer.cases.training, *trainer.cases.held_out} - {other})
     file.write_text(json.dumps({"training": training, "meta": [other]}))
     resumed = home.trainer(nnUNetTrainerMetaKD)
     resumed.load_checkpoint(str(latest))
     resumed.on_train_start()
-    assert resumed.meta_cases == [other] and resumed.training_cases == training
+    assert resumed.cases.held_out == [other] and resumed.cases.training == training
     file.write_text(json.dumps({"training": [*training, "case_99"], "meta": [other]}))
     resumed = home.trainer(nnUNetTrainerMetaKD)
     resumed.load_checkpoint(str(latest))
@@ -103,4 +103,4 @@ def test_a_new_training_makes_its_split_anew(home: Home) -> None:
     first = start(home.trainer(nnUNetTrainerMetaKD))
     file = Path(first.output_folder) / "mmkd_meta_split.json"
     file.write_text(json.dumps({"training": [], "meta": []}))
-    assert start(home.trainer(nnUNetTrainerMetaKD)).meta_cases == first.meta_cases
+    assert start(home.trainer(nnUNetTrainerMetaKD)).cases.held_out == first.cases.held_out

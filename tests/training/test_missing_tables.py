@@ -41,23 +41,23 @@ def with_table(home: Home, tag: str, name: str = "nnUNetTrainerMetaKD") -> Any:
 
 
 def masks(present: dict[str, Any]) -> dict[str, list[bool]]:
-    return {case: [bool(there) for there in mask] for case, mask in present.items()}
+    return {case: [bool(has) for has in mask] for case, mask in present.items()}
 
 
 def test_a_table_masks_training_and_meta_cases_and_no_validation_case(home: Home, write_table: WriteTable) -> None:
     plain = start(home.trainer(nnUNetTrainerModalityDropout))
-    training, validation = sorted(plain.training_present), sorted(plain.validation_present)
+    training, validation = sorted(plain.cases.training_present), sorted(plain.cases.validation_present)
     table = {case: ["T1gd", "t1"] for case in [*training, *validation] if case != "case_1"} | {"case_1": ["t1"]}
     path = write_table("abc1", table)
     trainer = start(with_table(home, "abc1"))
-    assert set(trainer.training_cases) | set(trainer.meta_cases) == set(training) and trainer.meta_cases
+    assert set(trainer.cases.training) | set(trainer.cases.held_out) == set(training) and trainer.cases.held_out
     expected = {case: [False, case == "case_1", case != "case_1"] for case in training}
-    assert masks(trainer.training_present) == expected
-    assert masks(trainer.validation_present) == masks(plain.validation_present)
+    assert masks(trainer.cases.training_present) == expected
+    assert masks(trainer.cases.validation_present) == masks(plain.cases.validation_present)
     for batch in (next(trainer.dataloader_train), next(trainer.dataloader_train)):
-        prepared = trainer.prepare(batch, trainer.training_present)
+        prepared = trainer.prepare(batch, trainer.cases.training_present)
         for key, available in zip(batch["keys"], prepared.available.tolist(), strict=True):
-            assert not any(there and not had for there, had in zip(available, expected[key], strict=True))
+            assert not any(used and not had for used, had in zip(available, expected[key], strict=True))
     meta = trainer.next_meta_batch()
     assert not meta.available[:, 0].any()
     copied = json.loads((Path(trainer.output_folder) / path.name).read_text())
@@ -65,13 +65,13 @@ def test_a_table_masks_training_and_meta_cases_and_no_validation_case(home: Home
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
     saved = torch.load(Path(trainer.output_folder) / "checkpoint_latest.pth", weights_only=False)
     assert saved["mmkd"]["missing_table"] == copied
-    assert trainer.realised_missing_rates["t1"] == 1.0
+    assert trainer.cases.missing_rates["t1"] == 1.0
 
 
 def test_the_table_is_read_only_where_the_name_asks_for_it(home: Home, write_table: WriteTable) -> None:
     write_table("abc2", {"case_0": ["t1"], "case_2": ["t1"], "case_3": ["t1"]})
     trainer = start(home.trainer(nnUNetTrainerModalityDropout))
-    assert trainer.missing_table is None and all(mask[0] for mask in trainer.training_present.values())
+    assert trainer.cases.missing_table is None and all(mask[0] for mask in trainer.cases.training_present.values())
 
 
 def test_a_changed_table_is_refused_when_resuming(home: Home, write_table: WriteTable) -> None:
@@ -122,14 +122,14 @@ def test_an_absent_table_is_named(home: Home) -> None:
 
 def test_missing_modalities_of_dataset_json_are_honoured(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerModalityDropout, fold="all"))
-    assert masks(trainer.training_present)["case_1"] == [True, True, False]
-    assert all(mask.all() for case, mask in trainer.training_present.items() if case != "case_1")
-    assert trainer.undeclared == {} and "WARNING: case" not in log_of(trainer)
+    assert masks(trainer.cases.training_present)["case_1"] == [True, True, False]
+    assert all(mask.all() for case, mask in trainer.cases.training_present.items() if case != "case_1")
+    assert trainer.cases.undeclared == {} and "WARNING: case" not in log_of(trainer)
 
 
 def test_an_undeclared_blank_channel_is_warned_about_and_missing(home: Home) -> None:
     trainer = start(home.trainer(nnUNetTrainerModalityDropout, missing_modalities={}, fold="all"))
-    assert masks(trainer.training_present)["case_1"] == [True, True, False]
+    assert masks(trainer.cases.training_present)["case_1"] == [True, True, False]
     assert "WARNING: case case_1: t2 is all zero though dataset.json does not declare it" in log_of(trainer)
     config = json.loads((Path(trainer.output_folder) / "mmkd_config.json").read_text())
     assert config["undeclared_missing"] == {"case_1": ["t2"]}
@@ -148,8 +148,7 @@ def test_a_case_declared_without_any_modality_is_named(home: Home) -> None:
 
 
 def test_a_case_that_is_blank_in_every_channel_is_named() -> None:
-    from nnunetv2_mmkd.training.missing_rates import present_masks
-    from nnunetv2_mmkd.training.presence import undeclared_missing
+    from nnunetv2_mmkd.training.present_modalities import present_masks, undeclared_missing
 
     class Blank:
         def load_case(self, case: str) -> tuple[np.ndarray]:

@@ -119,10 +119,10 @@ def test_from_the_phantom_to_the_table(
         for subset in SUBSETS:
             predicted = array(out / "predictions" / "p" / subset / f"{case}.nii.gz")
             for region in ON_DISK:
-                there, wanted = np.isin(predicted, IN_NNUNET[region]), np.isin(true, ON_DISK[region])
-                expected[case, subset, region] = dice(there, wanted)
+                predicted_region, target = np.isin(predicted, IN_NNUNET[region]), np.isin(true, ON_DISK[region])
+                expected[case, subset, region] = dice(predicted_region, target)
                 slices[case, subset, region] = np.mean(
-                    [dice(there[..., k], wanted[..., k]) for k in range(true.shape[2])]
+                    [dice(predicted_region[..., k], target[..., k]) for k in range(true.shape[2])]
                 )
     assert {key: table[key] for key in expected} == pytest.approx(expected, abs=1e-9)
     assert any(0.1 < value < 1 and abs(value - slices[key]) > 1e-4 for key, value in expected.items())

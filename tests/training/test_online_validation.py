@@ -1,4 +1,4 @@
-"""Online validation under the target law, the curves, and what a training writes."""
+"""Online validation under the target distribution, the curves, and what a training writes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMeta
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.training.online_validation import mean_dice
 
-LAW = ModalityDropoutConfig("count_uniform_incomplete", per="batch")  # never all, so every batch is validated twice
+INCOMPLETE = ModalityDropoutConfig("count_uniform_incomplete", per="batch")  # so every batch is validated twice
 
 
 class Control(nnUNetTrainerModalityDropout):
-    modality_dropout = LAW
+    modality_dropout = INCOMPLETE
 
 
 class Warming(nnUNetTrainerMetaKD):
-    """Never leaves its warm-up in these tests; validation must be under the target law all the same."""
+    """Never leaves its warm-up in these tests; validation must be under the target distribution all the same."""
 
-    modality_dropout = LAW
+    modality_dropout = INCOMPLETE
     full_modality_warmup = 1.0
     warmup_from_iterations = 1
 
@@ -65,20 +65,20 @@ def test_every_epoch_and_method_sees_the_same_subsets(home: Home) -> None:
         validate(trainer, batches)
         sequences.append(seen.copy())
     assert sequences[0] == sequences[1] == sequences[2] == sequences[3]
-    full, law = sequences[0][::2], sequences[0][1::2]
-    assert len(full) == len(law) == len(batches)
-    assert all(np.all(np.array(f) >= np.array(s)) and f != s for f, s in zip(full, law, strict=True))
-    assert len({str(mask) for mask in law}) > 1
+    full, drawn = sequences[0][::2], sequences[0][1::2]
+    assert len(full) == len(drawn) == len(batches)
+    assert all(np.all(np.array(f) >= np.array(s)) and f != s for f, s in zip(full, drawn, strict=True))
+    assert len({str(mask) for mask in drawn}) > 1
 
 
-def test_the_logged_dice_is_that_under_the_law(home: Home) -> None:
+def test_the_logged_dice_is_that_under_modality_dropout(home: Home) -> None:
     trainer = start(home.trainer(Control))
     seen = masks_seen(trainer)
     steps(trainer, [next(trainer.dataloader_train) for _ in range(3)])
     batches = [next(trainer.dataloader_val) for _ in range(3)]
     seen.clear()
     validate(trainer, batches)
-    trainer.log_curves()
+    trainer.curves.log(trainer.online_validation.full_dice(), trainer.method.curves())
     masks = [torch.tensor(mask) for mask in seen]
     stock = start(home.trainer(nnUNetTrainer))
     same_start(trainer, stock)
@@ -89,9 +89,9 @@ def test_the_logged_dice_is_that_under_the_law(home: Home) -> None:
             batch["data"][~mask] = 0  # what a missing channel is to the control
             with torch.no_grad():
                 outputs.append(stock.validation_step(batch))
-        assert trainer._log[f"mmkd/pseudo Dice/{key}"] == [mean_dice(outputs)]
-    assert trainer._log["mean_fg_dice"] == trainer._log["mmkd/pseudo Dice/subset law"]
-    assert trainer._log["mmkd/pseudo Dice/all modalities"] != trainer._log["mmkd/pseudo Dice/subset law"]
+        assert trainer.curves.values[f"mmkd/pseudo Dice/{key}"] == [mean_dice(outputs)]
+    full, subsets = (trainer.curves.values[f"mmkd/pseudo Dice/{key}"] for key in ("all modalities", "subset law"))
+    assert trainer.curves.values["mean_fg_dice"] == subsets != full
 
 
 def test_validation_with_an_ignore_label_leaves_the_second_pass_its_target(home: Home) -> None:
@@ -102,7 +102,7 @@ def test_validation_with_an_ignore_label_leaves_the_second_pass_its_target(home:
     assert ignored.any()
     (outputs,) = validate(trainer, [batch])
     voxels = ignored.numel() - int(ignored.sum())
-    for result in (outputs, trainer._full_outputs[0]):
+    for result in (outputs, trainer.online_validation.full_outputs[0]):
         assert (result["tp_hard"] + result["fp_hard"] + result["fn_hard"] <= voxels).all()
         truth = result["tp_hard"] + result["fn_hard"]
         assert truth.tolist() == [float((batch["target"][0] == label).sum()) for label in (1, 2)]
@@ -112,7 +112,7 @@ def test_a_short_training_writes_curves_and_configuration(home: Home) -> None:
     trainer = home.trainer(recursive_find_trainer_class_by_name("nnUNetTrainerMetaKD_2epochs_2iters"))
     trainer.run_training()
     folder = Path(trainer.output_folder)
-    curves = {key: values for key, values in trainer._log.items() if key.startswith("mmkd/")}
+    curves = {key: values for key, values in trainer.curves.values.items() if key.startswith("mmkd/")}
     assert set(curves) == {
         "mmkd/pseudo Dice/all modalities",
         "mmkd/pseudo Dice/subset law",
@@ -120,14 +120,14 @@ def test_a_short_training_writes_curves_and_configuration(home: Home) -> None:
     }
     assert {"mmkd/importance/t1", "mmkd/largest ratio/of two weights", "mmkd/fill cosine/t2"} <= set(curves)
     assert all(len(values) == 2 for values in curves.values())
-    assert trainer._log["mmkd/meta updates/so far"] == [20.0, 20.0]
+    assert trainer.curves.values["mmkd/meta updates/so far"] == [20.0, 20.0]
     assert np.isclose(sum(curves[f"mmkd/importance/{name}"][-1] for name in trainer.modalities), 1)
     assert Image.open(folder / "mmkd_progress.png").size[0] > 100
     assert (folder / "progress.png").is_file()
     config = json.loads((folder / "mmkd_config.json").read_text())
     assert config["trainer"] == "nnUNetTrainerMetaKD_2epochs_2iters" and config["method"] == "MetaKD"
     assert config["config"]["alpha"] == 0.1 and config["training_cases"] == 3 and config["warmup_iterations"] == 0
-    assert config["modalities"] == ["t1", "t1ce", "t2"] and config["modality_dropout"]["name"] == "count_uniform"
+    assert config["modalities"] == ["t1", "t1ce", "t2"] and config["subset_law"]["name"] == "count_uniform"
     assert config["realised_missing_rates"] == {"t1": 0.0, "t1ce": 0.0, "t2": 0.25}
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)
-    assert saved["logging"].keys() == trainer._log.keys() and saved["mmkd"]["iteration"] == 4
+    assert saved["logging"].keys() == trainer.curves.values.keys() and saved["mmkd"]["iteration"] == 4

@@ -1,4 +1,4 @@
-"""PASSION and PMR under real trainers: laws, rates, steps, and refusals before training starts."""
+"""PASSION and PMR under real trainers: modality dropout, rates, steps, and refusals before training starts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermm
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModDrop import nnUNetTrainerModDrop
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION, nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
+from nnunetv2_mmkd.training.context import local_loss
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
         (nnUNetTrainerModDrop, "submask", "submask"),
     ],
 )
-def test_laws_of_imperfect_data_training(home: Home, trainer_class: Any, complete: str, incomplete: str) -> None:
+def test_dropout_of_imperfect_data_training(home: Home, trainer_class: Any, complete: str, incomplete: str) -> None:
     perfect = home.trainer(trainer_class, home.dataset(4, "regions"))
     assert (perfect.modality_dropout.name, perfect.sampler.dropout.name) == (complete, complete)
     with_table = home.trainer(type("WithTable", (trainer_class,), {"suffix_table": "imb"}), home.dataset(4, "regions"))
@@ -63,10 +64,10 @@ def test_imperfect_data_drop_nothing_more(home: Home) -> None:
     finally:
         file.unlink()
     assert trainer.modality_dropout.name == "full" and trainer.target_dropout.name == "uniform"
-    rates = tuple(trainer.realised_missing_rates[name] for name in trainer.modalities)
+    rates = tuple(trainer.cases.missing_rates[name] for name in trainer.modalities)
     for _ in range(3):
         batch = next(trainer.dataloader_train)
-        prepared = trainer.prepare(batch, trainer.training_present)
+        prepared = trainer.prepare(batch, trainer.cases.training_present)
         assert torch.equal(prepared.available, prepared.present) and not prepared.available.all()
     losses = steps(trainer, [next(trainer.dataloader_train)])
     assert losses[0] == losses[0] and trainer.method.context.need(MissingRates)() == rates
@@ -103,10 +104,10 @@ def test_every_backbone_distils(home: Home, name: str) -> None:
 
 def test_the_local_loss_exchanges_nothing(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainerPASSION, home.dataset(3, "classes"), "2d")  # its plan has a batch Dice
-    assert trainer.local_loss() is trainer.loss
+    assert local_loss(trainer) is trainer.loss
     trainer.is_ddp = True
     trainer.loss = trainer._build_loss()
-    for loss, exchanges in ((trainer.loss, True), (trainer.local_loss(), False)):
+    for loss, exchanges in ((trainer.loss, True), (local_loss(trainer), False)):
         assert [module.ddp for module in loss.modules() if hasattr(module, "ddp")] == [exchanges]
         assert [module.batch_dice for module in loss.modules() if hasattr(module, "ddp")] == [True]
     assert trainer.is_ddp
@@ -140,7 +141,9 @@ def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
     trainer = home.trainer(recursive_find_trainer_class_by_name("nnUNetTrainerPASSION_SharedStreams_2epochs_2iters"))
     trainer.run_training()
     folder = Path(trainer.output_folder)
-    curves = {key.removeprefix("mmkd/"): values for key, values in trainer._log.items() if key.startswith("mmkd/")}
+    curves = {
+        key.removeprefix("mmkd/"): values for key, values in trainer.curves.values.items() if key.startswith("mmkd/")
+    }
     assert all(len(values) == 2 for values in curves.values())
     weights = [curves[f"gradient weight over its start/{name}"][-1] for name in trainer.modalities]
     expected = trainer.method.beta / trainer.method.start
@@ -172,6 +175,6 @@ def test_pmr_has_prototypes_of_every_class_that_there_is(
     assert torch.isfinite(torch.tensor(losses)).all()
     assert parts["prototypes"] > 0 > parts["entropy"]
     trainer.method.end_epoch(trainer.bare_network, 0)
-    seen = {int(k) for k in torch.nonzero(trainer.method.known.any(0))}
+    seen = {int(each) for each in torch.nonzero(trainer.method.known.any(0))}
     assert {0} < seen <= classes  # background and others, nothing that is ignored or cannot be
     assert (trainer.method.centres[trainer.method.known].abs().sum(1) > 0).all()

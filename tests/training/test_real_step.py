@@ -1,4 +1,4 @@
-"""Every published term in a real training step on real data: there, and not zero."""
+"""Every term of every method in a real training step on real data: it exists, and is not zero."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
-from tiny_nnunet import inline_pools, set_variables, start
+from tiny_nnunet import differences, inline_pools, set_variables, start
 from torch import Tensor
 
 from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.losses.balanced import voxel_weights
+from nnunetv2_mmkd.methods.base import MembershipClasses
+from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
 
 DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
 
@@ -34,6 +41,8 @@ TERMS = {
     nnUNetTrainerMSTKDNet: {
         "student", "teacher", "attention", "tokens", "logit_mse", "kl", "style", "adversarial",
     },
+    nnUNetTrainerSubsetKD: {"task", "distillation"},
+    nnUNetTrainerSubsetKD_MultiStream: {"task", "distillation"},
 }  # fmt: skip
 
 
@@ -65,15 +74,28 @@ def real_home(brats2018_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return home
 
 
+def check_moving_average(trainer: Any, batch: dict[str, Any]) -> None:
+    """The average differs from the network, and each region counts the same in the distillation."""
+    assert differences(trainer.method.ema.state_dict(), trainer.network.state_dict()) != []
+    classes, number = trainer.method.context.need(MembershipClasses)(batch["target"])
+    weights = voxel_weights(classes, number, balanced=True)
+    for row, weight in zip(classes, weights, strict=True):  # nested regions: four classes
+        shares = [float(weight[row == each].sum()) for each in row.unique()]
+        assert shares == pytest.approx([1 / len(shares)] * len(shares), rel=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer_class", TERMS, ids=lambda c: c.__name__)
-def test_every_term_is_there_and_not_zero(
+def test_no_term_is_missing_or_zero(
     real_home: Any, trainer_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     set_variables(monkeypatch, real_home, tmp_path / "results")
     monkeypatch.setattr(
         trainer_class, "modality_dropout", ModalityDropoutConfig("count_uniform_incomplete", per="batch")
     )
+    averaged = issubclass(trainer_class, (nnUNetTrainerSubsetKD, nnUNetTrainerSubsetKD_MultiStream))
+    if averaged:
+        monkeypatch.setattr(trainer_class, "config", SubsetKDConfig(ramp=(0.0, 0.0)))
     folder = real_home.preprocessed / DATASET
     plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
@@ -87,8 +109,11 @@ def test_every_term_is_there_and_not_zero(
     trainer.sampler = lambda present: torch.tensor([[True, True, False, False]]).expand_as(present)
     before = copy.deepcopy(trainer.network.state_dict())
     for _ in range(2):
-        assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+        batch = next(trainer.dataloader_train)
+        assert np.isfinite(trainer.train_step(batch)["loss"])
     assert set(parts) == TERMS[trainer_class]
     for name, value in parts.items():
         assert torch.isfinite(value) and abs(float(value)) > 1e-6, name
-    assert any(not torch.equal(value, before[key]) for key, value in trainer.network.state_dict().items())
+    assert differences(before, trainer.network.state_dict()) != []
+    if averaged:
+        check_moving_average(trainer, batch)

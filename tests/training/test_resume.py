@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from tiny_nnunet import Home, differences, start, steps
+from tiny_nnunet import Home, differences, inline_pools, set_variables, start, steps
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.auxiliary import AuxiliaryConfig
@@ -21,6 +20,7 @@ from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMRConfig
+from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
@@ -30,6 +30,10 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
+    nnUNetTrainerSubsetKD,
+    nnUNetTrainerSubsetKD_MultiStream,
+)
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
 
 EPOCHS, STOP_AFTER = 3, 2
@@ -45,9 +49,6 @@ class SameBatches:
     def apply_suffixes(self) -> None:
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = EPOCHS, 3, 2
         self.save_every = 1
-
-    def draw_curves(self) -> None:
-        """Drawing takes longer than training here."""
 
     def on_epoch_start(self) -> None:
         if self.current_epoch == self.stop_after:
@@ -99,6 +100,14 @@ class M2FTransRun(SameBatches, nnUNetTrainerM2FTrans):
     adamw = AdamWConfig()
 
 
+class SubsetKDRun(SameBatches, nnUNetTrainerSubsetKD):
+    config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)  # rises over the stop
+
+
+class SubsetKDStreamsRun(SameBatches, nnUNetTrainerSubsetKD_MultiStream):
+    config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl", window=0.5)
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
 
@@ -115,25 +124,33 @@ RUNS = [
     MMFormerRun,
     RFNetRun,
     M2FTransRun,
+    SubsetKDRun,
+    SubsetKDStreamsRun,
 ]
+
+
+@pytest.fixture(scope="module")
+def batches(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[dict[str, Any]]]]:
+    """Batches of every epoch, from all loaders of a trainer."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_variables(patch, session_home, tmp_path_factory.mktemp("source"))
+        inline_pools(patch)
+        source = start(session_home.trainer(nnUNetTrainerMetaKD))
+        loaders = ((source.dataloader_train, "train", 3), (source.dataloader_val, "val", 2))
+        loaders += ((source.dataloader_meta, "meta", 6),)
+        return {name: [[next(loader) for _ in range(n)] for _ in range(EPOCHS)] for loader, name, n in loaders}
 
 
 @pytest.mark.parametrize("trainer_class", RUNS, ids=lambda c: c.__name__)
 def test_resumed_equals_uninterrupted(
-    home: Home, trainer_class: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home,
+    trainer_class: type,
+    batches: dict[str, list[list[dict[str, Any]]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_figures: None,
 ) -> None:
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # slow
-    source = start(home.trainer(nnUNetTrainerMetaKD))
-    monkeypatch.setattr(
-        trainer_class,
-        "batches",
-        {
-            "train": [[next(source.dataloader_train) for _ in range(3)] for _ in range(EPOCHS)],
-            "val": [[next(source.dataloader_val) for _ in range(2)] for _ in range(EPOCHS)],
-            "meta": [[next(source.dataloader_meta) for _ in range(6)] for _ in range(EPOCHS)],
-        },
-        raising=False,
-    )
+    monkeypatch.setattr(trainer_class, "batches", batches, raising=False)
     final = {}
     for run in ("whole", "resumed"):
         monkeypatch.setenv("nnUNet_results", str(tmp_path / run))
@@ -147,7 +164,7 @@ def test_resumed_equals_uninterrupted(
             np.random.seed(99)
             trainer = home.trainer(trainer_class)
             trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
-            assert trainer.current_epoch == STOP_AFTER and trainer.mmkd_iteration == 3 * STOP_AFTER
+            assert trainer.current_epoch == STOP_AFTER and trainer.run.iteration == 3 * STOP_AFTER
         trainer.run_training()
         folder = Path(trainer.output_folder)
         assert not list(folder.glob("*.tmp*")) and not list(folder.glob(".*tmp"))
@@ -179,6 +196,13 @@ def test_resumed_equals_uninterrupted(
         moments = whole["mmkd"]["method"]["discriminator_optimizer"]["state"][0]
         assert float(moments["step"]) == (9 if trainer_class is MSTKDNetRun else 2)
         assert whole["mmkd"]["method"]["teacher"].keys() == whole["network_weights"].keys()
+    if trainer_class in (SubsetKDRun, SubsetKDStreamsRun):
+        own = whole["mmkd"]
+        assert own["method"]["updates"] == own["iteration"]
+        assert differences(own["method"]["ema"], whole["network_weights"]) == []
+        assert differences(own["network"], whole["network_weights"]) != []
+        weights = whole["logging"]["mmkd/weight/distillation"]
+        assert weights[0] < weights[1] < weights[2]
     if trainer_class is PASSIONRun:
         method = whole["mmkd"]["method"]
         assert not torch.equal(method["beta"], method["start"])
@@ -242,6 +266,6 @@ def test_curves_that_an_older_checkpoint_lacks_are_nan(home: Home, tmp_path: Pat
     resumed = home.trainer(nnUNetTrainerModalityDropout)
     resumed.load_checkpoint(str(tmp_path / "old.pth"))
     resumed.on_train_start()
-    curves = {key: values for key, values in resumed._log.items() if key.startswith("mmkd/")}
+    curves = {key: values for key, values in resumed.curves.values.items() if key.startswith("mmkd/")}
     assert set(curves) == {"mmkd/pseudo Dice/all modalities", "mmkd/pseudo Dice/subset law", "mmkd/loss/task"}
     assert all(len(values) == 3 and np.isnan(values).all() for values in curves.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -21,20 +22,20 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPAS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 
-FULL_LAW = ModalityDropoutConfig("full")
+NO_DROPOUT = ModalityDropoutConfig("full")
 
 
 class NothingDropped(nnUNetTrainerModalityDropout):
-    modality_dropout = FULL_LAW
+    modality_dropout = NO_DROPOUT
 
 
 class MetaKDWithoutAlpha(nnUNetTrainerMetaKD):
-    modality_dropout = FULL_LAW
+    modality_dropout = NO_DROPOUT
     config = MetaKDConfig(alpha=0.0, meta_interval=2, meta_steps=2)
 
 
 class StreamsNothingDropped(nnUNetTrainerSharedStreams):
-    modality_dropout = FULL_LAW
+    modality_dropout = NO_DROPOUT
 
 
 class SeparateStreams(nnUNetTrainerMultiStream):
@@ -43,7 +44,7 @@ class SeparateStreams(nnUNetTrainerMultiStream):
 
 def complete(trainer: Any) -> Any:
     """All cases complete: the synthetic case_1 counts as having all."""
-    trainer.training_present = {case: mask | True for case, mask in trainer.training_present.items()}
+    trainer.cases.training_present.update({case: mask | True for case, mask in present(trainer)})
     return trainer
 
 
@@ -85,7 +86,7 @@ def test_metakd_without_alpha_is_shared_streams(home: Home) -> None:
 
 def test_alpha_changes_the_step(home: Home) -> None:
     class WithAlpha(nnUNetTrainerMetaKD):
-        modality_dropout = FULL_LAW
+        modality_dropout = NO_DROPOUT
 
     metakd, streams = start(home.trainer(WithAlpha)), start(home.trainer(StreamsNothingDropped))
     same_start(metakd, streams)
@@ -115,7 +116,9 @@ def test_what_stands_in_a_missing_channel_changes_nothing(home: Home, trainer_cl
     batches = [next(clean.dataloader_train) for _ in range(3)]
     spoilt = copy.deepcopy(batches)
     for trainer in (clean, dirty):  # T2 is missing in all cases
-        trainer.training_present = {case: [True, True, False] & (mask | True) for case, mask in present(trainer)}
+        trainer.cases.training_present.update(
+            {case: np.array([True, True, False]) & (mask | True) for case, mask in present(trainer)}
+        )
         trainer.dataloader_meta = iter(copy.deepcopy([batches[0]] * 100))
     for batch in spoilt:
         batch["data"][:, 2] = value
@@ -134,4 +137,4 @@ def test_what_stands_in_a_missing_channel_changes_nothing(home: Home, trainer_cl
 
 
 def present(trainer: Any) -> list[tuple[str, Any]]:
-    return list(trainer.training_present.items())
+    return list(trainer.cases.training_present.items())

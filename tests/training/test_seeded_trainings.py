@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import Home, differences, start
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.training import seeding
 from nnunetv2_mmkd.training.suffixes import parse_suffixes
-from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 LENGTH = "_3epochs_2iters"
 
@@ -100,10 +98,10 @@ def disturb(number: int) -> None:
     random.seed(number)
 
 
-def test_a_seeded_training_is_repeated_and_resumed(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seeded_training_is_repeated_and_resumed(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
     """Patches and augmentation are drawn in this process: everything is fixed, on one thread of the CPU."""
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # slow
-    monkeypatch.setattr(nnUNetTrainerMMKD, "draw_curves", lambda _: None)
     final = {}
     for number, (run, seed) in enumerate((("whole", 3), ("again", 3), ("resumed", 3), ("other", 4))):
         monkeypatch.setenv("nnUNet_results", str(tmp_path / run))

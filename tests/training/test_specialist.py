@@ -137,22 +137,22 @@ def table(home: Home) -> Iterator[Path]:
 
 
 def test_cases_that_lack_a_modality_are_left_out(home: Home) -> None:
-    everyone = sorted(start(specialist(home, "t1_t1ce", fold="all")).training_cases)
+    everyone = sorted(start(specialist(home, "t1_t1ce", fold="all")).cases.training)
     trainer = start(specialist(home, "t1_t2", fold="all"))
-    assert sorted(trainer.training_cases) == [case for case in everyone if case != "case_1"]
-    assert "case_1" not in trainer.training_present and "case_1" not in trainer.validation_present
+    assert sorted(trainer.cases.training) == [case for case in everyone if case != "case_1"]
+    assert "case_1" not in trainer.cases.training_present and "case_1" not in trainer.cases.validation_present
     assert "1 of the fold's 6 training cases lack one of t1 + t2 and are left out: case_1" in log_of(trainer)
     assert "1 of the fold's 6 validation cases lack" in log_of(trainer)
-    assert all(mask.all() for mask in trainer.training_present.values())
+    assert all(mask.all() for mask in trainer.cases.training_present.values())
     undeclared = start(specialist(home, "t2", fold="all", missing_modalities={}))  # its image is all zero
-    assert "case_1" not in undeclared.training_present
-    assert "case_1" in start(specialist(home, "t1", fold="all", missing_modalities={})).training_present
+    assert "case_1" not in undeclared.cases.training_present
+    assert "case_1" in start(specialist(home, "t1", fold="all", missing_modalities={})).cases.training_present
 
 
 def test_a_table_leaves_out_training_cases_and_no_validation_case(home: Home, table: Path) -> None:
     trainer = start(specialist(home, "t1_sp1", fold="all"))
-    assert sorted(trainer.training_cases) == ["case_4", "case_5"] and len(trainer.validation_present) == 6
-    assert sorted(start(specialist(home, "t2_sp1", fold="all")).training_cases) == [
+    assert sorted(trainer.cases.training) == ["case_4", "case_5"] and len(trainer.cases.validation_present) == 6
+    assert sorted(start(specialist(home, "t2_sp1", fold="all")).cases.training) == [
         f"case_{i}" for i in (0, 2, 3, 4, 5)
     ]
 

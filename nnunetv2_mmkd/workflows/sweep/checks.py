@@ -23,8 +23,8 @@ from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
 from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
 from nnunetv2_mmkd.protocols.missing_rates import training_cases
+from nnunetv2_mmkd.protocols.missing_table import read_missing_table, table_path
 from nnunetv2_mmkd.trainer_lookup import find_trainer
-from nnunetv2_mmkd.training.missing_rates import read_missing_table, table_path
 from nnunetv2_mmkd.training.preflight import check_training, find_own_trainer
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
 from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets

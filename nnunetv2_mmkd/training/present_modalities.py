@@ -1,4 +1,4 @@
-"""Channels that are all zero though no modality was declared missing."""
+"""Which modalities each case has, by ``dataset.json``, by a missing-rate table and by its preprocessed images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nnunetv2_mmkd.training.missing_rates import missing_of
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.protocols.missing_table import missing_channels
+
+
+def present_masks(
+    cases: Iterable[str], modalities: Sequence[str], *missing: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.bool_]]:
+    """What each case has: a mask ``[M]`` per case, after all the given maps of missing modalities.
+
+    Raises:
+        InputError: an unknown modality, or a case left with nothing.
+    """
+    masks = {}
+    for case in cases:
+        mask = np.ones(len(modalities), dtype=bool)
+        for each in missing:
+            mask[missing_channels(case, each, modalities)] = False
+        if not mask.any():
+            raise InputError(f"case {case} has no modality at all: remove it from the training cases")
+        masks[case] = mask
+    return masks
+
+
+def realised_rates(masks: Mapping[str, NDArray[np.bool_]], modalities: Sequence[str]) -> dict[str, float]:
+    """Share of the cases that miss each modality."""
+    table = np.stack(list(masks.values()))
+    return {name: float(rate) for name, rate in zip(modalities, 1 - table.mean(0), strict=True)}
 
 
 def undeclared_missing(
@@ -20,7 +47,7 @@ def undeclared_missing(
 
     Args:
         dataset: nnU-Net's data set of preprocessed cases (``load_case``).
-        cases: whom to look at.
+        cases: case identifiers.
         modalities: names of the channels.
         declared: what ``dataset.json`` declares.
 
@@ -30,7 +57,7 @@ def undeclared_missing(
     found: dict[str, list[str]] = {}
     for case in cases:
         data = dataset.load_case(case)[0]
-        known = set(missing_of(case, declared, modalities))
+        known = set(missing_channels(case, declared, modalities))
         blank = [
             name
             for channel, name in enumerate(modalities)

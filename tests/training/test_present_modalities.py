@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunetv2_mmkd.training.presence import blanking
+from nnunetv2_mmkd.training.present_modalities import blanking
 
 
 class Cases:

@@ -1,8 +1,8 @@
-"""Missing-rate tables: a fixed mask for each training case (imperfect data training).
+"""The file of a missing-rate table: a fixed mask for each training case (imperfect data training).
 
-``mmkd_missing_<tag>.json`` in the data set's folder of nnUNet_preprocessed holds
+``mmkd_missing_<tag>.json`` in the data set's folder of ``nnUNet_preprocessed`` holds
 ``{"rates": ..., "seed": ..., "source": ..., "missing": {case: [names]}}``. It is read only by trainers whose name ends
-in ``_<tag>``; cases that it does not list miss nothing.
+in ``_<tag>``; cases that it does not list miss nothing. :mod:`.missing_rates` writes it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 
 
 def table_path(folder: str | Path, tag: str) -> Path:
-    """Where the table with a tag lies."""
+    """The file of the table with a tag."""
     return Path(folder) / f"mmkd_missing_{tag}.json"
 
 
@@ -50,15 +47,15 @@ def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[st
         if case not in known:
             raise InputError(f"{path} names the case {case!r}, which this data set does not have")
         try:
-            gone = missing_of(case, missing, modalities)
+            channels = missing_channels(case, missing, modalities)
         except InputError as error:
             raise InputError(f"{path}, {error}") from error
-        if len(gone) == len(modalities):
+        if len(channels) == len(modalities):
             raise InputError(f"{path} leaves the case {case} with no modality at all: at least one must stay")
     return table
 
 
-def missing_of(case: str, missing: Mapping[str, Sequence[str]], modalities: Sequence[str]) -> list[int]:
+def missing_channels(case: str, missing: Mapping[str, Sequence[str]], modalities: Sequence[str]) -> list[int]:
     """Channels that a case misses, by a map of missing modalities.
 
     Raises:
@@ -68,28 +65,3 @@ def missing_of(case: str, missing: Mapping[str, Sequence[str]], modalities: Sequ
         return indices(missing.get(case, ()), modalities)
     except InputError as error:
         raise InputError(f"missing modalities of case {case}: {error}") from error
-
-
-def present_masks(
-    cases: Iterable[str], modalities: Sequence[str], *missing: Mapping[str, Sequence[str]]
-) -> dict[str, NDArray[np.bool_]]:
-    """What each case has: a mask ``[M]`` per case, after all the given maps of missing modalities.
-
-    Raises:
-        InputError: an unknown modality, or a case left with nothing.
-    """
-    masks = {}
-    for case in cases:
-        mask = np.ones(len(modalities), dtype=bool)
-        for gone in missing:
-            mask[missing_of(case, gone, modalities)] = False
-        if not mask.any():
-            raise InputError(f"case {case} has no modality at all: remove it from the training cases")
-        masks[case] = mask
-    return masks
-
-
-def realised_rates(masks: Mapping[str, NDArray[np.bool_]], modalities: Sequence[str]) -> dict[str, float]:
-    """Share of the cases that miss each modality."""
-    table = np.stack(list(masks.values()))
-    return {name: float(rate) for name, rate in zip(modalities, 1 - table.mean(0), strict=True)}

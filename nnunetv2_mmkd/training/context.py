@@ -1,0 +1,102 @@
+"""What a trainer supplies to its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunetv2_mmkd.methods.base import (
+    ExtraNetwork,
+    LocalLoss,
+    MembershipClasses,
+    Method,
+    MissingRates,
+    NextMetaBatch,
+    SingleModalityDice,
+    TrainingContext,
+)
+from nnunetv2_mmkd.training import gradients
+from nnunetv2_mmkd.training.cases import TrainingCases
+from nnunetv2_mmkd.training.election import SingleModalityEvaluation
+from nnunetv2_mmkd.training.target_classes import membership_classes, task_labels
+
+
+def training_context(
+    host: nnUNetTrainer,
+    method: Method,
+    modalities: tuple[str, ...],
+    *,
+    warmup_iterations: int,
+    cases: Callable[[], TrainingCases],
+    network: Callable[[], Any],
+    next_meta_batch: NextMetaBatch,
+) -> TrainingContext:
+    """What a trainer supplies to its method; costly capabilities only if the method needs them.
+
+    Args:
+        host: the trainer, initialised.
+        method: the training objective.
+        modalities: names of the channels.
+        warmup_iterations: length of the full-modality warm-up.
+        cases: gives the cases of the fold, from the start of the training on.
+        network: gives the bare network.
+        next_meta_batch: gives batches of the meta split.
+    """
+    capabilities: dict[type, Any] = {
+        ExtraNetwork: partial(another_network, host),
+        MissingRates: lambda: tuple(cases().missing_rates[name] for name in modalities),
+        MembershipClasses: partial(membership_classes, label_manager=host.label_manager),
+        LocalLoss: local_loss(host),
+    }
+    if NextMetaBatch in method.needs:
+        capabilities[NextMetaBatch] = next_meta_batch
+    if SingleModalityDice in method.needs:
+        capabilities[SingleModalityDice] = SingleModalityEvaluation(host, modalities, network, cases)
+    return TrainingContext(
+        modalities=modalities,
+        device=host.device,
+        regions=tuple(task_labels(host.label_manager)),
+        exclusive=not host.label_manager.has_regions,
+        iterations=host.num_epochs * host.num_iterations_per_epoch,
+        epochs=host.num_epochs,
+        warmup_iterations=warmup_iterations,
+        autocast=partial(autocast, host.device),
+        average=gradients.average,
+        broadcast=gradients.broadcast,
+        log=host.print_to_log_file,
+        capabilities=capabilities,
+    )
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which nnU-Net runs the network."""
+    return torch.autocast(device.type, enabled=True) if device.type == "cuda" else nullcontext()
+
+
+def another_network(host: nnUNetTrainer) -> nn.Module:
+    """Another network from the same plans, on the device, with weights of its own."""
+    network: nn.Module = host.build_network_architecture(
+        host.plans_manager,
+        host.configuration_manager,
+        host.num_input_channels,
+        host.label_manager.num_segmentation_heads,
+        host.enable_deep_supervision,
+    )
+    return network.to(host.device)
+
+
+def local_loss(host: nnUNetTrainer) -> Any:
+    """nnU-Net's task loss without exchange between ranks."""
+    if not host.is_ddp:
+        return host.loss
+    host.is_ddp = False
+    try:
+        return host._build_loss()
+    finally:
+        host.is_ddp = True

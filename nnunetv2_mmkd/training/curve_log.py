@@ -1,0 +1,61 @@
+"""Our curves in nnU-Net's log: what the method learns, and the pseudo-Dice with all modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_mmkd.training.curves import draw_curves
+
+FULL_DICE, SUBSET_DICE = "pseudo Dice/all modalities", "pseudo Dice/subset law"
+"""Curves of every training. Their names are in the checkpoints."""
+
+
+class CurveLog:
+    """Registers, logs and draws curves below the prefix ``mmkd/``.
+
+    Args:
+        host: the trainer whose logger and folder are used.
+        names: of the method's curves, ``"group/name"``.
+    """
+
+    def __init__(self, host: nnUNetTrainer, names: Sequence[str]) -> None:
+        self.host = host
+        self.names = (FULL_DICE, SUBSET_DICE, *names)
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """All that nnU-Net's logger holds: name -> one value per epoch."""
+        values: dict[str, list[Any]] = self.host.logger.local_logger.my_fantastic_logging
+        return values
+
+    def register(self) -> None:
+        """Let nnU-Net's logger know our curves; those an older checkpoint lacks are NaN up to now."""
+        for name in self.names:
+            values = self.values.setdefault(f"mmkd/{name}", [])
+            values.extend([float("nan")] * (self.host.current_epoch - len(values)))
+
+    def log(self, full_dice: float, curves: Mapping[str, float]) -> None:
+        """Log exactly one value per curve for this epoch.
+
+        Args:
+            full_dice: pseudo-Dice with all modalities; that under the target distribution is nnU-Net's.
+            curves: the method's.
+        """
+        subset_dice = float(self.host.logger.get_value("mean_fg_dice", step=-1))
+        values = {FULL_DICE: full_dice, SUBSET_DICE: subset_dice, **curves}
+        for name in self.names:
+            self.host.logger.log(f"mmkd/{name}", values[name], self.host.current_epoch)
+        self.host.print_to_log_file(
+            "mmkd: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not np.isnan(value))
+        )
+
+    def draw(self) -> None:
+        """Draw ``mmkd_progress.png``."""
+        if self.host.local_rank == 0:
+            curves = {name: self.values[f"mmkd/{name}"] for name in self.names}
+            draw_curves(curves, Path(self.host.output_folder) / "mmkd_progress.png", type(self.host).__name__)

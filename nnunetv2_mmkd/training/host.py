@@ -1,0 +1,60 @@
+"""Checks and small changes of nnU-Net's own behaviour, each on nnU-Net's trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
+from nnunetv2_mmkd.evaluation.card import carried
+from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
+from nnunetv2_mmkd.nnunet_json import missing_modalities
+from nnunetv2_mmkd.training.present_modalities import blanking
+
+
+def refuse_cascade(host: nnUNetTrainer) -> None:
+    """Refuse a configuration that belongs to a cascade.
+
+    Raises:
+        NotImplementedError: it does.
+    """
+    if host.is_cascaded or host.configuration_manager.next_stage_names:
+        raise NotImplementedError(
+            f"the configuration {host.configuration_name} belongs to a cascade; trainers of this package do not "
+            "support cascades, because the previous stage would need its own subset. Train 2d or 3d_fullres"
+        )
+
+
+def warn_of_ct(host: nnUNetTrainer) -> None:
+    """Warn where missing modalities cannot be detected at prediction."""
+    if any("CTNormalization" in scheme for scheme in host.configuration_manager.normalization_schemes):
+        host.print_to_log_file(
+            "WARNING: a channel is normalised as CT, so an all-zero image does not stay zero and missing "
+            "modalities cannot be detected: name them at prediction (`mmkd predict`, or "
+            f"{MISSING_VARIABLE} under nnUNetv2_predict)"
+        )
+
+
+def keep_performance_cards(host: nnUNetTrainer) -> None:
+    """Keep the performance cards of the model's other folds in ``dataset.json``."""
+    trained_on = host.current_epoch < host.num_epochs
+    card = carried(host.output_folder_base, host.fold if trained_on else None)
+    dataset_json: dict[str, Any] = {key: value for key, value in host.dataset_json.items() if key != CARD}
+    host.dataset_json = {**dataset_json, CARD: card} if card else dataset_json
+
+
+@contextmanager
+def declared_missing_blanked(host: nnUNetTrainer, modalities: Sequence[str]) -> Iterator[None]:
+    """Preprocessed cases come with all-zero channels where ``dataset.json`` declares them missing."""
+    planned = host.dataset_class or infer_dataset_class(host.preprocessed_dataset_folder)
+    declared = missing_modalities(host.dataset_json, modalities)
+    host.dataset_class = blanking(planned, {case: indices(names, modalities) for case, names in declared.items()})
+    try:
+        yield
+    finally:
+        host.dataset_class = planned
