@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -167,7 +168,8 @@ def with_geometry(volume: Volume, reference: nib.Nifti1Header) -> bytes:
         header[field] = reference[field]
     header["pixdim"][:4] = reference["pixdim"][:4]
     block = header.binaryblock
-    return block + volume.plain[len(block) :]
+    result: bytes = block + volume.plain[len(block) :]
+    return result
 
 
 def image_bytes(voxels: np.ndarray, like: nib.Nifti1Header) -> bytes:
@@ -179,8 +181,9 @@ def image_bytes(voxels: np.ndarray, like: nib.Nifti1Header) -> bytes:
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return image_class(voxels, None, header).to_bytes()
+    image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    content: bytes = image_class(voxels, None, header).to_bytes()
+    return content
 
 
 def integer_labels(volume: Volume) -> np.ndarray:
@@ -196,7 +199,8 @@ def integer_labels(volume: Volume) -> np.ndarray:
     if off.max(initial=0) > TOLERANCE:
         value = volume.voxels.flat[int(off.argmax())]
         raise InputError(f"{volume.path}: label value {value:g} is not a whole number")
-    return rounded.astype(np.int64)
+    result: np.ndarray = rounded.astype(np.int64)
+    return result
 
 
 def map_labels(labels: np.ndarray, mapping: dict[int, int], dtype: str) -> tuple[np.ndarray, list[int]]:

@@ -26,7 +26,8 @@ def find_trainer(name: str) -> type[Any]:
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return recursive_find_trainer_class_by_name(name)
+            result: type[Any] = recursive_find_trainer_class_by_name(name)
+            return result
     except RuntimeError as error:
         if "Could not find requested nnunet trainer" not in str(error):
             raise

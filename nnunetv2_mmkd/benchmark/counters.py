@@ -72,7 +72,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, known: Sequence[Tensor] = ()) -> None:
         """Start from zero; the storages of ``known`` tensors (parameters, inputs) do not count."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = {storage_key(tensor) for tensor in known}
         self._now = 0
         self._seen: dict[int, weakref.ref[Any]] = {}

@@ -33,7 +33,7 @@ def read_checkpoint(file: Path, about: Mapping[str, Any]) -> dict[str, Any]:
         InputError: it is damaged, or of another training.
     """
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         stored = state["about"]
     except Exception as error:  # damaged files make torch raise nearly anything
         raise InputError(f"{file} is not a checkpoint of this package, or damaged: {error}; delete it") from error

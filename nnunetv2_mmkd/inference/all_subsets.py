@@ -105,5 +105,6 @@ class AllSubsetsPredictor(MaskedPredictor):
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
         if isinstance(self.network, MultiSubsetNetwork):  # it knows its masks
-            return nnUNetPredictor._internal_maybe_mirror_and_predict(self, x)
+            result: Tensor = nnUNetPredictor._internal_maybe_mirror_and_predict(self, x)
+            return result
         return super()._internal_maybe_mirror_and_predict(x)

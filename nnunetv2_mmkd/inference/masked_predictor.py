@@ -175,10 +175,11 @@ class MaskedPredictor(nnUNetPredictor):
             complete_array(*pair, self.modalities, excluded, self.subset)
             for pair in zip(images, properties, strict=True)
         ]
-        return super().get_data_iterator_from_raw_npy_data(
+        result: Iterator[dict[str, Any]] = super().get_data_iterator_from_raw_npy_data(
             [image for image, _ in pairs], segs_from_prev_stage_or_list_of_segs_from_prev_stage,
             [props for _, props in pairs], truncated_ofname, num_processes,
         )  # fmt: skip
+        return result
 
     def predict_from_data_iterator(
         self,
@@ -188,9 +189,10 @@ class MaskedPredictor(nnUNetPredictor):
     ) -> list[Any]:
         """Predict preprocessed cases; see nnU-Net. The mask is ``data_properties["mmkd_available"]`` of each item."""
         try:
-            return super().predict_from_data_iterator(
+            result: list[Any] = super().predict_from_data_iterator(
                 self._follow(data_iterator), save_probabilities, num_processes_segmentation_export
             )
+            return result
         finally:
             self._current = None
             if isinstance(data_iterator, MultiThreadedAugmenter):
@@ -209,16 +211,17 @@ class MaskedPredictor(nnUNetPredictor):
         """Logits of one preprocessed case ``[M, *spatial]``; see nnU-Net."""
         if self._sequence is not None:
             self._current = next(self._sequence)
-        return super().predict_logits_from_preprocessed_data(data)
+        result: Tensor = super().predict_logits_from_preprocessed_data(data)
+        return result
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
         network, mask = self.network, self._current
         if mask is None and self.excluded():  # data of unknown origin: the network looks for itself unless told
             mask = mask_of(self.modalities, missing=self.excluded())
-        if mask is None:
-            return super()._internal_maybe_mirror_and_predict(x)
-        self.network = partial(network, available=mask)  # works for compiled and distributed networks, too
+        if mask is not None:
+            self.network = partial(network, available=mask)  # works for compiled and distributed networks, too
         try:
-            return super()._internal_maybe_mirror_and_predict(x)
+            result: Tensor = super()._internal_maybe_mirror_and_predict(x)
+            return result
         finally:
             self.network = network

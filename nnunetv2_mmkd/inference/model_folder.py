@@ -46,7 +46,7 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
         InputError: no such data set or no such model; the message lists the models that exist.
     """
     try:
-        folder = get_output_folder(dataset, trainer, plans, configuration)
+        folder: str = get_output_folder(dataset, trainer, plans, configuration)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"data set {dataset!r}: {error}") from error
     if not os.path.isdir(folder):

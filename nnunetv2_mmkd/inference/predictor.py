@@ -20,6 +20,9 @@ from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import canonical, mask_of
 
+InputOutputLists = tuple[list[list[str]], list[str] | None, list[str | None]]
+"""Images of each case, output files, segmentations of a previous stage: what nnU-Net predicts from."""
+
 
 def _plain(argument: Any) -> Any:
     """nnU-Net knows no Path."""
@@ -112,23 +115,24 @@ class MMKDPredictor(MaskedPredictor):
         try:
             if preprocessing_processes == export_processes == 0:
                 self._sequence = iter([case.available for case in job.cases])
-                return super().predict_from_files_sequential(
+                segmentations: list[Any] | None = super().predict_from_files_sequential(
                     request.source, request.output, request.save_probabilities, request.overwrite,
                     request.previous_stage,
                 )  # fmt: skip
-            return super().predict_from_files(
-                request.source, request.output, request.save_probabilities, request.overwrite,
-                max(1, preprocessing_processes), max(1, export_processes), request.previous_stage, request.num_parts,
-                request.part_id,
-            )  # fmt: skip
+            else:
+                segmentations = super().predict_from_files(
+                    request.source, request.output, request.save_probabilities, request.overwrite,
+                    max(1, preprocessing_processes), max(1, export_processes), request.previous_stage,
+                    request.num_parts, request.part_id,
+                )  # fmt: skip
+            return segmentations
         finally:
             self._job = self._sequence = self._current = None
 
-    def _manage_input_and_output_lists(
-        self, *args: Any, **kwargs: Any
-    ) -> tuple[list[list[str]], list[str] | None, list[str | None]]:
+    def _manage_input_and_output_lists(self, *args: Any, **kwargs: Any) -> InputOutputLists:
         if self._job is None:
-            return super()._manage_input_and_output_lists(*args, **kwargs)
+            lists: InputOutputLists = super()._manage_input_and_output_lists(*args, **kwargs)
+            return lists
         return self._job.lists, self._job.partial_outputs(), self._job.previous
 
     def predict_case(
@@ -160,7 +164,8 @@ class MMKDPredictor(MaskedPredictor):
             if properties is None or output_file is not None:
                 raise InputError('arrays need properties={"spacing": ...} and can only be returned, not written')
             array = stack_arrays(by_name, self.modalities)
-            return self.predict_single_npy_array(array, {**properties, AVAILABLE_KEY: mask.tolist()})
+            result: np.ndarray = self.predict_single_npy_array(array, {**properties, AVAILABLE_KEY: mask.tolist()})
+            return result
         ending = self.dataset_json["file_ending"]
         if output_file is not None:
             if not str(output_file).endswith(ending):
@@ -174,7 +179,7 @@ class MMKDPredictor(MaskedPredictor):
         require_modalities([case], self.subset)
         reader = self.plans_manager.image_reader_writer_class()
         array, geometry = reader.read_images(case.entries(ending))
-        segmentation = self.predict_single_npy_array(array, geometry)
+        segmentation: np.ndarray = self.predict_single_npy_array(array, geometry)
         if output_file is not None:
             folder, name = os.path.split(output_file)
             os.makedirs(folder or ".", exist_ok=True)

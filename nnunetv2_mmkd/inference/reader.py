@@ -74,7 +74,8 @@ class CompletingIO(BaseReaderWriter):
 
     def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a segmentation with the planned reader."""
-        return self.planned.read_seg(seg_fname)
+        result: tuple[np.ndarray, dict[str, Any]] = self.planned.read_seg(seg_fname)
+        return result
 
     def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict[str, Any]) -> None:
         """Write a segmentation; in a partial folder, move the case's files up, the segmentation last."""

@@ -107,7 +107,8 @@ class Auxiliary(Method[SegmentationNetwork]):
     @property
     def warmup_until(self) -> int:
         """The first iteration with the task loss of the fused prediction."""
-        return round(self.config.warmup_share * self.context.iterations)
+        result: int = round(self.config.warmup_share * self.context.iterations)
+        return result
 
     def start_iteration(self, network: SegmentationNetwork, task_loss: TaskLoss, iteration: int) -> None:
         """Note whether this is the warm-up."""

@@ -174,7 +174,8 @@ class MSTKDNet(Method["TransformerUNet"]):
         """Weight of a term in this iteration."""
         weight = float(getattr(self.config.weights, term))
         if term == "kl":
-            return weight * self.config.tau**2  # Eq. (8)
+            result: float = weight * self.config.tau**2  # Eq. (8)
+            return result
         if term == "logit_mse" and self.config.logit_ramp and self.context.iterations:
             rising = min(1.0, self._iteration / (self.config.logit_ramp * self.context.iterations))
             return weight * math.exp(-5 * (1 - rising) ** 2)

@@ -36,4 +36,5 @@ class FeatureDiscriminator(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits that the features are of missing modalities: ``[B, C, *spatial]`` -> ``[B, positions]``."""
-        return self.layers(features).flatten(1)
+        result: Tensor = self.layers(features).flatten(1)
+        return result

@@ -45,7 +45,8 @@ def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
             f"the plans ask for {type(network).__name__}; this package builds on the planned encoder and decoder of "
             "PlainConvUNet and ResidualEncoderUNet only"
         )
-    return network
+    planned: nn.Module = network
+    return planned
 
 
 def early_fusion(request: NetworkRequest) -> nn.Module:

@@ -107,7 +107,8 @@ def _affine(norm: Any, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     if norm.weight is None:
         return value
     shape = (1, -1, *[1] * (x.ndim - 2))
-    return value * norm.weight.reshape(shape) + norm.bias.reshape(shape)
+    result: Tensor = value * norm.weight.reshape(shape) + norm.bias.reshape(shape)
+    return result
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

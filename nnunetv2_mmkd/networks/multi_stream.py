@@ -136,7 +136,8 @@ class MultiStreamUNet(nn.Module):
 
     def decode(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
         """Run the planned decoder on fused skips, largest first."""
-        return self.decoder(skips)
+        result: Tensor | list[Tensor] = self.decoder(skips)
+        return result
 
     def decode_with_features(self, skips: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Run the decoder, and keep what its last stage makes.

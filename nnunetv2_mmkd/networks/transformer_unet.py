@@ -149,7 +149,8 @@ class TransformerUNet(nn.Module):
     @property
     def dimensions(self) -> int:
         """2 or 3."""
-        return convert_conv_op_to_dim(self.encoder.conv_op)
+        result: int = convert_conv_op_to_dim(self.encoder.conv_op)
+        return result
 
     def forward(self, x: Tensor, available: Tensor | None = None) -> Tensor | list[Tensor]:
         """Segment with the available modalities.
@@ -164,7 +165,8 @@ class TransformerUNet(nn.Module):
         skips = list(self.encoder(zero_missing(x, resolve(x, available, self.modalities))))
         taps = self.transformer(skips[-1])
         _, _, skips[-1] = self._bottleneck(skips, self.multi_scale(taps.tokens))
-        return self.decoder(skips)
+        result: Tensor | list[Tensor] = self.decoder(skips)
+        return result
 
     def trace(self, x: Tensor, available: Tensor | None = None) -> Trace:
         """:meth:`forward` with all that is distilled."""
@@ -205,4 +207,5 @@ def _convolutions(encoder: Any, before: int, after: int) -> StackedConvBlocks:
 
 def _max_pool(features: Tensor, size: torch.Size) -> Tensor:
     pool: Any = {2: adaptive_max_pool2d, 3: adaptive_max_pool3d}[len(size)]
-    return pool(features, tuple(size))
+    result: Tensor = pool(features, tuple(size))
+    return result

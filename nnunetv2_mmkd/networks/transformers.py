@@ -165,7 +165,8 @@ def as_sequence(maps: Tensor) -> Tensor:
 
 def as_maps(tokens: Tensor, grid: Sequence[int]) -> Tensor:
     """``[B, N, E]`` -> ``[B, E, *grid]``."""
-    return tokens.transpose(1, 2).unflatten(2, tuple(grid))
+    result: Tensor = tokens.transpose(1, 2).unflatten(2, tuple(grid))
+    return result
 
 
 class TransformerBlock(nn.Module):

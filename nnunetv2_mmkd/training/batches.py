@@ -19,7 +19,7 @@ from nnunetv2_mmkd.modalities import SubsetSampler
 
 
 def prepare_batch(
-    host: nnUNetTrainer, batch: dict, present: Mapping[str, NDArray[np.bool_]], sampler: SubsetSampler
+    host: nnUNetTrainer, batch: dict[str, Any], present: Mapping[str, NDArray[np.bool_]], sampler: SubsetSampler
 ) -> Batch:
     """Move a batch of nnU-Net's loaders to the device and draw its subsets.
 

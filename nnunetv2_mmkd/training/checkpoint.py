@@ -30,7 +30,7 @@ class RunState:
         random_state: torch's, of the run that wrote the checkpoint; None in a new run.
     """
 
-    method: Method
+    method: Method[Any]
     sampler: SubsetSampler
     rank: int
     iteration: int = 0

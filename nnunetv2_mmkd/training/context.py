@@ -29,7 +29,7 @@ from nnunetv2_mmkd.training.target_classes import membership_classes, task_label
 
 def training_context(
     host: nnUNetTrainer,
-    method: Method,
+    method: Method[Any],
     modalities: tuple[str, ...],
     *,
     warmup_iterations: int,

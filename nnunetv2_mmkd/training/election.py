@@ -27,7 +27,8 @@ class InMemoryPredictor(AllSubsetsPredictor):
 
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
         """Logits of one preprocessed case; see nnU-Net."""
-        return self.predict_sliding_window_return_logits(data)
+        result: Tensor = self.predict_sliding_window_return_logits(data)
+        return result
 
 
 class SingleModalityEvaluation:

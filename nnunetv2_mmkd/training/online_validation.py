@@ -27,9 +27,11 @@ class OnlineValidation:
 
     def __init__(self, sampler: SubsetSampler) -> None:
         self.sampler = sampler
-        self.full_outputs: list[dict] = []
+        self.full_outputs: list[dict[str, Any]] = []
 
-    def step(self, batch: dict, full: Tensor, validate: Callable[[dict, Tensor], dict]) -> dict:
+    def step(
+        self, batch: dict[str, Any], full: Tensor, validate: Callable[[dict[str, Any], Tensor], dict[str, Any]]
+    ) -> dict[str, Any]:
         """Validate a batch.
 
         Args:
@@ -52,7 +54,7 @@ class OnlineValidation:
         return mean_dice(self.full_outputs)
 
 
-def mean_dice(outputs: list[dict]) -> float:
+def mean_dice(outputs: list[dict[str, Any]]) -> float:
     """Mean over classes or regions of the Dice over all voxels, over all ranks, as nnU-Net's pseudo-Dice."""
     collated = collate_outputs(outputs)
     counts = np.stack([np.sum(collated[key], 0) for key in ("tp_hard", "fp_hard", "fn_hard")])

@@ -78,7 +78,7 @@ def blanking(dataset_class: type, missing: Mapping[str, Sequence[int]]) -> type:
         missing: case -> positions of the channels that it lacks.
     """
 
-    class Blanked(dataset_class):  # type: ignore[misc]
+    class Blanked(dataset_class):
         def load_case(self, identifier: str) -> tuple[Any, ...]:
             data, *rest = super().load_case(identifier)
             if missing.get(identifier):

@@ -108,10 +108,10 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
 
     def __init__(
         self,
-        plans: dict,
+        plans: dict[str, Any],
         configuration: str,
         fold: int,
-        dataset_json: dict,
+        dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         modalities = modality_names(dataset_json)

@@ -101,10 +101,10 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
 
     def __init__(
         self,
-        plans: dict,
+        plans: dict[str, Any],
         configuration: str,
         fold: int,
-        dataset_json: dict,
+        dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -126,9 +126,9 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         self.sampler = SubsetSampler(self.modality_dropout, self.seed + self.local_rank, self.modalities)
         self.run = RunState(self.method, self.sampler, self.local_rank)
 
-    def build_method(self) -> Method:
+    def build_method(self) -> Method[Any]:
         """The training objective: :attr:`method_class` of :attr:`config`."""
-        method: Method = self.method_class() if self.config is None else self.method_class(self.config)
+        method: Method[Any] = self.method_class() if self.config is None else self.method_class(self.config)
         return method
 
     @classmethod
@@ -215,7 +215,8 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
             return False
-        return super()._do_i_compile()
+        result: bool = super()._do_i_compile()
+        return result
 
     @property
     def bare_network(self) -> nn.Module:
@@ -223,13 +224,15 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
         if isinstance(network, OptimizedModule) and not self.compiles_whole_network:
             network = network._orig_mod
-        return network
+        bare: nn.Module = network
+        return bare
 
     @property
     def trained_module(self) -> nn.Module:
         """The network without the compiler's wrapper either: its keys are nnU-Net's."""
         network: Any = self.bare_network
-        return getattr(network, "_orig_mod", network)
+        result: nn.Module = getattr(network, "_orig_mod", network)
+        return result
 
     def deployed_weights(self) -> AbstractContextManager[bool]:
         """A context in which the network has the weights that the method deploys."""
@@ -305,7 +308,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         seeding.seed_epoch(self.suffix_seed, self.local_rank, self.current_epoch)
         super().on_epoch_start()
 
-    def train_step(self, batch: dict) -> dict:
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One step of the method under modality dropout."""
         network = self.bare_network
         self.method.start_iteration(network, self.loss, self.run.iteration)
@@ -318,7 +321,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         self.run.iteration += 1
         return {"loss": loss.detach().cpu().numpy()}
 
-    def prepare(self, batch: dict, present: dict[str, Any], sampler: SubsetSampler | None = None) -> Batch:
+    def prepare(self, batch: dict[str, Any], present: dict[str, Any], sampler: SubsetSampler | None = None) -> Batch:
         """Move a batch of nnU-Net's loaders to the device and draw its subsets.
 
         Args:
@@ -330,7 +333,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             sampler = self.sampler if self.run.iteration >= self.warmup_iterations else FULL
         return prepare_batch(self, batch, present, sampler)
 
-    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         """As nnU-Net, then the method's own."""
         super().on_train_epoch_end(train_outputs)
         self.method.end_epoch(self.bare_network, self.current_epoch)
@@ -342,17 +345,17 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         sampler = SubsetSampler(target, VALIDATION_SEED + self.local_rank, self.modalities)
         self.online_validation = OnlineValidation(sampler)
 
-    def validation_step(self, batch: dict) -> dict:
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's validation step of the deployed weights, under a drawn subset and with all modalities."""
         full = self.prepare(batch, self.cases.validation_present, FULL).available
         with self.deployed_weights():
             return self.online_validation.step(batch, full, self._validate)
 
-    def _validate(self, batch: dict, available: Tensor) -> dict:
+    def _validate(self, batch: dict[str, Any], available: Tensor) -> dict[str, Any]:
         network = self.network
         self.network = partial(self.bare_network, available=available)
         try:
-            outputs: dict = super().validation_step(batch)
+            outputs: dict[str, Any] = super().validation_step(batch)
             return outputs
         finally:
             self.network = network

@@ -30,7 +30,7 @@ def as_mask(array: ArrayLike, what: str = "mask") -> Mask:
         raise InputError(f"{what}: expected booleans or numbers, got {values.dtype}; compare with the label first")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(f"{what}: holds NaN or infinity; a mask holds 0 and 1 only, repair the file")
-    mask = values == 1
+    mask: Mask = values == 1
     if not (mask | (values == 0)).all():
         other = values[~mask & (values != 0)].flat[0]
         raise InputError(f"{what}: holds {other}; expected 0 and 1 only, make a mask of one region first")

@@ -213,7 +213,8 @@ class ChannelCrossAttention(nn.Module):
 
     def _grouped(self, rows: Tensor) -> Tensor:
         """``[C, V]`` -> ``[H, C / H, V]``."""
-        return rows.unflatten(0, (self.groups, -1))
+        result: Tensor = rows.unflatten(0, (self.groups, -1))
+        return result
 
 
 def _per_modality(scale: ScaleSpec) -> nn.Parameter:

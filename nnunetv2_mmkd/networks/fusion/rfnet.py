@@ -142,7 +142,8 @@ class RegionMaps(nn.Module):
             logits: Tensor = self.head(mixed)
             return logits
         fused, coarser = below
-        return self.head(mixed + linear_resize(self.rise(fused), size)) + linear_resize(coarser, size)
+        result: Tensor = self.head(mixed + linear_resize(self.rise(fused), size)) + linear_resize(coarser, size)
+        return result
 
 
 class RegionAwareFusion(nn.Module):
