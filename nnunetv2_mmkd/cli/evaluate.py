@@ -7,11 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
-from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
 
 HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
@@ -127,8 +125,8 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.evaluation.score import ScoreSettings
     from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.workflows.evaluate.run import ReportOptions, Target, evaluate, name_models
-    from nnunetv2_mmkd.workflows.evaluate.subset_predictions import WindowSettings
+    from nnunetv2_mmkd.workflows.evaluate.run import evaluate, name_models
+    from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, Target, WindowSettings
 
     models = list(args.m)
     if args.d is not None:
@@ -147,11 +145,8 @@ def main(argv: Sequence[str]) -> int:
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference, args.specialists
     )
     named = name_models(models, args.names)
-    if set(named) & set(folders):
-        raise InputError(f"{next(iter(set(named) & set(folders)))} names a model and a folder of predictions")
     output = Path(args.o)
-    with locked(output):
-        evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
+    evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
     for file in sorted((output / "tables").glob("*.md")):
         sys.stdout.write(f"\n{file}\n\n{file.read_text(encoding='utf-8')}")
     return 0

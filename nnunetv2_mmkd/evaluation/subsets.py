@@ -62,6 +62,20 @@ def all_subset_names(modalities: Sequence[str]) -> list[str]:
     ]
 
 
+def choose_subsets(chosen: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
+    """Subset names from what the user types: ``all``, ``singles``, ``full``, or subsets such as ``t1+t2``.
+
+    Raises:
+        InputError: an unknown modality or word.
+    """
+    everything = all_subset_names(modalities)
+    words = {"all": everything, "singles": list(modalities), "full": [everything[-1]]}
+    names: list[str] = []
+    for word in chosen:
+        names += words.get(word.lower()) or [subset_name(parse_subset(word, modalities), modalities)]
+    return tuple(name for name in everything if name in names)
+
+
 def row_order(modalities: Sequence[str], template: str | Path | None = None) -> list[str]:
     """Names of all subsets in the order of a result table's rows.
 

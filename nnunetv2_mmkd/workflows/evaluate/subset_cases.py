@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.inference.cases import cases_of_folder
+from nnunetv2_mmkd.inference.cases import Case, cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.model_folder import read_model
 from nnunetv2_mmkd.nnunet_json import FoldCases, missing_modalities, read_object, read_splits, value_of
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.splits import read_test_cases
+from nnunetv2_mmkd.workflows.evaluate.settings import Target
 
 Preprocessed = tuple[Tensor, dict[str, Any]]
 """Images ``[M, *spatial]`` as nnU-Net preprocesses them, and its properties of the case."""
@@ -44,17 +46,43 @@ class SubsetCase:
     load: Callable[[], Preprocessed]
 
 
-@dataclass(frozen=True)
-class LabelledFolder:
-    """Where the truth of some cases lies.
+Listed = tuple[str, dict[str, tuple[str, ...]]]
+"""Folder of the labels ``<case><file ending>``; cases by the fold that is to predict them, ``"all"``: all together."""
 
-    Attributes:
-        labels: folder of segmentations ``<case><file ending>``.
-        cases: names of the cases, by the fold that is to predict them; ``"all"`` means all folds together.
+
+def labelled_cases(
+    model: str, predictor: AllSubsetsPredictor, target: Target, *, progress: bool = True
+) -> tuple[str, dict[str, list[SubsetCase]]]:
+    """The cases that a model is evaluated on. Nothing is predicted, and of preprocessed cases nothing is resampled.
+
+    Args:
+        model: model folder, for messages and to see that its folds were validated on the same cases.
+        predictor: with the model loaded.
+        target: which cases.
+        progress: show a progress bar.
+
+    Returns:
+        Folder of the labels; the cases by the fold that is to predict them, ``"all"`` for all folds together.
+
+    Raises:
+        InputError: see :func:`validation_cases`, :func:`test_cases`, :func:`preprocessed_cases` and
+            :func:`folder_cases`; or a case without label.
     """
-
-    labels: str
-    cases: dict[str, tuple[str, ...]]
+    if target.images is None:
+        listed = test_cases if target.test else validation_cases
+        labels, by_fold = listed(model, predictor.plans_manager.dataset_name, predictor.model.folds)
+        cases = {fold: preprocessed_cases(predictor, names) for fold, names in by_fold.items()}
+    else:
+        labels, cases = str(target.labels), {"all": folder_cases(predictor, target.images, progress)}
+    if not os.path.isdir(labels):
+        raise InputError(f"the folder of labels {labels} does not exist")
+    for case in [case.identifier for group in cases.values() for case in group]:
+        name = case + predictor.dataset_json["file_ending"]
+        if not os.path.isfile(os.path.join(labels, name)):
+            raise InputError(
+                f"case {case} has no label {name} in {labels}: add it, or take the case's images out of the input"
+            )
+    return labels, cases
 
 
 def dataset_folder(dataset_name: str) -> str:
@@ -73,7 +101,7 @@ def dataset_folder(dataset_name: str) -> str:
     return folder
 
 
-def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> LabelledFolder:
+def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Listed:
     """The validation cases of some folds, as nnU-Net's cross-validation has them.
 
     Args:
@@ -100,10 +128,10 @@ def validation_cases(model: str, dataset_name: str, folds: Sequence[int | str]) 
             seen[case] = str(fold)
         _same_as_trained(model, fold, chosen)
         cases[str(fold)] = chosen
-    return LabelledFolder(labels, cases)
+    return labels, cases
 
 
-def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> LabelledFolder:
+def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Listed:
     """The test cases of some folds, as ``mmkd splits`` listed them: predicted by these folds together, averaged.
 
     Args:
@@ -133,7 +161,7 @@ def test_cases(model: str, dataset_name: str, folds: Sequence[int | str]) -> Lab
     (cases,) = chosen
     if not cases:
         raise InputError(f"fold {next(iter(chosen.values()))} has no test cases: `mmkd splits` was given no test list")
-    return LabelledFolder(labels, {"all": cases})
+    return labels, {"all": cases}
 
 
 def _labels_and_splits(dataset_name: str) -> tuple[str, str, tuple[FoldCases, ...]]:
@@ -198,18 +226,15 @@ def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> 
     dataset = dataset_class(folder, list(cases))
     declared = missing_modalities(predictor.dataset_json, predictor.modalities)
 
-    def make(case: str) -> SubsetCase:
-        data = dataset.load_case(case)[0]
-        missing = declared.get(case, ())
-        flags = [name not in missing and _any(data, channel) for channel, name in enumerate(predictor.modalities)]
+    def available(case: str) -> Tensor:
+        data, missing = dataset.load_case(case)[0], declared.get(case, ())
+        return torch.tensor([name not in missing and _any(data, i) for i, name in enumerate(predictor.modalities)])
 
-        def load() -> Preprocessed:
-            images, _, _, properties = dataset.load_case(case)
-            return torch.from_numpy(np.array(images[:])), properties
+    def load(case: str) -> Preprocessed:
+        images, _, _, properties = dataset.load_case(case)
+        return torch.from_numpy(np.array(images[:])), properties
 
-        return SubsetCase(case, torch.tensor(flags), load)
-
-    return [make(case) for case in cases]
+    return [SubsetCase(case, available(case), partial(load, case)) for case in cases]
 
 
 def _any(data: Any, channel: int) -> bool:
@@ -228,13 +253,10 @@ def folder_cases(predictor: AllSubsetsPredictor, images: str, progress: bool = T
     checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
 
-    def loader(entries: list[str]) -> Callable[[], Preprocessed]:
-        def load() -> Preprocessed:
-            data, _, properties = preprocessor.run_case(
-                entries, None, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
-            )
-            return torch.from_numpy(np.asarray(data)), properties
+    def load(case: Case) -> Preprocessed:
+        data, _, properties = preprocessor.run_case(
+            case.entries(ending), None, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+        )
+        return torch.from_numpy(np.asarray(data)), properties
 
-        return load
-
-    return [SubsetCase(case.identifier, case.available, loader(case.entries(ending))) for case in checked]
+    return [SubsetCase(case.identifier, case.available, partial(load, case)) for case in checked]

@@ -18,6 +18,7 @@ from nnunetv2_mmkd.evaluation.compare_report import read_patients
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
+from nnunetv2_mmkd.evaluation.subsets import choose_subsets
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
@@ -27,7 +28,6 @@ from nnunetv2_mmkd.protocols.missing_table import read_missing_table, table_path
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.preflight import check_training, find_own_trainer
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
-from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
 from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, Rates, Sweep, read_sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import SweepModel, models_of
 

@@ -15,9 +15,9 @@ from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.report import table_metrics, write_report
 from nnunetv2_mmkd.evaluation.result_table import SEED, ResultTable
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
+from nnunetv2_mmkd.evaluation.subsets import choose_subsets
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import write_text
-from nnunetv2_mmkd.workflows.evaluate.subset_predictions import choose_subsets
 from nnunetv2_mmkd.workflows.sweep.definition import CompareOptions, Sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import Evaluation
 

@@ -16,13 +16,18 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tiny_nnunet import RESIDUAL, Home, inline_pools, set_variables, start
 
 from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import CARD_KEY
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
+from nnunetv2_mmkd.evaluation.score import ScoreSettings
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
+from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.workflows.evaluate.run import evaluate
+from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, Target, WindowSettings
 
 CPU = torch.device("cpu")
 NAMES = ("t1", "t1ce", "t2")
@@ -45,12 +50,6 @@ def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
                 found[trainer_class.__name__.removeprefix("nnUNetTrainer")] = Path(trainer.output_folder_base)
     yield found
-
-
-@pytest.fixture
-def copies(home: Home, models: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    """The models' folders, to be written to."""
-    return {name: Path(shutil.copytree(folder, tmp_path / "results" / folder.name)) for name, folder in models.items()}
 
 
 def run(out: Path, *arguments: str) -> int:
@@ -287,6 +286,19 @@ def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytes
 def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "a") == 1
     assert "nothing to evaluate" in capsys.readouterr().err
+
+
+def test_a_call_from_python_locks_the_folder_as_well(tmp_path: Path) -> None:
+    def call(models: dict[str, str], folders: dict[str, str]) -> None:
+        evaluate(tmp_path / "a", models, folders, Target(), WindowSettings(), ScoreSettings(), ReportOptions())
+
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        call({}, {})
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(InputError, match="^X names a model and a folder of predictions"):
+        call({"Y": "y", "X": "x"}, {"X": "x"})
+    with locked(tmp_path / "a"), pytest.raises(InputError, match="is in use by process"):
+        call({}, {})
 
 
 def test_a_network_that_diverged_is_named(

@@ -39,12 +39,6 @@ def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield found
 
 
-@pytest.fixture
-def copies(home: Home, models: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    """The models' folders, to be written to."""
-    return {name: Path(shutil.copytree(folder, tmp_path / "results" / folder.name)) for name, folder in models.items()}
-
-
 def run(out: Path, *arguments: str | Path) -> int:
     return main(["evaluate", "-o", str(out), *HOW, "--metrics", "dice", *map(str, arguments)])
 
