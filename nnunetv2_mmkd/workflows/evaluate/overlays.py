@@ -24,8 +24,8 @@ def draw_overlays(
     modalities = modality_names(first.dataset_json)
     cases = report.overlay or (median_case(table),)
     for case in cases:
-        there = dict.fromkeys(name for each in made.values() for name in each.expected.get(case, ()))
-        subsets = overlay_subsets(list(there), modalities)
+        predicted = dict.fromkeys(name for each in made.values() for name in each.expected.get(case, ()))
+        subsets = overlay_subsets(list(predicted), modalities)
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
             log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)

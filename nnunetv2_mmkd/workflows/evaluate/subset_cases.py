@@ -89,7 +89,7 @@ def dataset_folder(dataset_name: str) -> str:
     """The folder of a data set in ``nnUNet_preprocessed``.
 
     Raises:
-        InputError: the variable is not set or the folder not there.
+        InputError: the variable is not set, or the folder does not exist.
     """
     require_variables(["nnUNet_preprocessed"])
     folder = os.path.join(os.environ["nnUNet_preprocessed"], dataset_name)
@@ -219,8 +219,8 @@ def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> 
             f"{folder} does not exist: preprocess {plans.dataset_name} for this configuration (nnUNetv2_preprocess)"
         )
     dataset_class = infer_dataset_class(folder)
-    there = set(dataset_class.get_identifiers(folder))
-    absent = [case for case in cases if case not in there]
+    preprocessed = set(dataset_class.get_identifiers(folder))
+    absent = [case for case in cases if case not in preprocessed]
     if absent:
         raise InputError(f"case {absent[0]} is not preprocessed in {folder}: run nnUNetv2_preprocess")
     dataset = dataset_class(folder, list(cases))

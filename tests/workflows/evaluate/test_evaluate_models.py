@@ -295,7 +295,7 @@ def test_a_call_from_python_locks_the_folder_as_well(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to evaluate"):
         call({}, {})
     assert not (tmp_path / "a").exists()
-    with pytest.raises(InputError, match="^X names a model and a folder of predictions"):
+    with pytest.raises(InputError, match="X names a model and a folder of predictions"):
         call({"Y": "y", "X": "x"}, {"X": "x"})
     with locked(tmp_path / "a"), pytest.raises(InputError, match="is in use by process"):
         call({}, {})
