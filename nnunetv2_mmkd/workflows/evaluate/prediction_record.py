@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def prediction_record(predictor: AllSubsetsPredictor, window: WindowSettings, wh
         "model": described,
         "checkpoints": checkpoints,
         "modalities": list(modality_names(predictor.dataset_json)),
-        "window": {key: value for key, value in asdict(window).items() if key in ("step_size", "mirroring")},
+        "window": {"step_size": window.step_size, "mirroring": window.mirroring},
         "images": where,
     }
 

@@ -1,7 +1,7 @@
 """What ``mmkd evaluate`` does: models or folders of segmentations in; table, pictures and performance card out.
 
-One row of the table, top-down: :mod:`models` (which folds, cases and subsets; ``subset_cases``), :mod:`predictions`
-(what is still to do), :func:`~nnunetv2_mmkd.evaluation.score.score`, :class:`ResultTable`, report.
+One row of the table, top-down: ``models`` (folds, ``subset_cases``, subsets), ``predictions`` (what is still to be
+predicted), ``evaluation.score``, ``ResultTable``, ``evaluation.report``.
 """
 
 from __future__ import annotations
