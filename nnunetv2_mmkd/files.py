@@ -76,7 +76,7 @@ def within(folder: Path, name: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path``, renamed to ``path`` where the block ends well and removed otherwise.
+    """A temporary file next to ``path``, renamed to ``path`` where the block ends well and removed otherwise.
 
     The folder is made if it is absent. The temporary file is created anew: a symbolic link of that name is not
     followed. Processes that write the same file do not meet. The content is on the disk before it has its name.

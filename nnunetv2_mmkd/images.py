@@ -75,26 +75,6 @@ def stem_of(name: str) -> str | None:
     return None if name.startswith(".") or match is None else name[: match.start()]
 
 
-def check_intact(path: Path) -> None:
-    """Check that a file of any format is worth reading: SimpleITK reads damaged ones without a word, NaN as zero.
-
-    Raises:
-        InputError: it is absent, unreadable or empty, its gzip stream is damaged or ends early, or it is a NIfTI file
-            that :func:`read_volume` refuses.
-    """
-    if stem_of(path.name) is not None:
-        read_volume(path)
-        return
-    try:
-        stored = path.read_bytes()
-        if stored.startswith(_GZIP):
-            gzip.decompress(stored)
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read ({_reason(error)}); {_REMEDY}") from error
-    if not stored:
-        raise InputError(f"{path}: the file is empty; {_REMEDY}")
-
-
 def read_header(path: Path) -> nib.Nifti1Header:
     """Header of a NIfTI file, checked.
 

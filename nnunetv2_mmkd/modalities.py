@@ -56,7 +56,7 @@ def mask_of(
 
 def names_of(mask: Tensor | Sequence[bool], modalities: Sequence[str]) -> tuple[str, ...]:
     """Names of the modalities that a mask ``[M]`` has."""
-    return tuple(name for name, there in zip(modalities, mask, strict=True) if bool(there))
+    return tuple(name for name, available in zip(modalities, mask, strict=True) if bool(available))
 
 
 def all_subsets(n_modalities: int) -> Tensor:
@@ -94,7 +94,7 @@ class ModalityDropoutConfig:
         per: ``"sample"`` draws a subset for each sample, ``"batch"`` one for the whole batch.
         p: probability of dropping a modality (``bernoulli`` only).
         missing: ``deployment`` only: modality -> probability that it is missing, each for itself, given that not all
-            are; modalities that are not named are always there.
+            are; modalities that are not named are always available.
         subsets: ``deployment`` only, in place of ``missing``: names of what is available, separated by blanks or
             commas -> probability; they sum to 1.
     """
@@ -170,7 +170,7 @@ def subset_probabilities(dropout: ModalityDropoutConfig, modalities: Sequence[st
             drop = torch.full((count,), dropout.p if dropout.name == "bernoulli" else 0.5, dtype=torch.double)
         chances = torch.where(masks, 1 - drop, drop).prod(1)
     if not chances.sum() > 0:
-        raise InputError("modality dropout 'deployment' leaves no modality: at least one must be there at times")
+        raise InputError("modality dropout 'deployment' leaves no modality: at least one must be available at times")
     possible = chances > 0
     return masks[possible], chances[possible] / chances.sum()
 

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.images import check_intact, stem_of
-
-PICTURE = gzip.compress(bytes(range(256)) * 64)
+from nnunetv2_mmkd.images import read_volume, stem_of
 
 
 def image(fill: float = 1.0) -> bytes:
@@ -26,14 +24,12 @@ def image(fill: float = 1.0) -> bytes:
         ("a.nii", image()),
         ("a.nii.gz", gzip.compress(image())),
         ("a.nii", gzip.compress(image())),  # whatever its name says
-        ("a.nrrd", b"NRRD"),
-        ("a.mha.gz", PICTURE),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else None,  # compressed bytes hold the time
 )
 def test_intact_files(name: str, stored: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(stored)
-    check_intact(tmp_path / name)
+    read_volume(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +40,7 @@ def test_intact_files(name: str, stored: bytes, tmp_path: Path) -> None:
         ("a.nii.gz", gzip.compress(image())[:-9], "cannot be read as NIfTI"),
         ("a.nii.gz", gzip.compress(image())[:-8] + bytes(8), "CRC check failed"),
         ("a.nii.gz", gzip.compress(image(np.nan)), "120 voxels are NaN or infinite"),
-        ("a.png", b"", "the file is empty"),
-        ("a.mha.gz", PICTURE[:-9], "cannot be read"),
-        ("a.mha.gz", None, "No such file"),
+        ("a.nii.gz", None, "No such file"),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else None,
 )
@@ -54,7 +48,7 @@ def test_damaged_files_are_named(name: str, stored: bytes | None, message: str, 
     if stored is not None:
         (tmp_path / name).write_bytes(stored)
     with pytest.raises(InputError, match=rf"{name}: .*{message}.*; get a good copy"):
-        check_intact(tmp_path / name)
+        read_volume(tmp_path / name)
 
 
 def test_stems() -> None:

@@ -10,7 +10,8 @@ import copy
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -211,6 +212,22 @@ class Home:
         return trainer_class(
             plans, configuration, fold, {**self.json(dataset), **dataset_json}, device=torch.device("cpu")
         )
+
+
+@contextmanager
+def environment(home: Home, results: Path) -> Iterator[None]:
+    """nnU-Net's variables and pools in this process, for fixtures of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_variables(patch, home, results)
+        inline_pools(patch)
+        yield
+
+
+def untrained(trainer: Trainer, seed: int) -> Path:
+    """The folder of a model whose network is as initialised: nothing is learned."""
+    torch.manual_seed(seed)
+    start(trainer).save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    return Path(trainer.output_folder_base)
 
 
 def log_of(trainer: Trainer) -> str:

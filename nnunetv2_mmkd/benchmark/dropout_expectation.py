@@ -22,7 +22,7 @@ def size_probabilities(distribution: ModalityDropoutConfig, modalities: Sequence
     return tuple(float(chances[masks.sum(1) == size].sum()) for size in range(1, len(modalities) + 1))
 
 
-def expected(values: Sequence[float], probabilities: Sequence[float]) -> float:
+def expectation(values: Sequence[float], probabilities: Sequence[float]) -> float:
     """Mean over the distribution of a cost known for 1, 2, ..., M modalities.
 
     It is exact for batches too, per sample or per batch, because the costs of the samples of a batch add up.

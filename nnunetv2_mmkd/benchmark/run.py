@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from nnunetv2_mmkd.benchmark.count import StockCount, TrainerCount, count_stock, count_trainer
-from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import temporary_environment
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.report import BenchmarkReport, StockCost, TrainerCost, UpdateCost
@@ -183,13 +183,13 @@ def _row(
     count: TrainerCount,
     times: TrainerTimes | None,
 ) -> TrainerCost:
-    kept = expected(range(1, len(chances) + 1), chances)
+    kept = expectation(range(1, len(chances) + 1), chances)
     streams = kept if count.multi_stream else 1.0
-    flops = expected(count.flops, chances) / stock.step.flops
+    flops = expectation(count.flops, chances) / stock.step.flops
     time_ratio = None
     if times is not None:
         ratios = [times.steps[size].ratio if size in times.steps else 0.0 for size in range(1, len(chances) + 1)]
-        time_ratio = expected(ratios, chances)
+        time_ratio = expectation(ratios, chances)
     event = None
     if count.event is not None:
         timed = None if times is None or times.event is None else times.event.ratio

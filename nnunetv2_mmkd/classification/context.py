@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.classification.prediction import predict, rows_with
+from nnunetv2_mmkd.classification.prediction import predict_probabilities, rows_with
 from nnunetv2_mmkd.classification.scores import dice_by_class
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
@@ -95,7 +95,7 @@ def single_modality_f1(network: nn.Module, held_out: Subjects, device: torch.dev
         for modality, alone in enumerate(torch.eye(len(held_out.modalities), dtype=torch.bool)):
             having = held_out.take(rows_with(held_out, alone))
             if len(having):
-                probabilities = predict(network, having, alone, device=device).double()
+                probabilities = predict_probabilities(network, having, alone, device=device).double()
                 decided = torch.nn.functional.one_hot(probabilities.argmax(1), classes).double()
                 table[0, modality] = dice_by_class(probabilities if soft else decided, having.labels)
         return table

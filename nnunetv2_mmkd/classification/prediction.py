@@ -26,7 +26,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def predict(
+def predict_probabilities(
     network: nn.Module,
     subjects: Subjects,
     available: Tensor | None = None,

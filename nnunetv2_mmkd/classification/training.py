@@ -74,7 +74,7 @@ Curves = dict[str, list[float]]
 """Name of a curve -> a value per epoch."""
 
 
-def train(
+def train_classifier(
     network: nn.Module,
     method: Method[Any],
     training: Subjects,

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.classification.avmnist.pairs import read_data
     from nnunetv2_mmkd.classification.avmnist.protocol import AudiovisionProtocol
-    from nnunetv2_mmkd.classification.avmnist.report import write_report
+    from nnunetv2_mmkd.classification.avmnist.report import write_accuracy_report
     from nnunetv2_mmkd.classification.avmnist.run import run_all
     from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
@@ -75,5 +75,5 @@ def main(argv: Sequence[str]) -> int:
     )
     data = read_data(args.mnist, args.fsdd, progress=not args.quiet)
     run_all(data, protocol, args.o, processes=args.np, progress=not args.quiet)
-    sys.stdout.write(write_report(protocol, args.o))
+    sys.stdout.write(write_accuracy_report(protocol, args.o))
     return 0

@@ -57,7 +57,7 @@ def _read_record(target: Path, case: str) -> CaseRecord | None:
 
 
 def _is_done(target: Path, files: CaseFiles, record: CaseRecord | None) -> bool:
-    """Whether a case has been converted from these very source files and its outputs are all there."""
+    """Whether a case has been converted from these very source files and all its outputs exist."""
     if record is None or record.fingerprint != fingerprint(files):
         return False
     paths = {target / name: size for name, size in record.outputs.items()}

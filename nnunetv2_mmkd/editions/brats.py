@@ -163,61 +163,33 @@ BRATS2023_GLI = replace(
     notes=("That BraTS-GLI-ddddd-000 is BraTS2021_ddddd rests on several third parties' word.",),
 )
 
-BRATS2023_MEN = replace(
-    BRATS2023_GLI,
-    name="brats2023-men",
-    title="BraTS 2023 MEN",
-    dataset_id=506,
-    dataset_name="BraTS2023MEN",
-    case_pattern=r"(?i:brats-men)-\d{5}-\d{3}",
-    patient_pattern=r"(?i:brats-men)-\d{5}",
-    sibling_pattern=r".+",
-    archive=_archive_2023("MEN"),
-    citation=("LaBella et al., arXiv:2305.07642", MEDPERF),
-    notes=(),
-)
 
-BRATS2023_MET = replace(
-    BRATS2023_GLI,
-    name="brats2023-met",
-    title="BraTS 2023 MET",
-    dataset_id=507,
-    dataset_name="BraTS2023MET",
-    case_pattern=r"(?i:brats-met)-\d{5}-\d{3}",
-    patient_pattern=r"(?i:brats-met)-\d{5}",
-    sibling_pattern=r".+",
-    archive=_archive_2023("MET"),
-    citation=("Moawad et al., arXiv:2306.00838", MEDPERF),
-    notes=("Part of the additional training data is said to have only some of the labels.",),
-)
+def _brats2023(task: str, dataset_id: int, citation: str, notes: tuple[str, ...] = ()) -> EditionSpec:
+    """A task that has every case once; its labels are those of the pre-treatment glioma."""
+    return replace(
+        BRATS2023_GLI,
+        name=f"brats2023-{task.lower()}",
+        title=f"BraTS 2023 {task}",
+        dataset_id=dataset_id,
+        dataset_name=f"BraTS2023{task}",
+        case_pattern=rf"(?i:brats-{task.lower()})-\d{{5}}-\d{{3}}",
+        patient_pattern=rf"(?i:brats-{task.lower()})-\d{{5}}",
+        sibling_pattern=r".+",
+        archive=_archive_2023(task),
+        citation=(citation, MEDPERF),
+        notes=notes,
+    )
 
-BRATS2023_PED = replace(
-    BRATS2023_GLI,
-    name="brats2023-ped",
-    title="BraTS 2023 PED",
-    dataset_id=508,
-    dataset_name="BraTS2023PED",
-    case_pattern=r"(?i:brats-ped)-\d{5}-\d{3}",
-    patient_pattern=r"(?i:brats-ped)-\d{5}",
-    sibling_pattern=r".+",
-    archive=_archive_2023("PED"),
-    citation=("Kazerooni et al., arXiv:2305.17033", MEDPERF),
-    notes=(),
-)
 
-BRATS2023_SSA = replace(
-    BRATS2023_GLI,
-    name="brats2023-ssa",
-    title="BraTS 2023 SSA",
-    dataset_id=509,
-    dataset_name="BraTS2023SSA",
-    case_pattern=r"(?i:brats-ssa)-\d{5}-\d{3}",
-    patient_pattern=r"(?i:brats-ssa)-\d{5}",
-    sibling_pattern=r".+",
-    archive=_archive_2023("SSA"),
-    citation=("Adewole et al., arXiv:2305.19369", MEDPERF),
-    notes=(),
+BRATS2023_MEN = _brats2023("MEN", 506, "LaBella et al., arXiv:2305.07642")
+BRATS2023_MET = _brats2023(
+    "MET",
+    507,
+    "Moawad et al., arXiv:2306.00838",
+    ("Part of the additional training data is said to have only some of the labels.",),
 )
+BRATS2023_PED = _brats2023("PED", 508, "Kazerooni et al., arXiv:2305.17033")
+BRATS2023_SSA = _brats2023("SSA", 509, "Adewole et al., arXiv:2305.19369")
 
 BRATS2024_GLI = replace(
     BRATS2023_GLI,

@@ -124,7 +124,7 @@ def _joined(old: Any, new: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, "subsets": {**old.get("subsets", {}), **new["subsets"]}}
 
 
-def expected(
+def expected_scores(
     card: Mapping[str, Any], folds: Sequence[int | str], checkpoint: str, subset: str
 ) -> dict[str, Expected] | None:
     """What to expect of a prediction with a subset.

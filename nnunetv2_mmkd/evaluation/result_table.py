@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, subset_name
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
 from nnunetv2_mmkd.names import canonical
@@ -19,8 +19,6 @@ COLUMNS = ("method", "case", "subset", "region", "metric", "value")
 
 SEED = "seed"
 """One more column where a method was trained several times."""
-
-_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ class ResultTable:
         """
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
-            raise InputError(f"{source} lacks the columns {first_few(missing)}; expected {', '.join(COLUMNS)}")
+            raise InputError(f"{source} lacks the columns {first_few(missing, 5)}; expected {', '.join(COLUMNS)}")
         keys = [*COLUMNS[:-1], *[SEED] * (SEED in frame.columns)]
         try:
             rows = frame[[*COLUMNS, *keys[5:]]].assign(value=pd.to_numeric(frame["value"]).astype(float))
@@ -187,16 +185,6 @@ class ResultTable:
             InputError: it cannot be written.
         """
         write_table(self.rows, file)
-
-
-def first_few(names: Sequence[object]) -> str:
-    """The first few names, and how many more.
-
-    >>> first_few("abcdefg")
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more
 
 
 def _parts(subset: str) -> frozenset[str]:

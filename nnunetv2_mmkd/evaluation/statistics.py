@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.evaluation.bootstrap import patients_drawn, percentile_interval
-from nnunetv2_mmkd.evaluation.result_table import ResultTable, first_few
+from nnunetv2_mmkd.evaluation.result_table import ResultTable
 
 Alternative = Literal["two-sided", "greater", "less"]
 """Alternative of a test: the first method's values are different, greater or less."""
@@ -242,7 +242,7 @@ def subset_t_test(
         missing = [subset for subset in one if subset not in other]
         if missing:
             raise InputError(
-                f"method {name!r} has no value for the subsets {first_few(missing)}; both need the same subsets"
+                f"method {name!r} has no value for the subsets {first_few(missing, 5)}; both need the same subsets"
             )
     pairs = {name: (float(first[name]), float(second[name])) for name in first}
     used = {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}
@@ -286,7 +286,7 @@ def _pair(
         for case, subset, side in zip(lonely["case"], lonely["subset"], lonely["_merge"], strict=True)
     )
     if missing and not common_only:
-        listed = first_few([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing])
+        listed = first_few([f"{pair.method} lacks case {pair.case}, subset {pair.subset}" for pair in missing], 5)
         raise InputError(
             f"{first!r} and {second!r} have not the same cases and subsets: {listed}; evaluate the missing ones or ask "
             "for the common ones only"
@@ -303,7 +303,7 @@ def _patients(cases: Sequence[str], patients: Mapping[str, str] | None) -> np.nd
         return np.arange(len(cases))
     unknown = [case for case in cases if case not in patients]
     if unknown:
-        raise InputError(f"no patient is given for the cases {first_few(unknown)}; add them to the mapping")
+        raise InputError(f"no patient is given for the cases {first_few(unknown, 5)}; add them to the mapping")
     return np.asarray(pd.factorize(np.array([patients[case] for case in cases], dtype=object))[0])
 
 

@@ -53,11 +53,13 @@ class MultiSubsetNetwork(nn.Module):
         network = _uncompiled(self.network)
         if isinstance(network, MultiStreamUNet):
             streams = network.encode(x, self.subsets.any(0))
-            found: list[Any] = [network.decode(network.fuse(streams.narrowed(subset)).skips) for subset in self.subsets]
+            outputs: list[Any] = [
+                network.decode(network.fuse(streams.narrowed(subset)).skips) for subset in self.subsets
+            ]
         else:
-            found = [self.network(x, available=subset) for subset in self.subsets]
+            outputs = [self.network(x, available=subset) for subset in self.subsets]
         # with deep supervision on, the largest output comes first and is the prediction
-        return torch.cat([each[0] if isinstance(each, list | tuple) else each for each in found], 1)
+        return torch.cat([each[0] if isinstance(each, list | tuple) else each for each in outputs], 1)
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:
@@ -78,11 +80,6 @@ class AllSubsetsPredictor(MaskedPredictor):
     """
 
     label_manager: Any
-
-    @property
-    def n_heads(self) -> int:
-        """K."""
-        return int(self.label_manager.num_segmentation_heads)
 
     def predict_subsets(self, data: Tensor, subsets: Tensor) -> Tensor:
         """Logits of a preprocessed case with each of the subsets.

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def stack_arrays(images: Mapping[str, Any], modalities: Sequence[str]) -> np.ndarray:
-    """One array ``[M, z, y, x]`` from arrays ``[z, y, x]`` by canonical name, zero where there is none.
+    """One array ``[M, z, y, x]`` from arrays ``[z, y, x]`` by canonical name, zero where available is none.
 
     Raises:
         InputError: not all are arrays, or their shapes differ.
@@ -60,22 +60,22 @@ def complete_array(
     given = properties.get(AVAILABLE_KEY, [True] * len(modalities))
     if len(given) != len(modalities):
         raise InputError(f"{AVAILABLE_KEY} has {len(given)} entries, the model has {len(modalities)} modalities")
-    there = [bool(flag) and name not in excluded for flag, name in zip(given, modalities, strict=True)]
+    available = [bool(flag) and name not in excluded for flag, name in zip(given, modalities, strict=True)]
     for channel, name in enumerate(modalities):
-        if there[channel] and not np.isfinite(image[channel]).all():
+        if available[channel] and not np.isfinite(image[channel]).all():
             raise InputError(f"the image of {name} has voxels that are NaN or infinite; say that {name} is missing")
-        if there[channel] and not image[channel].any():
+        if available[channel] and not image[channel].any():
             log.warning("the image of %s is all zero; %s is taken as missing", name, name)
-            there[channel] = False
-    lacking = [name for flag, name in zip(there, modalities, strict=True) if name in required and not flag]
+            available[channel] = False
+    lacking = [name for flag, name in zip(available, modalities, strict=True) if name in required and not flag]
     if lacking:
         raise InputError(
             f"the image of {lacking[0]} is missing, and this model is a specialist for {' + '.join(required)}: use a "
             "model for any subset"
         )
-    if not any(there):
+    if not any(available):
         raise InputError(f"no modality would be left of {', '.join(modalities)}: at least one must be available")
-    if not all(there):
-        keep = np.asarray(there).reshape(-1, 1, 1, 1)
+    if not all(available):
+        keep = np.asarray(available).reshape(-1, 1, 1, 1)
         image = np.where(keep, image, np.zeros((), dtype=image.dtype))
-    return image, {**properties, AVAILABLE_KEY: there}
+    return image, {**properties, AVAILABLE_KEY: available}

@@ -101,8 +101,8 @@ def require_modalities(cases: Iterable[Case], subset: Sequence[str]) -> None:
         if lacking:
             raise InputError(
                 f"case {case.identifier} has no {lacking[0]} ({case.missing[lacking[0]]}), and this model is a "
-                f"specialist for {' + '.join(subset)}. Predict the case with a model for any subset (-tr or -m; with "
-                "--models beside specialists), or take it out of the input"
+                f"specialist for {' + '.join(subset)}. Predict the case with a model for any subset (-tr or -m, also "
+                "together with --models), or take it out of the input"
             )
 
 

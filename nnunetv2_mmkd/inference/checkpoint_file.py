@@ -22,7 +22,7 @@ SAFE_GLOBALS: list[Any] = [
     *_DTYPES,
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
-"""What nnU-Net's own checkpoints hold beside tensors and plain Python: numpy scalars, in ``logging`` and
+"""What nnU-Net's own checkpoints hold besides tensors and plain Python: numpy scalars, in ``logging`` and
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
 

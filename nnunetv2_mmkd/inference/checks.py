@@ -1,8 +1,8 @@
 """Checks of the input images before any long work: readable, whole, finite, one geometry per case, not all zero.
 
-Every image that will be used is unzipped and read once. That is little beside predicting it, and it is the only way to
-find a damaged file before anything has been written: SimpleITK reads a truncated or corrupted gzip without a word, as
-zeros or noise, and NaN as zero.
+Every image that will be used is unzipped and read once, which takes little time compared with predicting it. Nothing
+else finds a damaged file before anything has been written: SimpleITK reads a truncated or corrupted gzip without a
+word, as zeros or noise, and NaN as zero.
 """
 
 from __future__ import annotations

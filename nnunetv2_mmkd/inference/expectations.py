@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunetv2_mmkd.evaluation.card import Expected, expected, read_card
+from nnunetv2_mmkd.evaluation.card import Expected, expected_scores, read_card
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.model_folder import ModelDescription
 
@@ -22,12 +22,12 @@ def expectations(
 ) -> dict[str, Expectation]:
     """Case -> what to expect; cases whose subset the card does not know are left out."""
     card = read_card(dataset_json)
-    found: dict[str, Expectation] = {}
+    expected: dict[str, Expectation] = {}
     for case in cases:
-        entry = expected(card, model.folds, model.checkpoint, "+".join(case.used))
+        entry = expected_scores(card, model.folds, model.checkpoint, "+".join(case.used))
         if entry is not None:
-            found[case.identifier] = entry
-    return found
+            expected[case.identifier] = entry
+    return expected
 
 
 def as_json(expectation: Expectation) -> dict[str, dict[str, float | int | None]]:
@@ -42,16 +42,16 @@ def as_json(expectation: Expectation) -> dict[str, dict[str, float | int | None]
     }
 
 
-def lines(cases: Sequence[Case], found: Mapping[str, Expectation]) -> list[str]:
+def lines(cases: Sequence[Case], expected: Mapping[str, Expectation]) -> list[str]:
     """One line per subset for the reader: ``2 cases, t1ce missing: ET Dice 0.46 ± 0.20 in validation (12 cases)``."""
     groups: dict[tuple[str, ...], list[Case]] = {}
     for case in cases:
-        if case.identifier in found:
+        if case.identifier in expected:
             groups.setdefault(case.used, []).append(case)
     texts = []
     for group in groups.values():
         who = ", ".join(case.identifier for case in group[:NAMED]) + (", ..." if len(group) > NAMED else "")
         what = f"{' and '.join(group[0].missing)} missing" if group[0].missing else "nothing missing"
-        values = "; ".join(f"{region} {value}" for region, value in found[group[0].identifier].items())
+        values = "; ".join(f"{region} {value}" for region, value in expected[group[0].identifier].items())
         texts.append(f"{len(group)} case{'s' if len(group) > 1 else ''} ({who}), {what}: {values}")
     return texts

@@ -175,7 +175,7 @@ class PredictionJob:
         return status.st_ino, status.st_mtime_ns
 
     def _read_old(self) -> dict[str, Any]:
-        """Cases of an earlier report whose segmentation is still there and is not made again."""
+        """Cases of an earlier report whose segmentation still exists and is not made again."""
         if self.report_file is None or not os.path.isfile(self.report_file):
             return {}
         try:
@@ -264,7 +264,7 @@ def prepare_job(
 
 
 def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending: str) -> list[int]:
-    """Which cases are predicted now: those of this part that are not there yet, as nnU-Net chooses them."""
+    """Which cases are predicted now: those of this part that do not exist yet, as nnU-Net chooses them."""
     mine = range(count)[request.part_id :: request.num_parts]
     if request.overwrite or outputs is None:
         return list(mine)

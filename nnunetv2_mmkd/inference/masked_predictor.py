@@ -75,7 +75,7 @@ class MaskedPredictor(nnUNetPredictor):
         """Load a trained model; see nnU-Net.
 
         Raises:
-            InputError: files of the model or its trainer class are not there, or the model is not one of ours.
+            InputError: files of the model or its trainer class are missing, or the model is not one of ours.
         """
         folder = str(model_training_output_dir)
         if use_folds is None:
@@ -199,7 +199,7 @@ class MaskedPredictor(nnUNetPredictor):
                 data_iterator._finish()
 
     def _follow(self, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Hand on the items, with the mask of the one that is being predicted kept beside."""
+        """Hand on the items, and remember the mask of the one that is being predicted."""
         for item in items:
             available = item["data_properties"].get(AVAILABLE_KEY)
             self._current = None if available is None else torch.tensor(available)

@@ -1,4 +1,4 @@
-"""A trained model's folder: is it all there, and was it trained by this package?"""
+"""A trained model's folder: is it complete, and was it trained by this package?"""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
         raise InputError(f"data set {dataset!r}: {error}") from error
     if not os.path.isdir(folder):
         parent = os.path.dirname(folder)
-        there = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
+        trained = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
         raise InputError(
-            f"there is no trained model {folder}. Trained for this data set: {', '.join(there) or 'nothing'}. Check "
+            f"there is no trained model {folder}. Trained for this data set: {', '.join(trained) or 'nothing'}. Check "
             "-d, -tr, -p and -c, or give the folder with -m"
         )
     return folder
@@ -126,16 +126,16 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Tra
         InputError: something does not exist, or the model is not one of ours.
     """
     model = read_model(folder)
-    there = sorted(
+    complete = sorted(
         name.removeprefix("fold_")
         for name in os.listdir(folder)
         if name.startswith("fold_") and os.path.isfile(os.path.join(folder, name, checkpoint))
     )
-    absent = [str(fold) for fold in folds if str(fold) not in there]
+    absent = [str(fold) for fold in folds if str(fold) not in complete]
     if absent or not folds:
         raise InputError(
             f"{folder} has no {checkpoint} for fold {' '.join(absent) or '0-4'}; folds with it: "
-            f"{' '.join(there) or 'none'}. Choose with -f (and -chk for another checkpoint)"
+            f"{' '.join(complete) or 'none'}. Choose with -f (and -chk for another checkpoint)"
         )
     return model
 

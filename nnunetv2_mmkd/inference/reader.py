@@ -1,4 +1,4 @@
-"""Reading cases whose images are not all there, and writing segmentations whole or not at all.
+"""Reading cases with missing images, and writing segmentations whole or not at all.
 
 nnU-Net takes the reader and writer from the plans, in its workers too. :class:`CompletingPlans` hands out
 :class:`CompletingIO`, a shell around the planned one:
@@ -63,14 +63,14 @@ class CompletingIO(BaseReaderWriter):
         Raises:
             InputError: a file with several channels.
         """
-        there = [not is_placeholder(name) for name in image_fnames]
-        files = [name for name, real in zip(image_fnames, there, strict=True) if real]
+        available = [not is_placeholder(name) for name in image_fnames]
+        files = [name for name, real in zip(image_fnames, available, strict=True) if real]
         images, properties = self.planned.read_images(files)
         if len(images) != len(files):
             raise InputError(f"{len(files)} file(s) hold {len(images)} channels; give one file per modality: {files}")
-        completed = np.zeros((len(there), *images.shape[1:]), dtype=images.dtype)
-        completed[there] = images
-        return completed, {**properties, AVAILABLE_KEY: there}
+        completed = np.zeros((len(available), *images.shape[1:]), dtype=images.dtype)
+        completed[available] = images
+        return completed, {**properties, AVAILABLE_KEY: available}
 
     def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a segmentation with the planned reader."""

@@ -112,7 +112,7 @@ def voxel_weights(classes: Tensor, n_classes: int, *, balanced: bool) -> Tensor:
 
     Args:
         classes: long ``[B, *spatial]``, -1 where voxels do not count.
-        n_classes: how many there can be.
+        n_classes: how many classes the target can have.
         balanced: whether each class that a sample has weighs the same; otherwise each voxel does.
 
     Returns:
@@ -156,7 +156,7 @@ def balanced_kl(
         teacher: logits ``[B, K, *spatial]``.
         student: the same shape.
         classes: long ``[B, *spatial]``, -1 where voxels do not count.
-        n_classes: how many there can be.
+        n_classes: how many classes the target can have.
         exclusive: whether the heads are classes, not regions.
         tau: temperature.
         balanced: False is the plain mean over voxels.

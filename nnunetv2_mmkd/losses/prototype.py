@@ -115,17 +115,17 @@ def semantic_gap(teacher: Tensor, student: Tensor, classes: Tensor, n_classes: i
     voxels = classes.flatten(1).split(VOXELS, 1)
     target, prediction = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
     with torch.no_grad():
-        to_teacher, there = _prototypes(target, voxels, n_classes)
+        to_teacher, present = _prototypes(target, voxels, n_classes)
     to_student = _prototypes(prediction, voxels, n_classes)[0]
 
     def portion(target: Tensor, prediction: Tensor, classes: Tensor) -> Tensor:
-        counts = there[:, :, None] & (classes >= 0)[:, None]
+        counts = present[:, :, None] & (classes >= 0)[:, None]
         difference = torch.where(counts, similarities(prediction, to_student) - similarities(target, to_teacher), 0)
         return torch.stack([difference.detach().abs().sum((1, 2)), difference.square().sum((1, 2))])
 
     with torch.autocast(student.device.type, enabled=False):
         distance, loss = _total(portion, target, prediction, voxels)
-        number = (there.sum(1) * (classes.flatten(1) >= 0).sum(1)).clamp_min(1)
+        number = (present.sum(1) * (classes.flatten(1) >= 0).sum(1)).clamp_min(1)
         return distance.detach() / number, loss / number  # Eqs. (7), (8)
 
 

@@ -115,11 +115,11 @@ def prototype_scores(features: Tensor, share: Tensor, centres: Tensor, known: Te
         p = log_p.exp()
         weight = share.float().flatten(2) * known[:, None]
         number = weight.sum(2)
-        there = number > 0
-        weight = weight / torch.where(there, number, 1)[..., None]  # of a class's cells the sum is 1
+        counted = number > 0
+        weight = weight / torch.where(counted, number, 1)[..., None]  # of a class's cells the sum is 1
 
         def balanced(values: Tensor) -> Tensor:
-            return (weight * values).sum((1, 2)) / there.sum(1).clamp_min(1)
+            return (weight * values).sum((1, 2)) / counted.sum(1).clamp_min(1)
 
         entropy = -(p * log_p).sum(1, keepdim=True)
         return PrototypeScores(balanced(p.detach()), -balanced(log_p), balanced(entropy))  # Eqs. (8), (9), (13)
@@ -180,6 +180,6 @@ def modulation(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         Fan et al., PMR, Eqs. (11) and (13).
     """
     own, others = own.detach(), others.detach()
-    there = (own > 0) & (others > 0)
-    ratio = torch.where(there, own, 1) / torch.where(there, others, 1)
+    defined = (own > 0) & (others > 0)
+    ratio = torch.where(defined, own, 1) / torch.where(defined, others, 1)
     return (1 / ratio - 1).clamp(0, 1), (ratio - 1).clamp(0, 1)

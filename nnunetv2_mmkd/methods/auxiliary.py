@@ -143,15 +143,15 @@ class Auxiliary(Method[SegmentationNetwork]):
 
         The task loss stays within the rank: ranks have not the same number of modalities to exchange sums of.
         """
-        found: list[Any] = []
+        decoded: list[Any] = []
         for rows in self._chunks([modality for _, modality in streams.pairs]):
 
             def decode(rows: list[int] = rows) -> Any:
                 return self.decoder([torch.stack([scale[row] for row in rows]) for scale in streams.scales])
 
-            found.append(checkpoint(decode, use_reentrant=False) if self.recomputing else decode())
-        several = isinstance(found[0], (list, tuple))
-        outputs = [torch.cat(scale) for scale in zip(*found, strict=True)] if several else torch.cat(found)
+            decoded.append(checkpoint(decode, use_reentrant=False) if self.recomputing else decode())
+        several = isinstance(decoded[0], (list, tuple))
+        outputs = [torch.cat(scale) for scale in zip(*decoded, strict=True)] if several else torch.cat(decoded)
         target = rows_of(batch.target, [sample for sample, _ in streams.pairs])
         own_loss = self.context.find(LocalLoss) or task_loss
         return own_loss(outputs, target) * (len(streams.pairs) / len(streams.available))

@@ -190,7 +190,7 @@ class PASSION(Method[SegmentationNetwork]):
             parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
         self._averages.add_all("loss", parts)
         for number, name in enumerate(self.context.modalities):
-            samples = _with_company(batch.available, number)
+            samples = _with_others(batch.available, number)
             if samples:
                 self._averages.add(f"distance to the teacher/{name}", distance[samples, number].mean())
         return sum_of_parts(parts)  # Eq. (14)
@@ -198,13 +198,13 @@ class PASSION(Method[SegmentationNetwork]):
     def _students(
         self, network: SegmentationNetwork, streams: Streams, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]`` each, 0 where it is not there alone."""
+        """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]``, 0 where it is missing or the only one."""
         teacher = [each.detach() for each in teacher]
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
         tables = ModalityTables(4, size, modalities, teacher[-1].device)
         for modality in range(modalities):
-            for samples in self._chunks(_with_company(batch.available, modality)):
+            for samples in self._chunks(_with_others(batch.available, modality)):
 
                 def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
                     return self._student(
@@ -321,7 +321,7 @@ def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target
     return task
 
 
-def _with_company(available: Tensor, modality: int) -> list[int]:
+def _with_others(available: Tensor, modality: int) -> list[int]:
     """The samples that have a modality and another one."""
     return torch.nonzero(available[:, modality] & (available.sum(1) > 1)).flatten().tolist()
 

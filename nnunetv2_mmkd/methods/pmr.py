@@ -76,7 +76,7 @@ class PMR(Auxiliary):
         as a rival of re-balancing on mmFormer: Shi et al., PASSION, ACM MM 2024, Table 1, which does not say how.
 
     Deviations from the paper:
-        It classifies with two modalities that are always there. For M of which a sample has any see
+        It classifies with two modalities that are always available. For M of which a sample has any see
         :func:`~nnunetv2_mmkd.losses.rebalance.imbalance_terms`; for voxels in the place of samples, and means over
         classes, :func:`~nnunetv2_mmkd.losses.rebalance.prototype_scores`. Features are a stream's at one scale, where a
         map of distances costs next to nothing; at the bottleneck a cell is larger than most tumours. Prototypes are

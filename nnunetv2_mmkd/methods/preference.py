@@ -73,7 +73,7 @@ def updated_weights(
     .. math:: \beta_{r+1}^m = \beta_r^m - \gamma \bar{RP}^m
 
     So a modality that is missing four times in five, which starts at 5, moves by a fifth of the share by which one that
-    is always there moves. In the released code :math:`1 / (1 - MR)` is a constant factor beside a beta that starts at
+    is always available moves. In the released code :math:`1 / (1 - MR)` is a constant factor, and beta starts at
     1: that is ``relative``, :math:`\beta_{r+1}^m = \beta_r^m - \gamma \beta_0^m \bar{RP}^m`.
 
     Args:

@@ -320,8 +320,8 @@ def sample_weights(available: Tensor, factors: Tensor) -> Tensor:
         ``[B]``.
     """
     relative = factors.float() * (1 / factors.float()).mean()
-    there = available.to(relative)
-    return (there * relative).sum(1) / there.sum(1)
+    present = available.to(relative)
+    return (present * relative).sum(1) / present.sum(1)
 
 
 def scale_weights(scales: int) -> tuple[float, ...]:

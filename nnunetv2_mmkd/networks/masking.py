@@ -39,8 +39,8 @@ def detect(x: Tensor) -> Tensor:
 
     A sample that is blank in all channels (a background tile) counts as all available.
     """
-    there = (x != 0).flatten(2).any(dim=2).cpu()
-    return there | ~there.any(dim=1, keepdim=True)
+    seen = (x != 0).flatten(2).any(dim=2).cpu()
+    return seen | ~seen.any(dim=1, keepdim=True)
 
 
 def resolve(x: Tensor, available: Tensor | None, modalities: Sequence[str]) -> Tensor:

@@ -19,6 +19,7 @@ class NetworkRequest:
         heads: K, ``label_manager.num_segmentation_heads``.
         deep_supervision: whether the decoder returns all scales.
         exclusive: whether the heads are classes, one for each voxel (softmax), not regions (sigmoid).
+        subset: names of the modalities that a specialist takes; empty for every other network.
         options: further arguments, from ``plans["mmkd"]["network"]``.
     """
 
@@ -27,6 +28,7 @@ class NetworkRequest:
     heads: int
     deep_supervision: bool
     exclusive: bool = True
+    subset: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -41,5 +43,6 @@ class NetworkRequest:
             heads,
             deep_supervision,
             entry.get("exclusive", True),
+            tuple(entry.get("subset", ())),
             entry.get("network", {}),
         )

@@ -19,9 +19,9 @@ from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE, check_channels
 from nnunetv2_mmkd.networks.request import NetworkRequest
 
 
-def specialist(request: NetworkRequest, subset: Sequence[str]) -> nn.Module:
+def specialist(request: NetworkRequest) -> nn.Module:
     """The planned network with S input channels, and ``forward(x, available=None)`` on all M of the data set."""
-    return take_channels(planned_network(request, len(subset)), request.modalities, subset)
+    return take_channels(planned_network(request, len(request.subset)), request.modalities, request.subset)
 
 
 def take_channels(network: nn.Module, modalities: Sequence[str], subset: Sequence[str]) -> nn.Module:
@@ -56,7 +56,7 @@ def require_subset(available: Tensor | None, modalities: Sequence[str], subset: 
     Args:
         available: bool ``[M]`` or ``[B, M]``; None: what the environment variable leaves, or all.
         modalities: names of the M modalities.
-        subset: names of the S modalities that must be there.
+        subset: names of the S modalities that must be available.
 
     Raises:
         InputError: one of them is missing.
@@ -66,8 +66,8 @@ def require_subset(available: Tensor | None, modalities: Sequence[str], subset: 
         if not variable:
             return
         available = mask_of(modalities, missing=parse_names(variable))
-    there = names_of(available.detach().cpu().reshape(-1, len(modalities)).all(dim=0), modalities)
-    lacking = [name for name in subset if name not in there]
+    given = names_of(available.detach().cpu().reshape(-1, len(modalities)).all(dim=0), modalities)
+    lacking = [name for name in subset if name not in given]
     if lacking:
         raise InputError(
             f"{lacking[0]} is missing: this model is a specialist for {' + '.join(subset)} and predicts only cases "

@@ -6,7 +6,6 @@ N tokens, K heads of the segmentation, T taps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,11 +134,6 @@ class TransformerUNet(nn.Module):
         for module in (self.multi_scale, self.project, self.fuse_style):
             module.apply(InitWeights_He(1e-2))
         self.decoder = decoder
-
-    @property
-    def n_tokens(self) -> int:
-        """N at the planned patch size."""
-        return math.prod(self.transformer.position.positions.shape[2:])
 
     @property
     def fused_channels(self) -> int:

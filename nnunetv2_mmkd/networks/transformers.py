@@ -131,7 +131,7 @@ class TokenEmbedding(nn.Module):
         size = features.shape[2:]
         whole = [edge * cells for edge, cells in zip(self.patch, token_grid(size, self.patch), strict=True)]
         if tuple(size) != tuple(whole):
-            ends = [(0, there - here) for there, here in zip(whole, size, strict=True)]
+            ends = [(0, total - part) for total, part in zip(whole, size, strict=True)]
             features = pad(features, [edge for axis in reversed(ends) for edge in axis])
         tokens: Tensor = self.position(self.embedding(features))
         return tokens

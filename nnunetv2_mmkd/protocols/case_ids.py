@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
+from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.protocols.data_set import DataSet
 
 DECORATION = re.compile(r"(?:HGG?_|LGG?_)?(?P<case>.+?)(?:_vol|_seg)?(?:\.npy|\.npz|\.h5|\.pkl|\.nii|\.nii\.gz)?")
 """What the literature's repositories put around a case's name: ``HG_BraTS20_Training_001_vol.npy``."""

@@ -87,7 +87,7 @@ def read_data_set(dataset_id: int) -> DataSet:
 def declared_missing(
     dataset_json: DatasetJson, file: Path, raw: Path, cases: Iterable[str] = ()
 ) -> Mapping[str, tuple[str, ...]]:
-    """``missing_modalities`` of a data set, checked against the cases of its raw folder, if that is still there.
+    """``missing_modalities`` of a data set, checked against the cases of its raw folder, if that still exists.
 
     Args:
         dataset_json: checked.
@@ -106,13 +106,6 @@ def declared_missing(
     known = {*cases, *labels, *(name.removesuffix(ending)[:-5] for name in images)}
     known |= set(dataset_json.content.get("dataset", ()))
     return missing_modalities(dataset_json.content, dataset_json.modalities, where=file, cases=known)
-
-
-def first_few(names: Iterable[str], limit: int = 20) -> str:
-    """The first names and how many more there are, for messages."""
-    names = list(names)
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f", and {more} more" if more > 0 else "")
 
 
 def check_free(path: Path, content: Any, overwrite: bool) -> None:

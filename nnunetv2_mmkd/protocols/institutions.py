@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_listed_ids
-from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
+from nnunetv2_mmkd.protocols.data_set import DataSet
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.names import canonical, indices, parse_names
 from nnunetv2_mmkd.protocols.case_ids import match, read_listed_ids
-from nnunetv2_mmkd.protocols.data_set import DataSet, first_few
+from nnunetv2_mmkd.protocols.data_set import DataSet
 
 logger = logging.getLogger(__name__)
 

@@ -12,16 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.nnunet_json import read_splits
-from nnunetv2_mmkd.protocols.data_set import (
-    SPLITS,
-    DataSet,
-    check_free,
-    first_few,
-    read_data_set,
-    write_preprocessed,
-)
+from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, check_free, read_data_set, write_preprocessed
 from nnunetv2_mmkd.protocols.institutions import read_sites
 from nnunetv2_mmkd.protocols.missing_masks import (
     PASSION_ORDER,

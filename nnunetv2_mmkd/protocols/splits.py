@@ -13,17 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.nnunet_json import read_object, value_of
 from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_list
-from nnunetv2_mmkd.protocols.data_set import (
-    SPLITS,
-    DataSet,
-    check_free,
-    first_few,
-    read_data_set,
-    write_preprocessed,
-)
+from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, check_free, read_data_set, write_preprocessed
 from nnunetv2_mmkd.protocols.folds import Fold, group_folds, patient_of
 from nnunetv2_mmkd.protocols.institutions import read_sites
 

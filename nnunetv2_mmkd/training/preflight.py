@@ -50,9 +50,9 @@ def check_training(
     folder = _preprocessed(dataset)
     plans_file = os.path.join(folder, plans + ".json")
     if not os.path.isfile(plans_file):
-        there = [name for name in sorted(os.listdir(folder)) if name.endswith("lans.json")]
+        known = [name for name in sorted(os.listdir(folder)) if name.endswith("lans.json")]
         raise InputError(
-            f"{plans_file} does not exist; plans in this folder: {', '.join(there) or 'none'}. Run "
+            f"{plans_file} does not exist; plans in this folder: {', '.join(known) or 'none'}. Run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset}`, or choose with -p"
         )
     planned = read_plans(plans_file)

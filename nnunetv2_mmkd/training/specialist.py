@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
@@ -133,19 +132,9 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         return {**super().plans_entry(modalities, exclusive), "subset": list(subset)}
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """Called by nnU-Net in training and prediction; modalities and subset come with the plans."""
-        request = NetworkRequest.from_plans(
-            plans_manager, configuration_manager, num_output_channels, enable_deep_supervision
-        )
-        return specialist(request, plans_manager.plans["mmkd"]["subset"])
+    def build_network(cls, request: NetworkRequest) -> nn.Module:
+        """The planned network for the subset, which comes with the plans."""
+        return specialist(request)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split without the cases that lack a modality of the subset.

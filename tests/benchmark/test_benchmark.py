@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expected, size_probabilities
+from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
     feed,
@@ -53,7 +53,7 @@ def test_probabilities_of_sizes() -> None:
     assert size_probabilities(ModalityDropoutConfig("count_uniform_incomplete"), FOUR[:3]) == pytest.approx(
         (0.5, 0.5, 0)
     )
-    assert expected((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
+    assert expectation((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
 
 
 def test_bound() -> None:

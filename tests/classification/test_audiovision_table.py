@@ -24,7 +24,7 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
     TableCell,
     TrainingJob,
 )
-from nnunetv2_mmkd.classification.avmnist.report import published, read_results, write_report
+from nnunetv2_mmkd.classification.avmnist.report import published, read_results, write_accuracy_report
 from nnunetv2_mmkd.classification.avmnist.run import run_all, run_job
 from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.cli import avmnist
@@ -72,7 +72,7 @@ def test_from_trainings_to_the_table(tmp_path: Path) -> None:
     run_all(data(), QUICK, tmp_path, progress=False)
     stored = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
     assert len(stored) == len(QUICK.jobs) == 2 * (2 * 4 + 2 + 1)
-    text = write_report(QUICK, tmp_path, resamples=100)
+    text = write_accuracy_report(QUICK, tmp_path, resamples=100)
     assert "(a) missing audio" in text and "MetaKD [printed]" in text and "2 seeds" in text
     results = pd.read_csv(tmp_path / "results.csv")
     tested = results[results["metric"] == "accuracy"]

@@ -11,7 +11,7 @@ import torch
 from toy_subjects import classifier, toy
 
 from nnunetv2_mmkd.classification.subjects import Subjects
-from nnunetv2_mmkd.classification.training import TrainSettings, train
+from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
@@ -35,7 +35,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 def test_every_method_learns(name: str) -> None:
     net = classifier()
     settings = replace(SETTINGS, epochs=12, lr=1e-2, weight_decay=0.0)
-    curves = train(net, METHODS[name](), toy(96), toy(40, seed=5, name="v"), settings)
+    curves = train_classifier(net, METHODS[name](), toy(96), toy(40, seed=5, name="v"), settings)
     task = curves["loss/task"]
     assert len(task) == 12 and task[-1] < 0.8 * task[0]
     test = toy(200, seed=9, name="t").only(["a"])
@@ -48,14 +48,14 @@ def test_every_method_learns(name: str) -> None:
 
 def test_learned_weights_prefer_the_informative_modality() -> None:
     made = MetaKD(MetaKDConfig(meta_interval=3, meta_steps=5))
-    curves = train(classifier(), made, toy(96), toy(40, seed=5, name="v"), replace(SETTINGS, epochs=15))
+    curves = train_classifier(classifier(), made, toy(96), toy(40, seed=5, name="v"), replace(SETTINGS, epochs=15))
     assert curves["importance/a"][-1] > curves["importance/b"][-1]
     assert curves["meta updates/so far"][-1] == 15 * 6 / 3 * 5
 
 
 def test_the_better_modality_is_elected() -> None:
     made = LCKD(LCKDConfig(initial_teacher="none", least_elections=5))
-    curves = train(classifier(), made, toy(96), toy(60, seed=5, name="v"), replace(SETTINGS, epochs=15))
+    curves = train_classifier(classifier(), made, toy(96), toy(60, seed=5, name="v"), replace(SETTINGS, epochs=15))
     assert made.teachers[0] == 0 and curves["elections/so far"][-1] >= 5
     assert curves["distillation per pair/mean"][-1] > 0
 
@@ -64,7 +64,7 @@ def test_without_distillation_metakd_is_modality_dropout_bit_for_bit() -> None:
     nets = []
     for made in (MetaKD(MetaKDConfig(alpha=0.0, meta_interval=3)), ModalityDropout()):
         nets.append(classifier())
-        train(nets[-1], made, toy(), toy(40, seed=5, name="v"), SETTINGS)
+        train_classifier(nets[-1], made, toy(), toy(40, seed=5, name="v"), SETTINGS)
     assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets), strict=True))
 
 
@@ -74,7 +74,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(name: str, tmp_
         net = classifier()
         state = torch.get_rng_state()
         try:
-            curves = train(
+            curves = train_classifier(
                 net, _stopping(METHODS[name](), epochs), toy(), toy(40, seed=5, name="v"), SETTINGS, checkpoint=file
             )
         except KeyboardInterrupt:
@@ -106,12 +106,12 @@ def _stopping(method: Method, after: int) -> Method:
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
-    train(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, epochs=1), checkpoint=file)
+    train_classifier(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, epochs=1), checkpoint=file)
     with pytest.raises(InputError, match=r"of another training \(settings"):
-        train(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, lr=0.1), checkpoint=file)
+        train_classifier(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, lr=0.1), checkpoint=file)
     file.write_bytes(b"rubbish")
     with pytest.raises(InputError, match="damaged"):
-        train(classifier(), ModalityDropout(), toy(), None, SETTINGS, checkpoint=file)
+        train_classifier(classifier(), ModalityDropout(), toy(), None, SETTINGS, checkpoint=file)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_bad_input_is_named_before_training(
     method: Callable[[], Method], training: Subjects, held_out: Subjects | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        train(classifier(), method(), training, held_out, SETTINGS)
+        train_classifier(classifier(), method(), training, held_out, SETTINGS)
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batch_size", 0), ("save_every", 0), ("lr", 0.0)])
@@ -141,12 +141,12 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
     subjects = toy(missing=0.0)
     subjects.inputs["a"][:] = torch.nan
     with pytest.raises(InputError, match="loss is nan in epoch 0"):
-        train(classifier(), ModalityDropout(), subjects, None, SETTINGS)
+        train_classifier(classifier(), ModalityDropout(), subjects, None, SETTINGS)
 
 
 def test_checkpoints_name_modality_dropout_as_the_first_version_did(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
-    train(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, epochs=1), checkpoint=file)
+    train_classifier(classifier(), ModalityDropout(), toy(), None, replace(SETTINGS, epochs=1), checkpoint=file)
     stored = torch.load(file, weights_only=True)["about"]["settings"]
     names = {"epochs", "batch_size", "lr", "lr_factor", "lr_every", "weight_decay", "law", "seed"}
     assert set(stored) == names and stored["law"]["name"] == "count_uniform"

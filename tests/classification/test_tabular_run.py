@@ -12,7 +12,7 @@ import torch
 from generated_subjects import write_sheet
 
 from nnunetv2_mmkd.classification.tabular.run import TabularProtocol
-from nnunetv2_mmkd.classification.tabular.volumes import read_volume, read_volumes
+from nnunetv2_mmkd.classification.tabular.volumes import read_on_grid, read_volumes
 from nnunetv2_mmkd.cli import adni
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
@@ -78,7 +78,7 @@ def test_bad_volumes_are_named(tmp_path: Path, values: np.ndarray | None, messag
     if values is not None:
         nib.save(nib.Nifti1Image(values, np.eye(4)), file)
     with pytest.raises(InputError, match=rf"a\.nii\.gz: .*{message}"):
-        read_volume(file, 8)
+        read_on_grid(file, 8)
 
 
 def test_bad_settings_are_named() -> None:

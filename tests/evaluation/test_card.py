@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, carried, expected, fold_card, read_card, write_card
+from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, carried, expected_scores, fold_card, read_card, write_card
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 
 ABOUT = {"checkpoint": "final", "empty": "legacy", "step_size": 0.5, "mirroring": True}
@@ -60,7 +60,7 @@ def test_entry_of_a_fold() -> None:
 def test_single_case_has_no_sd() -> None:
     entry = card(table())["2"]
     assert set(entry["subsets"]["t1"]["WT"]) == {"mean", "cases"}
-    found = expected({"2": entry}, [2], "final", "t1")
+    found = expected_scores({"2": entry}, [2], "final", "t1")
     assert found is not None and math.isnan(found["WT"].sd) and found["WT"].cases == 1
     assert str(Expected(0.876, math.nan, 1)) == "Dice 0.88 in validation (1 case)"
     assert str(Expected(0.876, 0.123, 20)) == "Dice 0.88 ± 0.12 in validation (20 cases)"
@@ -71,7 +71,7 @@ def test_single_case_has_no_sd() -> None:
 def test_pooled_folds_are_the_pooled_cases(folds: list[str], subset: str) -> None:
     frame = table()
     frame.loc[frame["case"] == "c0", "value"] = math.nan
-    found = expected(card(frame), folds, "final", subset)
+    found = expected_scores(card(frame), folds, "final", subset)
     assert found is not None and list(found) == ["WT", "ET"]
     for region, of in found.items():
         values = cells(frame, [case for fold in folds for case in FOLDS[str(fold)]], subset, region)
@@ -83,24 +83,24 @@ def test_pooled_folds_are_the_pooled_cases(folds: list[str], subset: str) -> Non
 def test_pooled_by_hand() -> None:
     frame = table()
     frame.loc[:, "value"] = frame["case"].map({"c0": 0.2, "c1": 0.4, "c2": 0.6, "c3": 0.8, "c4": 1.0, "c5": 0.0})
-    found = expected(card(frame), [0, 1, 2], "final", "t1")
+    found = expected_scores(card(frame), [0, 1, 2], "final", "t1")
     assert found is not None
     assert found["ET"] == Expected(pytest.approx(0.5), pytest.approx(math.sqrt(0.14)), 6)
 
 
 def test_nothing_is_expected_where_a_fold_lacks() -> None:
     whole = card(table())
-    assert expected(whole, [0, 3], "final", "t1") is None
-    assert expected(whole, [0, 1], "best", "t1") is None
-    assert expected(whole, [0, 1], "final", "t2") is None
-    assert expected(whole, [], "final", "t1") is None
-    assert expected({}, [0], "final", "t1") is None
-    assert expected({**whole, "0": "?"}, [0], "final", "t1") is None
+    assert expected_scores(whole, [0, 3], "final", "t1") is None
+    assert expected_scores(whole, [0, 1], "best", "t1") is None
+    assert expected_scores(whole, [0, 1], "final", "t2") is None
+    assert expected_scores(whole, [], "final", "t1") is None
+    assert expected_scores({}, [0], "final", "t1") is None
+    assert expected_scores({**whole, "0": "?"}, [0], "final", "t1") is None
     for change in ({"checkpoint": "best"}, {"empty": "nan"}, {"mirroring": False}, {"step_size": 1.0}, {"subsets": {}}):
         other = {**whole, "1": {**whole["1"], **change}}
-        assert expected(other, [0, 1], "final", "t1") is None
-        assert expected(other, [0], "final", "t1") is not None
-    assert expected({**whole, "1": {**whole["1"], "date": "today"}}, [0, 1], "final", "t1") is not None
+        assert expected_scores(other, [0, 1], "final", "t1") is None
+        assert expected_scores(other, [0], "final", "t1") is not None
+    assert expected_scores({**whole, "1": {**whole["1"], "date": "today"}}, [0, 1], "final", "t1") is not None
 
 
 def test_undefined_is_left_out() -> None:
@@ -108,9 +108,9 @@ def test_undefined_is_left_out() -> None:
     frame.loc[(frame["subset"] == "t1") & (frame["region"] == "ET"), "value"] = math.nan
     frame.loc[(frame["subset"] == "t1+t2") & frame["case"].isin(FOLDS["1"]), "value"] = math.nan
     whole = card(frame)
-    found = expected(whole, [0, 1], "final", "t1")
+    found = expected_scores(whole, [0, 1], "final", "t1")
     assert found is not None and list(found) == ["WT"]
-    assert expected(whole, [0, 1], "final", "t1+t2") is None
+    assert expected_scores(whole, [0, 1], "final", "t1+t2") is None
     assert "NaN" not in json.dumps(whole)
 
 

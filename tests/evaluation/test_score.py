@@ -166,7 +166,7 @@ def test_undefined_stays_nan(folders: Folders, again: bool) -> None:
     assert math.isnan(values["ET", "dice"]) and math.isnan(values["ET", "hausdorff"])
 
 
-def test_lesion_wise_columns_stand_beside(folders: Folders) -> None:
+def test_lesion_wise_columns_are_added(folders: Folders) -> None:
     truth = np.zeros((30, 12, 12), np.uint8)
     truth[2:8, 2:8, 2:8] = 3
     truth[20:26, 2:8, 2:8] = 3
@@ -186,7 +186,7 @@ def test_lesion_wise_columns_stand_beside(folders: Folders) -> None:
     assert "dice" not in set(only["metric"]) and len(only) == len(table) - 3
 
 
-def test_postprocessed_rows_stand_beside(folders: Folders) -> None:
+def test_postprocessed_rows_are_added(folders: Folders) -> None:
     folders.truth(c=line(1, 1))
     folders.prediction("t1", "c", line(1, 3, 3))
     plain = folders.score({"c": ("t1",)})

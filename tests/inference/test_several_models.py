@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
-from tiny_nnunet import Home, inline_pools, set_variables, start
+from tiny_nnunet import Home, environment, set_variables, untrained
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
@@ -32,19 +31,13 @@ ALONE = ["-npp", "0", "-nps", "0"]
 
 
 @pytest.fixture(scope="module")
-def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders: two specialists and a model for any subset, in two configurations."""
-    results = tmp_path_factory.mktemp("specialists")
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        set_variables(patch, session_home, results)
-        inline_pools(patch)
-        for number, (name, (trainer_name, configuration)) in enumerate(MODELS.items()):
-            torch.manual_seed(number)
-            trainer = start(session_home.trainer(find(trainer_name), session_home.dataset(), configuration))
-            trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
-            found[name] = Path(trainer.output_folder_base)
-    yield found
+    with environment(session_home, tmp_path_factory.mktemp("specialists")):
+        return {
+            name: untrained(session_home.trainer(find(trainer), session_home.dataset(), configuration), number)
+            for number, (name, (trainer, configuration)) in enumerate(MODELS.items())
+        }
 
 
 @pytest.fixture

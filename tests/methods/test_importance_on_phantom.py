@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from phantom_images import SIZE, plan, standardised
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
@@ -24,36 +23,7 @@ from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
-SIZE, TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 32, 16, 400, 5
-
-
-def plan() -> ConfigurationManager:
-    """Three stages of 8, 16, 32 features, instance norm, as nnU-Net writes it."""
-    return ConfigurationManager(
-        {
-            "patch_size": [SIZE] * 3,
-            "architecture": {
-                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                "arch_kwargs": {
-                    "n_stages": 3,
-                    "features_per_stage": [8, 16, 32],
-                    "conv_op": "torch.nn.modules.conv.Conv3d",
-                    "kernel_sizes": [[3, 3, 3]] * 3,
-                    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
-                    "n_conv_per_stage": [2, 2, 2],
-                    "n_conv_per_stage_decoder": [1, 1],
-                    "conv_bias": True,
-                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                    "dropout_op": None,
-                    "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU",
-                    "nonlin_kwargs": {"inplace": True},
-                },
-                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-            },
-        }
-    )
+TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 16, 400, 5
 
 
 @cache
@@ -63,12 +33,7 @@ def cases(enhancing: str) -> tuple[Tensor, Tensor]:
     images, targets = [], []
     for index in range(TRAINING_CASES + META_CASES):
         case = make_brain_case(config, index)
-        brain = case.images["t1"] > 0
-        rows = []
-        for name in NAMES:
-            volume = case.images[name].astype(np.float32)
-            rows.append(np.where(brain, (volume - volume[brain].mean()) / volume[brain].std(), 0))
-        images.append(torch.from_numpy(np.stack(rows)).float())
+        images.append(torch.from_numpy(standardised(case, NAMES)).float())
         targets.append(torch.from_numpy(case.seg == 4)[None])
     return torch.stack(images), torch.stack(targets)
 

@@ -29,6 +29,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from phantom_images import SIZE, standardised
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
@@ -41,7 +42,7 @@ from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
-SIZE, TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 32, 6, 8, 800, 6, 0.4
+TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 6, 8, 800, 6, 0.4
 NOTHING = MSTKDNetConfig(ms_tkd=False, logit_mse=False, standardised_kl=False, style=False, adversarial=False)
 
 
@@ -60,14 +61,9 @@ def slices() -> tuple[Slices, Slices]:
     images, regions, numbers = [], [], []
     for index in range(TRAINING_CASES + HELD_OUT_CASES):
         case = make_brain_case(config, index)
-        brain = case.images["t1"] > 0
-        rows = []
-        for name in NAMES:
-            volume = case.images[name].astype(np.float32)
-            rows.append(np.where(brain, (volume - volume[brain].mean()) / volume[brain].std(), 0))
         truth = np.stack([np.isin(case.seg, (4,)), np.isin(case.seg, (1, 2, 4))])
         chosen = np.flatnonzero(truth[1].any((0, 1)))
-        images.append(torch.from_numpy(np.stack(rows)[..., chosen]).float().permute(3, 0, 1, 2))
+        images.append(torch.from_numpy(standardised(case, NAMES)[..., chosen]).float().permute(3, 0, 1, 2))
         regions.append(torch.from_numpy(truth[..., chosen]).permute(3, 0, 1, 2))
         numbers.append(torch.full((len(chosen),), index))
     everything = Slices(torch.cat(images), torch.cat(regions), torch.cat(numbers))

@@ -25,6 +25,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from phantom_images import SIZE, standardised
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Batch, MembershipClasses, MissingRates, TrainingContext
@@ -37,7 +38,7 @@ from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
 NAMES = ("t1", "t1ce", "t2")
 UNEQUAL, EQUAL = (0.2, 0.5, 0.8), (0.5, 0.5, 0.5)
 SEEDS = (11, 12, 13)
-SIZE, TRAINING_CASES, HELD_OUT_CASES, EPOCHS, ITERATIONS, BATCH = 32, 40, 12, 24, 20, 4
+TRAINING_CASES, HELD_OUT_CASES, EPOCHS, ITERATIONS, BATCH = 40, 12, 24, 20, 4
 GAMMA = 0.1
 """In 24 epochs what 0.01 is in 240."""
 
@@ -60,14 +61,9 @@ def slices() -> Slices:
     parts = []
     for index in range(TRAINING_CASES + HELD_OUT_CASES):
         case = make_brain_case(config, index)
-        brain = case.images["t1"] > 0
-        rows = []
-        for name in NAMES:
-            volume = case.images[name].astype(np.float32)
-            rows.append(np.where(brain, (volume - volume[brain].mean()) / volume[brain].std(), 0))
         truth = np.select([case.seg == 4, case.seg > 0], [2, 1], 0)
         chosen = np.flatnonzero(truth.any((0, 1)))
-        images = torch.from_numpy(np.stack(rows)[..., chosen]).float().permute(3, 0, 1, 2)
+        images = torch.from_numpy(standardised(case, NAMES)[..., chosen]).float().permute(3, 0, 1, 2)
         classes = torch.from_numpy(truth[..., chosen]).permute(2, 0, 1).long()
         parts.append(Slices(images, classes, torch.full((len(chosen),), index)))
     return Slices(*(torch.cat(part) for part in zip(*parts, strict=True)))

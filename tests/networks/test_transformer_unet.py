@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_max_pool2d
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
 from nnunetv2_mmkd.networks.from_plans import planned_network
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.networks.transformer_unet import MultiScaleMerge
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 
@@ -39,7 +40,8 @@ def test_a_trace_is_the_forward_pass(home: Home, modalities: int, configuration:
         trace, output = network.trace(x, mask), network(x, mask)
     assert torch.allclose(trace.logits, output[0], atol=1e-5) and trace.logits is trace.output[0]
     assert len(trace.attention) == 4 and len(trace.levels) == 4
-    assert all(each.shape == (2, 2, network.n_tokens, network.n_tokens) for each in trace.attention)
+    tokens = network.transformer.position.positions[0, 0].numel()
+    assert all(each.shape == (2, 2, tokens, tokens) for each in trace.attention)
     bottleneck = trace.fused.shape[2:]
     assert trace.encoder.shape[2:] == trace.transformer.shape[2:] == trace.decoder.shape[2:] == bottleneck
     assert trace.levels[-1].shape[2:] == bottleneck
@@ -85,7 +87,9 @@ def test_every_part_has_a_say_and_a_gradient(home: Home) -> None:
 
 def test_the_planned_parts_are_the_planned_ones(home: Home) -> None:
     network, trainer = build(home, 3, "3d_fullres")
-    planned = planned_network(trainer.configuration_manager, 3, 2, True).state_dict()
+    planned = planned_network(
+        NetworkRequest(trainer.configuration_manager, ("t1", "t1ce", "t2"), 2, True), 3
+    ).state_dict()
     ours = network.state_dict()
     assert all(ours[key].shape == value.shape for key, value in planned.items())
     with pytest.raises(InputError, match="2 channels"):

@@ -73,7 +73,7 @@ def published(cells: Sequence[TableCell]) -> pd.DataFrame:
     return table.reindex(index=[cell.setting for cell in cells], columns=frame["method"].unique())
 
 
-def write_report(protocol: AudiovisionProtocol, output: Path, resamples: int = 4000) -> str:
+def write_accuracy_report(protocol: AudiovisionProtocol, output: Path, resamples: int = 4000) -> str:
     """Write ``results.csv``, ``comparisons.csv``, ``table.md``, ``figures/``.
 
     Args:
@@ -121,9 +121,9 @@ def _long(results: Results) -> pd.DataFrame:
             "metric": metric,
             "value": value,
         }
-        for (arm, cell), found in results.items()
+        for (arm, cell), trainings in results.items()
         for metric, part in (("accuracy", "test"), ("validation_accuracy", "validation"))
-        for seed, value in enumerate(100 * _correct(found, part).mean(1))
+        for seed, value in enumerate(100 * _correct(trainings, part).mean(1))
     ]
     return pd.DataFrame(rows)
 

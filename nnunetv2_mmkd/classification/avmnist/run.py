@@ -21,9 +21,9 @@ from nnunetv2_mmkd.classification.avmnist.pairs import DIGITS, MODALITIES, Audio
 from nnunetv2_mmkd.classification.avmnist.protocol import LOWER, AudiovisionProtocol, TrainingJob
 from nnunetv2_mmkd.classification.encoders import ImageEncoder, SoundEncoder
 from nnunetv2_mmkd.classification.network import build_classifier
-from nnunetv2_mmkd.classification.prediction import predict
+from nnunetv2_mmkd.classification.prediction import predict_probabilities
 from nnunetv2_mmkd.classification.subjects import DataSplit, Subjects
-from nnunetv2_mmkd.classification.training import Curves, train
+from nnunetv2_mmkd.classification.training import Curves, train_classifier
 from nnunetv2_mmkd.files import differing, locked, read_marker, write_text
 from nnunetv2_mmkd.modalities import mask_of
 
@@ -61,11 +61,11 @@ def run_job(job: TrainingJob, split: DataSplit, protocol: AudiovisionProtocol) -
     encoders = {"image": ImageEncoder, "audio": SoundEncoder}
     network = build_classifier(lambda name: encoders[name](protocol.width), modalities, len(DIGITS), job.seed)
     settings = replace(protocol.settings(job.arm), seed=job.seed)
-    curves = train(network, protocol.method(job.arm, job.seed), training, held_out, settings)
+    curves = train_classifier(network, protocol.method(job.arm, job.seed), training, held_out, settings)
     available = mask_of(modalities, available=tested)
 
     def correct(subjects: Subjects) -> NDArray[np.bool_]:
-        predicted = predict(network, subjects.only(modalities), available).argmax(1)
+        predicted = predict_probabilities(network, subjects.only(modalities), available).argmax(1)
         return (predicted == subjects.labels).numpy()
 
     return TrainingResult(correct(split.test), correct(split.validation), curves)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder, VolumeEncoder
 from nnunetv2_mmkd.classification.network import MultiModalClassifier, build_classifier
-from nnunetv2_mmkd.classification.prediction import predict, rows_with
+from nnunetv2_mmkd.classification.prediction import predict_probabilities, rows_with
 from nnunetv2_mmkd.classification.scores import macro_f1
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.tabular.balance import class_weights, oversample
 from nnunetv2_mmkd.classification.tabular.parts import TabularSplit, make_split
 from nnunetv2_mmkd.classification.tabular.reader import IMAGING, Sheet
 from nnunetv2_mmkd.classification.tabular.volumes import read_volumes
-from nnunetv2_mmkd.classification.training import TrainSettings, train
+from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
@@ -144,7 +144,7 @@ def run_sheet(
     for seed, (split, (training, weights)) in enumerate(zip(splits, balanced, strict=True)):
         for name in protocol.methods:
             network = make_network(training, protocol.width, seed)
-            curves = train(
+            curves = train_classifier(
                 network,
                 protocol.method(name, seed),
                 training,
@@ -195,7 +195,7 @@ def score_subsets(
         having = subjects.take(rows_with(subjects, subset))
         if not len(having):
             continue
-        predicted = predict(network, having, subset, device=device).argmax(1)
+        predicted = predict_probabilities(network, having, subset, device=device).argmax(1)
         for subject, correct in zip(having.ids, (predicted == having.labels).tolist(), strict=True):
             rows.append((method, f"{split}/{subject}", name, "all", "accuracy", 100.0 * correct))
         rows.append((method, split, name, "all", "f1", 100 * macro_f1(predicted, having.labels)))

@@ -32,11 +32,11 @@ def read_volumes(files: Sequence[Path | None], grid: int, progress: bool = False
     table = torch.zeros(len(files), 1, grid, grid, grid)
     for row, file in enumerate(tqdm(files, desc="volumes", unit="subject", disable=not progress)):
         if file is not None:
-            table[row] = read_volume(file, grid)
+            table[row] = read_on_grid(file, grid)
     return table
 
 
-def read_volume(file: Path, grid: int) -> Tensor:
+def read_on_grid(file: Path, grid: int) -> Tensor:
     """One volume, ``[1, grid, grid, grid]``; see :func:`read_volumes`."""
     try:
         values = np.asarray(nib.load(file).dataobj, dtype=np.float32)  # type: ignore[attr-defined]

@@ -130,7 +130,7 @@ def new_figure(width: float, height: float, title: str, note: str, padding: floa
 
 
 def save(figure: Figure, numbers: pd.DataFrame, path: str | Path) -> None:
-    """Write ``path`` and the numbers as CSV beside it, each whole or not at all.
+    """Write ``path`` and the numbers as CSV next to it, each whole or not at all.
 
     Raises:
         InputError: it cannot be written.

@@ -66,9 +66,9 @@ class MeanFillProjection(nn.Module):
         weight = self.weight if modality_weights is None else self.weight * modality_weights[:, None, None]
         spatial = features[0].shape[1:]
         fused = []
-        for sample, there in enumerate(available):
-            missing = torch.nonzero(~there).flatten().tolist()
-            fill = weight[missing].sum(0) / int(there.sum()) if missing else None  # Eq. (2)
+        for sample, present in enumerate(available):
+            missing = torch.nonzero(~present).flatten().tolist()
+            fill = weight[missing].sum(0) / int(present.sum()) if missing else None  # Eq. (2)
             total = self.bias[:, None]
             for row, (b, modality) in enumerate(pairs):
                 if b == sample:
@@ -85,6 +85,6 @@ class MeanFill(Fusion, nn.ModuleList):
         super().__init__(MeanFillProjection(scale.modalities, scale.channels) for scale in scales)
 
     def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
-        """See :meth:`Fusion.forward`; filled features are multiplied, too, and there is nothing to recompute."""
+        """See :meth:`Fusion.forward`; filled features are multiplied, too, and present is nothing to recompute."""
         scales = zip(self, streams.scales, weights or [None] * len(self), strict=True)
         return Fused([block(features, streams.pairs, streams.available, own) for block, features, own in scales], [])

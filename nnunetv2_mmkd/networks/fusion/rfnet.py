@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -91,15 +92,13 @@ class RFNetFusion(Fusion):
             maps, weigh = self.maps[scale], self.weigh[scale]
 
             def predict(maps: nn.Module = maps, own: Own = own, below: tuple[Tensor, Tensor] | None = below) -> Tensor:
-                found: Tensor = maps(own, below)
-                return found
+                return cast(Tensor, maps(own, below))
 
             logits.append(run(predict, scale < recomputed_scales))
             regions = region_probabilities(logits[-1].detach(), self.exclusive)
 
             def fuse(weigh: nn.Module = weigh, own: Own = own, regions: Tensor = regions) -> Tensor:
-                found: Tensor = weigh(own, regions)
-                return found
+                return cast(Tensor, weigh(own, regions))
 
             skips.append(run(fuse, scale < recomputed_scales))
         return skips[::-1], logits[::-1]

@@ -92,10 +92,10 @@ def _run(out: Path, config: DemoConfig) -> Path:
     with steps("fingerprint, plan, preprocessing", 3):
         plan(config)
     with steps(f"training {config.trainer}", 4, config.epochs):
-        train(config)
+        train_model(config)
     with steps("prediction of held-out cases, with all modalities and without T1ce", 5):
         for subset, missing in ((FULL, None), (WITHOUT_T1CE, ["t1ce"])):
-            predict(config, truth / "imagesTr", out / "predictions" / subset, missing)
+            predict_cases(config, truth / "imagesTr", out / "predictions" / subset, missing)
     with steps("Dice and picture", 6):
         from nnunetv2_mmkd.workflows.demo.report import write_demo_report
 
@@ -169,7 +169,7 @@ def trainer_name(config: DemoConfig) -> str:
     return f"{config.trainer}_{config.epochs}epochs_{config.iterations}iters"
 
 
-def train(config: DemoConfig) -> None:
+def train_model(config: DemoConfig) -> None:
     """What ``nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerMetaKD_...`` does."""
     import torch
     from nnunetv2.run.run_training import run_training
@@ -181,7 +181,7 @@ def train(config: DemoConfig) -> None:
     run_training(str(TRAINING_ID), CONFIGURATION, 0, trainer_name(config), PLANS, device=torch.device(config.device))
 
 
-def predict(config: DemoConfig, images: Path, output: Path, missing: list[str] | None) -> None:
+def predict_cases(config: DemoConfig, images: Path, output: Path, missing: list[str] | None) -> None:
     """What ``mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerMetaKD_...`` does."""
     from nnunetv2_mmkd.inference.model_folder import model_folder
     from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder

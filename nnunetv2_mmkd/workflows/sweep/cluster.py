@@ -70,7 +70,7 @@ class ClusterEngine:
         patience: seconds between looks at the queue.
 
     Raises:
-        InputError: submitit or Slurm is not there, or an unknown parameter.
+        InputError: submitit or Slurm is not installed, or an unknown parameter.
     """
 
     def __init__(

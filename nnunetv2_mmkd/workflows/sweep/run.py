@@ -33,8 +33,6 @@ T = TypeVar("T", bound=Task)
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("local", "slurm", "submitit")
-
 Engine = Callable[[Sequence[Task], Callable[[Task, bool], None]], None]
 """Runs tasks, and calls the function with each that has ended and whether it ended well."""
 
@@ -44,7 +42,7 @@ class SweepSettings:
     """How a sweep is run.
 
     Attributes:
-        engine: of :data:`ENGINES`; ``submitit`` tries a cluster's way with submitit's local executor.
+        engine: ``local``, ``slurm`` or ``submitit``; the last tries a cluster's way with submitit's local executor.
         processes: tasks at a time, on this machine.
         dry_run: check and list the tasks, write nothing.
         progress: show a bar.

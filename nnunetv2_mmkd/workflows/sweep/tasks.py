@@ -142,7 +142,7 @@ class Evaluation:
         return self.output / "results.csv"
 
     def finished(self) -> bool:
-        """The table is there, of these checkpoints and by these arguments."""
+        """The table exists, of these checkpoints and by these arguments."""
         noted = read_marker(self.folder / "evaluated.json")
         return bool(noted) and self.results.is_file() and not differing(noted or {}, self._record())
 

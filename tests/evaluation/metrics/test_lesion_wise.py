@@ -72,7 +72,7 @@ def test_two_lesions_with_a_gap_of_four_voxels_are_one(task: str) -> None:
     assert (scores.n_lesions, scores.n_missed) == (1, 0)
 
 
-def test_scores_of_the_whole_region_beside() -> None:
+def test_scores_of_the_whole_region_alongside() -> None:
     """8 voxels elsewhere: 2023 counts them, 2024 removes them before everything."""
     truth, prediction = _cubes([(10, 6)]), _cubes([(10, 6), (40, 2)])
     scores = lesion_wise_region(prediction, truth, ONE, "brats2023-gli", "ET")

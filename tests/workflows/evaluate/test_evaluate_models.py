@@ -13,7 +13,7 @@ import pytest
 import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-from tiny_nnunet import RESIDUAL, Home, inline_pools, set_variables, start
+from tiny_nnunet import RESIDUAL, Home, environment, start, untrained
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
@@ -35,21 +35,16 @@ HOW = ["-device", "cpu", "-np", "1", "-nps", "0", "--disable_progress_bar", "--d
 
 
 @pytest.fixture(scope="module")
-def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """Model folders of folds 0 and 1, early fusion and multi-stream. Networks as initialised: nothing is learned."""
-    results = tmp_path_factory.mktemp("models")
+def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model folders of folds 0 and 1, early fusion and multi-stream."""
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        set_variables(patch, session_home, results)
-        inline_pools(patch)
+    with environment(session_home, tmp_path_factory.mktemp("models")):
         dataset = session_home.dataset(3, "regions")
         for trainer_class in (nnUNetTrainerModalityDropout, nnUNetTrainerSharedStreams):
             for fold in (0, 1):
-                torch.manual_seed(fold)
-                trainer = start(session_home.trainer(trainer_class, dataset, fold=fold))
-                trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
-                found[trainer_class.__name__.removeprefix("nnUNetTrainer")] = Path(trainer.output_folder_base)
-    yield found
+                folder = untrained(session_home.trainer(trainer_class, dataset, fold=fold), fold)
+                found[trainer_class.__name__.removeprefix("nnUNetTrainer")] = folder
+    return found
 
 
 def run(out: Path, *arguments: str) -> int:

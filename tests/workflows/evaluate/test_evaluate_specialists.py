@@ -1,16 +1,14 @@
-"""``mmkd evaluate`` and ``mmkd compare`` with specialists beside a model for any subset, on real (untrained) models."""
+"""``mmkd evaluate`` and ``mmkd compare`` with specialists and a model for any subset, on real (untrained) models."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
-from tiny_nnunet import Home, inline_pools, set_variables, start
+from tiny_nnunet import Home, environment, untrained
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.evaluation.card import CARD_KEY
@@ -23,19 +21,13 @@ EVERYTHING = all_subset_names(("t1", "t1ce", "t2"))
 
 
 @pytest.fixture(scope="module")
-def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders of fold 0, which is validated on case_3 and case_5."""
-    results = tmp_path_factory.mktemp("models")
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        set_variables(patch, session_home, results)
-        inline_pools(patch)
-        for number, name in enumerate((GENERAL, ONE, TWO)):
-            torch.manual_seed(number)
-            trainer = start(session_home.trainer(find(f"nnUNetTrainer{name}"), session_home.dataset()))
-            trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
-            found[name] = Path(trainer.output_folder_base)
-    yield found
+    with environment(session_home, tmp_path_factory.mktemp("models")):
+        return {
+            name: untrained(session_home.trainer(find(f"nnUNetTrainer{name}"), session_home.dataset()), number)
+            for number, name in enumerate((GENERAL, ONE, TWO))
+        }
 
 
 def run(out: Path, *arguments: str | Path) -> int:
