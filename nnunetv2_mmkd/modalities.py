@@ -16,23 +16,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.names import ALIASES, canonical, indices, modality_names, parse_names
-
-__all__ = [
-    "ALIASES",
-    "DISTRIBUTIONS",
-    "FULL",
-    "ModalityDropoutConfig",
-    "SubsetSampler",
-    "all_subsets",
-    "canonical",
-    "indices",
-    "mask_of",
-    "modality_names",
-    "names_of",
-    "parse_names",
-    "subset_probabilities",
-]
+from nnunetv2_mmkd.names import indices, parse_names
 
 
 def mask_of(

@@ -11,14 +11,11 @@ from nnunetv2_mmkd.modalities import (
     ModalityDropoutConfig,
     SubsetSampler,
     all_subsets,
-    canonical,
-    indices,
     mask_of,
-    modality_names,
     names_of,
-    parse_names,
     subset_probabilities,
 )
+from nnunetv2_mmkd.names import canonical, indices, modality_names, parse_names
 
 BRATS = ("t1", "t1ce", "t2", "flair")
 

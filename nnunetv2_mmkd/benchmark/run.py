@@ -18,7 +18,8 @@ from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.benchmark.report import BenchmarkReport, StockCost, TrainerCost, UpdateCost
 from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import ModalityDropoutConfig, modality_names
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
+from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.training.preflight import find_own_trainer
 
 OWN = "own"

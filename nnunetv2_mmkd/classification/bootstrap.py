@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.bootstrap import percentile_interval, repetitions_drawn
 
+CONFIDENCE = 0.95
+"""Level of the interval."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,9 +37,7 @@ class Interval:
     better: int
 
 
-def paired_bootstrap(
-    differences: NDArray[np.float64], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def paired_bootstrap(differences: NDArray[np.float64], *, resamples: int = 10_000) -> Interval:
     """Interval of a mean difference that counts chance in training, in splits and in test subjects.
 
     Repetitions are drawn with replacement, and in each one that is drawn its test subjects.
@@ -44,8 +45,6 @@ def paired_bootstrap(
     Args:
         differences: ``[S, N]``, first method minus second on the same subjects of the same repetition.
         resamples: of the bootstrap.
-        confidence: level.
-        seed: of the draws.
 
     Raises:
         InputError: no differences, or some that are not finite.
@@ -54,7 +53,7 @@ def paired_bootstrap(
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise InputError(f"differences of shape {values.shape}; expected finite ones of repetitions and subjects")
     low, high = percentile_interval(
-        repetitions_drawn(values), confidence=confidence, resamples=resamples, seed=seed, chunk=200
+        repetitions_drawn(values), confidence=CONFIDENCE, resamples=resamples, seed=0, chunk=200
     )
     better = int((values.mean(1) > 0).sum())
-    return Interval(float(values.mean()), low, high, confidence, len(values), better)
+    return Interval(float(values.mean()), low, high, CONFIDENCE, len(values), better)

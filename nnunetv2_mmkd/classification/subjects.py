@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import indices
-from nnunetv2_mmkd.names import canonical
+from nnunetv2_mmkd.names import canonical, indices
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Legend: B batch, M modalities, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,6 @@ def train_classifier(
     class_weights: Tensor | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
-    log: Callable[[str], None] = lambda text: None,
     progress: bool = False,
 ) -> Curves:
     """Train a network in place.
@@ -100,7 +98,6 @@ def train_classifier(
         class_weights: ``[K]`` weights of the cross-entropy, or None.
         device: where to train.
         checkpoint: file; if it exists, the training continues from it.
-        log: takes lines of text.
         progress: show a progress bar over the epochs.
 
     Returns:
@@ -114,7 +111,7 @@ def train_classifier(
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        run = _Run(network.to(device), method, training, held_out, settings, class_weights, device, log)
+        run = _Run(network.to(device), method, training, held_out, settings, class_weights, device)
         if checkpoint is not None and checkpoint.is_file():
             run.load_state_dict(read_checkpoint(checkpoint, run.about))
         epochs = range(run.epoch, settings.epochs)
@@ -158,7 +155,6 @@ class _Run:
     settings: TrainSettings
     class_weights: Tensor | None
     device: torch.device
-    log: Callable[[str], None]
 
     def __post_init__(self) -> None:
         settings, needed = self.settings, self.method.held_out
@@ -184,7 +180,6 @@ class _Run:
                 device=self.device,
                 regions=self.training.classes,
                 iterations=settings.epochs * steps,
-                log=self.log,
                 capabilities=capabilities,
             )
         )

@@ -10,8 +10,10 @@ from pathlib import Path
 from nnunetv2_mmkd.editions.catalogue import get_edition
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, write_phantom
+from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.editions import Config, fitting_config
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
 
 HELP: str = "write phantoms, of brain tumours or infarcts, as the unpacked archives of any edition"
 

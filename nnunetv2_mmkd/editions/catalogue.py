@@ -6,13 +6,11 @@ script ``dataset_conversion/Dataset5xx_<Name>.py``. The tests run over all editi
 
 from __future__ import annotations
 
-from nnunetv2_mmkd.editions.brats import BRATS2018, BRATS_CHANNELS, BRATS_EDITIONS
+from nnunetv2_mmkd.editions.brats import BRATS_EDITIONS
 from nnunetv2_mmkd.editions.fets import FETS_EDITIONS
 from nnunetv2_mmkd.editions.myops import MYOPS_EDITIONS
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-
-__all__ = ["BRATS2018", "BRATS_CHANNELS", "EDITIONS", "get_edition"]
 
 EDITIONS: dict[str, EditionSpec] = {spec.name: spec for spec in (*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS)}
 """All editions, by the name the user types."""

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures import FIGURES, overlays
+from nnunetv2_mmkd.evaluation.figures import FIGURES
+from nnunetv2_mmkd.evaluation.figures.overlay import overlays
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.published import check_published
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values

@@ -18,7 +18,8 @@ from nnunetv2_mmkd.inference.checks import check_case
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
-from nnunetv2_mmkd.modalities import canonical, mask_of
+from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.names import canonical
 
 InputOutputLists = tuple[list[list[str]], list[str] | None, list[str | None]]
 """Images of each case, output files, segmentations of a previous stage: what nnU-Net predicts from."""

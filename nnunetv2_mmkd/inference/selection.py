@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import mask_of, parse_names
+from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.names import parse_names
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 
 BY_USER = "excluded by the user"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import mask_of, parse_names
+from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.names import parse_names
 from nnunetv2_mmkd.networks.availability import check_encoding, set_missing, with_planes
 
 MISSING_VARIABLE = "nnUNet_missing_modalities"

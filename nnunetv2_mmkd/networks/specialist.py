@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import indices, mask_of, names_of, parse_names
+from nnunetv2_mmkd.modalities import mask_of, names_of
+from nnunetv2_mmkd.names import indices, parse_names
 from nnunetv2_mmkd.networks.from_plans import planned_network
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE, check_channels
 from nnunetv2_mmkd.networks.request import NetworkRequest

@@ -5,11 +5,3 @@
 MyoPS-like short-axis stack. ``editions`` says which of them stands in for an edition's data, and ``writer`` writes a
 data set as the edition's archives look.
 """
-
-from __future__ import annotations
-
-from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_brain_case
-from nnunetv2_mmkd.phantom.heart_case import HeartConfig, make_heart_case
-from nnunetv2_mmkd.phantom.writer import write_phantom
-
-__all__ = ["HeartConfig", "PhantomCase", "PhantomConfig", "make_brain_case", "make_heart_case", "write_phantom"]

@@ -11,7 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
-from nnunetv2_mmkd.modalities import indices
+from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.nnunet_json import missing_modalities
 from nnunetv2_mmkd.training.present_modalities import blanking

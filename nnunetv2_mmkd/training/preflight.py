@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, read_nnunet_checkpoint
-from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import declared_missing

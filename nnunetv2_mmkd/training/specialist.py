@@ -17,7 +17,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import ModalityDropoutConfig, canonical, modality_names
+from nnunetv2_mmkd.modalities import ModalityDropoutConfig
+from nnunetv2_mmkd.names import canonical, modality_names
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.networks.specialist import specialist
 from nnunetv2_mmkd.nnunet_json import missing_modalities

@@ -14,7 +14,7 @@ import nnunetv2_mmkd
 PACKAGE = Path(nnunetv2_mmkd.__file__).parent
 CORE = sorted([*(PACKAGE / "methods").glob("*.py"), *(PACKAGE / "losses").glob("*.py"), PACKAGE / "modalities.py"])
 ALLOWED = ("methods", "losses", "modalities", "names", "errors", "networks")
-"""Rooms that the core may import from; of the networks only what needs torch alone (the second test)."""
+"""Packages that the core may import from; of the networks only what needs torch alone (the second test)."""
 
 
 @pytest.mark.parametrize("file", CORE, ids=lambda file: f"{file.parent.name}/{file.name}")

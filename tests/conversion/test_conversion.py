@@ -16,7 +16,7 @@ from brats_like import AFFINE, SHAPE, SUFFIXES, labels, save, write_case
 import nnunetv2_mmkd.dataset_conversion as dataset_conversion
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.conversion.convert import convert
-from nnunetv2_mmkd.editions.catalogue import BRATS2018
+from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.editions.discover import discover
 
 CASE = "Brats18_TCIA01_001_1"

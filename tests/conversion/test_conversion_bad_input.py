@@ -14,7 +14,8 @@ from brats_like import AFFINE, SHAPE, labels, save, write_case
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.conversion.convert import convert
-from nnunetv2_mmkd.editions.catalogue import BRATS2018, get_edition
+from nnunetv2_mmkd.editions.brats import BRATS2018
+from nnunetv2_mmkd.editions.catalogue import get_edition
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 

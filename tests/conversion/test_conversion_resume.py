@@ -16,7 +16,7 @@ from brats_like import SHAPE, save, write_case
 
 from nnunetv2_mmkd.conversion import convert as module
 from nnunetv2_mmkd.conversion.convert import convert
-from nnunetv2_mmkd.editions.catalogue import BRATS2018
+from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import LOCK, locked
 from nnunetv2_mmkd.images import read_volume

@@ -23,8 +23,10 @@ import nnunetv2_mmkd.dataset_conversion as dataset_conversion
 from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, write_phantom
+from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.editions import fitting_config
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
 from nnunetv2_mmkd.submission.write import write_submission
 
 every_edition = pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
@@ -130,7 +132,7 @@ def test_labels_survive_the_regions_of_nnunet(spec: EditionSpec) -> None:
 
 @every_edition
 def test_channels_are_named_as_everywhere(spec: EditionSpec) -> None:
-    from nnunetv2_mmkd.modalities import canonical
+    from nnunetv2_mmkd.names import canonical
 
     assert [canonical(channel.display) for channel in spec.channels] == [channel.name for channel in spec.channels]
     for channel in spec.channels:

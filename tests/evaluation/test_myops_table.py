@@ -22,7 +22,8 @@ from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
 from nnunetv2_mmkd.evaluation.table_writers import as_markdown
 from nnunetv2_mmkd.evaluation.tables import subset_table
-from nnunetv2_mmkd.phantom import HeartConfig, write_phantom
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
 
 MYOPS = EDITIONS["myops2020"]
 SUBSETS = ("bssfp", "lge", "t2", "bssfp+lge", "bssfp+t2", "lge+t2", "bssfp+lge+t2")

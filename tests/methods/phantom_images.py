@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from nnunetv2_mmkd.phantom import PhantomCase
+from nnunetv2_mmkd.phantom.case import PhantomCase
 
 SIZE = 32
 """Voxels of a phantom along each axis."""

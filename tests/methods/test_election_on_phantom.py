@@ -24,7 +24,7 @@ from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
 from nnunetv2_mmkd.training.election import dice_by_task
 
 NAMES = ("t1", "t1ce", "t2", "flair")

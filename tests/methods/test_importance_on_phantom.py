@@ -20,7 +20,7 @@ from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 TRAINING_CASES, META_CASES, ITERATIONS, INTERVAL = 32, 16, 400, 5

@@ -39,7 +39,7 @@ from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
-from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 6, 8, 800, 6, 0.4

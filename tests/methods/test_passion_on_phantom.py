@@ -33,7 +33,7 @@ from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
 
 NAMES = ("t1", "t1ce", "t2")
 UNEQUAL, EQUAL = (0.2, 0.5, 0.8), (0.5, 0.5, 0.5)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import PhantomCase, PhantomConfig, make_brain_case
 from nnunetv2_mmkd.phantom.brain_tissues import BRAIN_MODALITIES, BrainLabel
+from nnunetv2_mmkd.phantom.case import PhantomCase, PhantomConfig, make_brain_case
 
 CLEAN = {"noise": 0.0, "bias": 0.0, "scale_spread": 0.0}
 

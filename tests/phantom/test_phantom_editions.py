@@ -18,8 +18,10 @@ from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import HeartConfig, PhantomConfig, make_brain_case, write_phantom
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
 from nnunetv2_mmkd.phantom.editions import Config, fitting_config
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
 
 every_edition = pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
 

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import HeartConfig, PhantomCase, make_heart_case
+from nnunetv2_mmkd.phantom.case import PhantomCase
+from nnunetv2_mmkd.phantom.heart_case import HeartConfig, make_heart_case
 from nnunetv2_mmkd.phantom.heart_tissues import (
     BSSFP,
     HEART_CONCENTRATION,

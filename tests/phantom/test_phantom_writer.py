@@ -11,7 +11,9 @@ import pytest
 
 from nnunetv2_mmkd.cli import main as cli
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.phantom import PhantomConfig, make_brain_case, write_phantom, writer
+from nnunetv2_mmkd.phantom import writer
+from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.writer import write_phantom
 
 CONFIG = PhantomConfig(size=16)
 

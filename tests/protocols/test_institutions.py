@@ -12,7 +12,8 @@ import pytest
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
-from nnunetv2_mmkd.phantom import PhantomConfig, write_phantom
+from nnunetv2_mmkd.phantom.case import PhantomConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
 
 HOW = ["-np", "1", "--disable_progress_bar"]
 

@@ -317,7 +317,7 @@ def test_converted_cases(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPa
     from brats_like import write_case
 
     from nnunetv2_mmkd.conversion.convert import convert
-    from nnunetv2_mmkd.editions.catalogue import BRATS2018
+    from nnunetv2_mmkd.editions.brats import BRATS2018
 
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     write_case(tmp_path / "src" / "HGG", "Brats18_A_1", missing=["t2"])

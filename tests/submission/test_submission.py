@@ -13,7 +13,7 @@ from brats_like import AFFINE, SHAPE, labels, save, write_case
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.conversion.convert import convert
-from nnunetv2_mmkd.editions.catalogue import BRATS2018
+from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.write import write_submission

@@ -66,12 +66,11 @@ class Sheet:
         return present
 
 
-def read_sheet(file: Path, exclude: Sequence[str] = EXCLUDED) -> Sheet:
+def read_sheet(file: Path) -> Sheet:
     """Read a CSV of the layout above.
 
     Args:
         file: UTF-8, with commas.
-        exclude: names of columns to leave out, in any case.
 
     Raises:
         InputError: it cannot be read; an unknown or repeated column; a line with other than the expected number of
@@ -79,7 +78,7 @@ def read_sheet(file: Path, exclude: Sequence[str] = EXCLUDED) -> Sheet:
             no table and no volume at all, or fewer than two diagnoses.
     """
     cells = _read_cells(file)
-    columns, left_out = _columns(list(cells), file, {name.lower() for name in exclude})
+    columns, left_out = _columns(list(cells), file)
     _check_subjects(cells, file)
     subjects = pd.Index(cells[SUBJECT])
     tables = {
@@ -125,7 +124,7 @@ def _read_cells(file: Path) -> pd.DataFrame:
     return cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
 
 
-def _columns(titles: Sequence[str], file: Path, exclude: set[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+def _columns(titles: Sequence[str], file: Path) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Titles of the columns of each table, and of those left out."""
     for name in (SUBJECT, DIAGNOSIS):
         if name not in titles:
@@ -146,7 +145,7 @@ def _columns(titles: Sequence[str], file: Path, exclude: set[str]) -> tuple[dict
                 f"{file}: unknown column {title!r}; expected {SUBJECT}, {DIAGNOSIS}, {IMAGING}, or modality:name with "
                 f"one of {', '.join(TABLES)}, optionally followed by :category"
             )
-        if name.lower() in exclude:
+        if name.upper() in EXCLUDED:
             left_out.append(title)
         else:
             columns[modality].append(title)

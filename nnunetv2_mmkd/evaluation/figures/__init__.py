@@ -18,10 +18,7 @@ from nnunetv2_mmkd.evaluation.figures.boxes import boxplots, has_counts
 from nnunetv2_mmkd.evaluation.figures.change import change_against_full, has_change
 from nnunetv2_mmkd.evaluation.figures.contributions import has_contributions, modality_contributions
 from nnunetv2_mmkd.evaluation.figures.heat import heat_map
-from nnunetv2_mmkd.evaluation.figures.overlay import overlays
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-
-__all__ = ["FIGURES", "FigureSpec", "boxplots", "change_against_full", "heat_map", "modality_contributions", "overlays"]
 
 
 @dataclass(frozen=True)

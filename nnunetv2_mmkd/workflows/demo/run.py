@@ -78,14 +78,15 @@ def _run(out: Path, config: DemoConfig) -> Path:
         (out / name).mkdir(exist_ok=True)
     steps = Steps(out / "demo.log", config.progress)
     with steps("phantoms", 1):
-        from nnunetv2_mmkd.phantom import PhantomConfig, write_phantom
+        from nnunetv2_mmkd.phantom.case import PhantomConfig
+        from nnunetv2_mmkd.phantom.writer import write_phantom
 
         training, held_out = out / "phantom" / "training", out / "phantom" / "held_out"
         write_phantom(training, config.cases, PhantomConfig(size=config.size))
         write_phantom(held_out, config.held_out, PhantomConfig(size=config.size, seed=1))
     with steps("conversion to nnU-Net raw format", 2):
         from nnunetv2_mmkd.conversion.convert import convert
-        from nnunetv2_mmkd.editions.catalogue import BRATS2018
+        from nnunetv2_mmkd.editions.brats import BRATS2018
 
         convert(BRATS2018, [training], TRAINING_ID, name="DemoTraining", processes=1, show_progress=False)
         truth = convert(BRATS2018, [held_out], HELD_OUT_ID, name="DemoHeldOut", processes=1, show_progress=False)
@@ -139,7 +140,7 @@ def check_config(config: DemoConfig) -> None:
         raise InputError(f"nnUNet_n_proc_DA is {workers!r}: nnU-Net's planning needs at least 1; set it, or unset it")
 
     from nnunetv2_mmkd.inference.run import pick_device
-    from nnunetv2_mmkd.phantom import PhantomConfig
+    from nnunetv2_mmkd.phantom.case import PhantomConfig
     from nnunetv2_mmkd.trainer_lookup import find_trainer
 
     PhantomConfig(size=config.size)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets
-from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.nnunet_json import missing_modalities, read_dataset_json
 from nnunetv2_mmkd.workflows.evaluate.settings import SubsetPredictions, Target
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.report import draw_overlay, median_case, overlay_subsets
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.modalities import indices, modality_names
+from nnunetv2_mmkd.names import indices, modality_names
 from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, SubsetPredictions, Target
 
 log = logging.getLogger(__name__)

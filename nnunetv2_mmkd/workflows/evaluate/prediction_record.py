@@ -7,7 +7,7 @@ from typing import Any
 
 from nnunetv2_mmkd.files import Marker, differing
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.modalities import modality_names
+from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.workflows.evaluate.settings import WindowSettings
 
 

@@ -14,8 +14,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures import overlays
-from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS
+from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS, overlays
 from nnunetv2_mmkd.evaluation.figures.planes import plane_of, read_picture
 
 REGIONS = {"WT": (1, 2), "ET": (2,)}
