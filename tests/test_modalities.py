@@ -79,14 +79,14 @@ def _shares(dropout: ModalityDropoutConfig, n: int = 30_000) -> dict[tuple[bool,
     return counts
 
 
-def test_uniform_law() -> None:
+def test_uniform_distribution() -> None:
     shares = _shares(ModalityDropoutConfig("uniform"))
     assert len(shares) == 15
     assert all(abs(share - 1 / 15) < 0.006 for share in shares.values())
 
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
-def test_count_uniform_law(per: str) -> None:
+def test_count_uniform_distribution(per: str) -> None:
     expected = {1: 1 / 16, 2: 1 / 24, 3: 1 / 16, 4: 1 / 4}
     shares = _shares(ModalityDropoutConfig("count_uniform", per=per), 20_000)
     assert all(abs(share - expected[sum(row)]) < 0.012 for row, share in shares.items())
@@ -98,7 +98,7 @@ def test_count_uniform_incomplete_never_draws_all() -> None:
     assert abs(sum(share for row, share in shares.items() if sum(row) == 3) - 1 / 3) < 0.012
 
 
-def test_bernoulli_law_is_conditional_on_not_empty() -> None:
+def test_bernoulli_distribution_is_conditional_on_not_empty() -> None:
     shares = _shares(ModalityDropoutConfig("bernoulli", p=0.8))
     single = 0.2 * 0.8**3 / (1 - 0.8**4)
     assert abs(shares[(True, False, False, False)] - single) < 0.01
@@ -197,7 +197,7 @@ def test_deployment_given_the_case() -> None:
     assert torch.equal(sampler(only_flair), only_flair)
 
 
-def test_bad_deployment_laws_are_refused() -> None:
+def test_bad_deployment_distributions_are_refused() -> None:
     for given, message in (
         ({}, "needs either"),
         ({"missing": {"t1": 0.1}, "subsets": {"t1": 1.0}}, "needs either"),
@@ -221,7 +221,7 @@ def test_bad_deployment_laws_are_refused() -> None:
         SubsetSampler(ModalityDropoutConfig("deployment", missing={"t1": 0.5}))
 
 
-def test_bad_laws_are_refused() -> None:
+def test_bad_distributions_are_refused() -> None:
     with pytest.raises(InputError, match="uniform"):
         ModalityDropoutConfig("unifrom")  # codespell:ignore unifrom
     with pytest.raises(InputError, match="per"):

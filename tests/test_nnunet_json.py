@@ -70,7 +70,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: bytes | None, reason
             reader(file)
 
 
-def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         read_object(tmp_path)
 
@@ -110,7 +110,7 @@ def test_bad_dataset_json(tmp_path: Path, change: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize("key", ["channel_names", "labels", "file_ending", "regions_class_order"])
-def test_a_key_that_is_not_there(key: str) -> None:
+def test_a_missing_key(key: str) -> None:
     with pytest.raises(InputError, match=rf"^dataset\.json.*'{key}'"):
         check_dataset_json({name: value for name, value in DATASET.items() if name != key})
 

@@ -18,7 +18,7 @@ def storage_key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-class _Kept:
+class _SavedTensor:
     """What the graph holds in place of a saved tensor: it dies with the graph."""
 
     __slots__ = ("__weakref__", "tensor")
@@ -43,7 +43,7 @@ class SavedBytes:
 
     def __init__(self, parameters: Iterable[Tensor] = ()) -> None:
         self._excluded = {storage_key(parameter) for parameter in parameters}
-        self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
+        self._kept: weakref.WeakSet[_SavedTensor] = weakref.WeakSet()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -51,8 +51,8 @@ class SavedBytes:
         with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept.tensor):
             yield
 
-    def _pack(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor.detach())  # attached, an operation's own result would hold the graph that holds it
+    def _pack(self, tensor: Tensor) -> _SavedTensor:
+        kept = _SavedTensor(tensor.detach())  # attached, an operation's own result would hold the graph that holds it
         self._kept.add(kept)
         return kept
 

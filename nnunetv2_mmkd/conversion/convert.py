@@ -24,7 +24,7 @@ from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import locked
-from nnunetv2_mmkd.protocols.institutions import institutions_beside
+from nnunetv2_mmkd.protocols.institutions import institutions_of_sources
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def convert(
     with locked(target):
         CONVERSION.check(target, settings)
         cases = discover(spec, sources)
-        institutions = institutions_beside(spec, cases)
+        institutions = institutions_of_sources(spec, cases)
         _report_unlabelled(spec, cases)
         _check_all_headers(cases, processes, show_progress)
         open_folder(target, settings, with_test=any(files.label is None for files in cases))

@@ -63,7 +63,7 @@ class SubsetTable:
         """
         marks = [False] * len(self.columns)
         for region in dict.fromkeys(name for name, _ in self.columns):
-            columns = [i for i, (name, method) in enumerate(self.columns) if name == region and _was_run(method)]
+            columns = [i for i, (name, method) in enumerate(self.columns) if name == region and _is_ours(method)]
             values = np.round(row[columns], DECIMALS)
             if len(columns) > 1 and np.isfinite(values).any():
                 best = np.nanmin(values) if self.lower_is_better else np.nanmax(values)
@@ -72,7 +72,7 @@ class SubsetTable:
         return marks
 
 
-def _was_run(method: str) -> bool:
+def _is_ours(method: str) -> bool:
     return method != IMPROVEMENT and not method.endswith(PUBLISHED_MARK)
 
 
@@ -106,7 +106,7 @@ def subset_table(
     regions, methods, order = list(regions or chosen.regions), chosen.methods, _ordered(chosen)
     if improvement_of is not None and improvement_of not in methods:
         raise InputError(f"no method {improvement_of!r} with {metric}; there are {', '.join(methods)}")
-    reserved = [name for name in methods if not _was_run(name)]
+    reserved = [name for name in methods if not _is_ours(name)]
     if reserved:
         raise InputError(f"a method may not be called {reserved[0]!r}: the table has a column of that name")
     modalities = table.modalities
@@ -123,7 +123,7 @@ def subset_table(
             column = methods.index(improvement_of)
             gains = [_gain([float(value) for value in row], column, not spec.higher_is_better) for row in block]
             names, parts = [*names, IMPROVEMENT], [*parts, np.array(gains)[:, None]]
-        for name, values in _one_name_each({name: columns_of[region] for name, columns_of in papers.items()}).items():
+        for name, values in _distinct_names({name: columns_of[region] for name, columns_of in papers.items()}).items():
             cells = values.reindex(order).to_numpy(float)
             average = values[AVERAGE] if AVERAGE in values and len(order) == 2 ** len(modalities) - 1 else cells.mean()
             names, parts = [*names, name], [*parts, np.append(cells, average)[:, None]]
@@ -185,7 +185,7 @@ def _notes(table: ResultTable, spec: MetricSpec, cells: np.ndarray, count: int) 
     ]
 
 
-def _one_name_each(tables: Mapping[str, Mapping[str, pd.Series]]) -> dict[str, pd.Series]:
+def _distinct_names(tables: Mapping[str, Mapping[str, pd.Series]]) -> dict[str, pd.Series]:
     """Columns of several published tables, the tables named where two have a column of one name."""
     titles = [title for columns in tables.values() for title in columns]
     return {

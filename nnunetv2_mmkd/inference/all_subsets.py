@@ -85,7 +85,7 @@ class AllSubsetsPredictor(MaskedPredictor):
         """Logits of a preprocessed case with each of the subsets.
 
         Args:
-            data: ``[M, *spatial]``; what stands in a channel that no subset has is never read.
+            data: ``[M, *spatial]``; the content of a channel that no subset has is never read.
             subsets: bool ``[S, M]``, no row empty.
 
         Returns:

@@ -147,7 +147,7 @@ class MaskedPredictor(nnUNetPredictor):
         """Predict one case from an array ``[M, z, y, x]``; see nnU-Net.
 
         Missing are the channels that ``image_properties["mmkd_available"]`` (list of bool) says, that the selection
-        excludes, or that are all zero. What stands in them does not matter.
+        excludes, or that are all zero. Their content does not matter.
         """
         image, properties = complete_array(input_image, image_properties, self.modalities, self.excluded(), self.subset)
         self._current = torch.tensor(properties[AVAILABLE_KEY])

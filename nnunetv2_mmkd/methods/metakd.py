@@ -164,10 +164,10 @@ class MetaKD(StreamDistillation):
                 distance = distance * ratio[chosen][:, chosen]
             terms.append(distance.sum())
             pairs += len(modalities) * (len(modalities) - 1)
-            self._watch_filling(modalities, features)
+            self._record_filling(modalities, features)
         return torch.stack(terms).mean(), pairs
 
-    def _watch_filling(self, modalities: tuple[int, ...], features: Tensor) -> None:
+    def _record_filling(self, modalities: tuple[int, ...], features: Tensor) -> None:
         for name, values in fill_agreement(features.detach())._asdict().items():
             for modality, value in zip(modalities, values, strict=True):
                 self._averages.add(f"fill {name}/{self.context.modalities[modality]}", value)

@@ -164,7 +164,7 @@ class MSTKDNet(Method["TransformerUNet"]):
         if "style" in terms:  # Eqs. (10) and (11)
             values["style"] = style_distance(target.style, prediction.style)
         if "adversarial" in terms:  # Eqs. (9) and (11)
-            with self._still_discriminator():
+            with self._frozen_discriminator():
                 values["adversarial"] = adversarial_loss(self.discriminator(prediction.fused.float()))
         if "content" in terms:
             values["content"] = _sum_of_mse([target.transformer], [prediction.transformer])
@@ -185,7 +185,7 @@ class MSTKDNet(Method["TransformerUNet"]):
         return logits.float().softmax(1) if self.context.exclusive else logits.float().sigmoid()
 
     @contextmanager
-    def _still_discriminator(self) -> Iterator[None]:
+    def _frozen_discriminator(self) -> Iterator[None]:
         """The discriminator passes gradients on and collects none."""
         self.discriminator.requires_grad_(False)
         try:

@@ -21,7 +21,7 @@ NOWHERE = "-1"
 """Institution of a case that is no training data."""
 
 
-def institutions_beside(spec: EditionSpec, cases: Sequence[CaseFiles]) -> dict[str, str]:
+def institutions_of_sources(spec: EditionSpec, cases: Sequence[CaseFiles]) -> dict[str, str]:
     """Case -> institution, by the table that the edition's archives hold; empty where there is none.
 
     Args:

@@ -135,7 +135,7 @@ def write_rates(
     groups = {"all cases": list(data.cases)}
     groups |= {f"fold {number}, training": cases for number, cases in enumerate(folds) if cases}
     realised = {group: (len(cases), share_missing(gone, cases, data.modalities)) for group, cases in groups.items()}
-    _warn_never_there(realised, data.modalities)
+    _warn_never_available(realised, data.modalities)
     return WrittenRates(data.modalities, nominal, realised, path)
 
 
@@ -152,7 +152,7 @@ def training_cases(data: DataSet) -> list[list[str]]:
     return [[case for case in fold.train if case in known] for fold in read_splits(path)]
 
 
-def _warn_never_there(realised: Mapping[str, tuple[int, tuple[float, ...]]], modalities: Sequence[str]) -> None:
+def _warn_never_available(realised: Mapping[str, tuple[int, tuple[float, ...]]], modalities: Sequence[str]) -> None:
     """A model cannot learn a modality that none of its training cases has."""
     for group, (_, rates) in realised.items():
         lost = [name for name, rate in zip(modalities, rates, strict=True) if rate == 1]

@@ -17,6 +17,6 @@ def test_a_third_of_a_stock_step_for_the_teacher(topology: str) -> None:
     assert row.forward_flops_ratio == pytest.approx([1, 1, 1, 1])
 
 
-def test_sizes_under_a_deployment_law() -> None:
+def test_sizes_under_a_deployment_distribution() -> None:
     distribution = ModalityDropoutConfig("deployment", missing={"t1ce": 0.3, "flair": 0.5})
     assert size_probabilities(distribution, ("t1", "t1ce", "t2", "flair")) == pytest.approx((0, 0.15, 0.5, 0.35))

@@ -95,6 +95,6 @@ def test_bad_sheets_are_named(tmp_path: Path, lines: list[str], head: str, messa
         read_sheet(sheet(tmp_path, *lines, head=head))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.csv: cannot be read"):
         read_sheet(tmp_path / "no.csv")

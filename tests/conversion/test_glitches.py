@@ -57,7 +57,7 @@ def test_doubled_nesting_and_none(place: str, tmp_path: Path) -> None:
     assert [files.folder for files in discover(EDITIONS["brats2023-gli"], [folder])] == [folder]
 
 
-def test_tables_beside_the_cases(tmp_path: Path, raw: Path) -> None:
+def test_tables_next_to_the_cases(tmp_path: Path, raw: Path) -> None:
     folder = write(EDITIONS["fets2022"], tmp_path)
     (folder.parent / "partitioning_1.csv").write_text("Partition_ID,Subject_ID\n1,FeTS2022_00000\n")
     (folder.parent / "name_mapping.csv").write_text("Grade,BraTS_2020_subject_ID\nHGG,x\n")
@@ -124,7 +124,7 @@ def test_of_two_roots_the_later_wins(order: tuple[int, int], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("spoiled", ["-t2w", "-seg"])
-def test_another_place_is_replaced_by_that_of_the_first_image(
+def test_another_geometry_is_replaced_by_that_of_the_first_image(
     spoiled: str, tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = write(MET, tmp_path)

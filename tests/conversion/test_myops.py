@@ -53,7 +53,7 @@ def test_images_and_labels_as_two_sources(tmp_path: Path) -> None:
         assert all(found.images) and found.label == sources[1] / f"{CASE}_gd.nii.gz" and found.relative == "."
 
 
-def test_nested_twice_with_the_labels_beside_the_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nested_twice_with_the_labels_next_to_the_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(MYOPS, tmp_path / "src", folder=f"train25/train25/{CASE}")
     inner = tmp_path / "src" / "train25" / "train25"
     shutil.move(tmp_path / "src/train25/train25_myops_gd" / f"{CASE}_gd.nii.gz", inner)

@@ -189,7 +189,7 @@ def test_improvement_of_the_paper_from_its_own_cells() -> None:
         assert found == pytest.approx(row["value"], abs=0.011), (row["region"], row["subset"])
 
 
-def test_published_columns_stand_alongside() -> None:
+def test_published_columns_are_shown_alongside() -> None:
     frame = all_of(BRATS, methods=("a", "b"))
     table = subset_table(frame, "dice", BRATS, published=("metakd_table1",), improvement_of="a")
     methods = [method for region, method in table.columns if region == "ET"]

@@ -238,7 +238,7 @@ def test_predict_case(make_predictor: Make, tmp_path: Path) -> None:
         predictor.predict_case({"t1": t1}, tmp_path / "x.png")
 
 
-def test_arrays_ignore_what_stands_in_missing_channels(make_predictor: Make) -> None:
+def test_arrays_ignore_the_content_of_missing_channels(make_predictor: Make) -> None:
     image = np.stack([image_of("a", channel) for channel in range(3)])
     predictor, spacing = make_predictor(missing=["t1ce"]), {"spacing": [1.0, 1.0, 1.0]}
     expected = predictor.predict_single_npy_array(image, dict(spacing), save_or_return_probabilities=True)[1]

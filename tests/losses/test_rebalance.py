@@ -46,7 +46,7 @@ def test_cells_stand_for_their_voxels() -> None:
         assert torch.allclose(4 * found, wanted, atol=1e-5)
 
 
-def test_standing_by_hand() -> None:
+def test_prototype_scores_by_hand() -> None:
     found = prototype_scores(FEATURES, SHARE, CENTRES, BOTH)
     # distances of the first cell: 0 and 5; of the second: 2 and sqrt(1 + 16)
     first = [1 / (1 + math.exp(-5)), 1 / (1 + math.exp(5))]
@@ -148,6 +148,6 @@ def test_more_modalities_some_missing() -> None:
     assert torch.equal(imbalance_terms(spoilt, available)[1], others)
 
 
-def test_paces_have_no_gradient() -> None:
+def test_modulation_has_no_gradient() -> None:
     own = torch.tensor([1.0, 2.0], requires_grad=True)
     assert not any(each.requires_grad for each in modulation(own, own.flip(0)))

@@ -1,4 +1,4 @@
-"""The auxiliary losses on a small network: what they are, whom they reach, warm-up, batch size, state."""
+"""The auxiliary losses on a small network: what they are, what they train, warm-up, batch size, state."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_only_available_modalities_are_segmented_and_reached(one_thread: None) -
     assert reached == [True, False, True]
 
 
-def test_what_stands_in_a_missing_channel_leaves_no_trace(one_thread: None) -> None:
+def test_the_content_of_a_missing_channel_leaves_no_trace(one_thread: None) -> None:
     net, method = made(RFNetFusion)
     batch = a_batch()
     images = torch.where(MASKS[:, :, None, None], batch.images, torch.tensor(float("nan")))

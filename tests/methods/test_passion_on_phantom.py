@@ -181,7 +181,7 @@ def test_watched_preferences_end_ranked_as_the_missing_rates(one_thread: None, s
 
 
 @pytest.mark.slow
-def test_whom_the_teacher_neglects_is_pushed_by_the_missing_rates(one_thread: None) -> None:
+def test_the_modality_that_the_teacher_neglects_is_pushed_by_the_missing_rates(one_thread: None) -> None:
     """The rarest most in every training; all three in order in the mean, for single trainings hang on few cases."""
     moved = np.array([outcome(seed, UNEQUAL, BALANCED).moved for seed in SEEDS])
     assert (moved.argmax(1) == 2).all() and (moved[:, 2] > 0).all(), moved

@@ -1,4 +1,4 @@
-"""PMR as a method: its terms by hand, whom they reach, prototypes over steps and epochs, early part, state."""
+"""PMR as a method: its terms by hand, what they train, prototypes over steps and epochs, early part, state."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_one_behind_is_drawn_on_and_the_one_ahead_is_not(one_thread: None) -
     assert method.similarity[slow] > first[slow] and method.ratio[slow] > 0.9
 
 
-def test_what_stands_in_a_missing_channel_leaves_no_trace(one_thread: None) -> None:
+def test_the_content_of_a_missing_channel_leaves_no_trace(one_thread: None) -> None:
     batch = a_batch()
     images = torch.where(MASKS[:, :, None, None], batch.images, torch.tensor(float("nan")))
     found = []

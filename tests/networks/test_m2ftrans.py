@@ -1,4 +1,4 @@
-"""M2FTrans by hand: who attends to whom, spatial weights, channels that attend to channels."""
+"""M2FTrans by hand: what attends to what, spatial weights, channels that attend to channels."""
 
 from __future__ import annotations
 

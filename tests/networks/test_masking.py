@@ -12,7 +12,7 @@ from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE, detect, mask_inputs
 NAMES = ("t1", "t1ce", "t2")
 
 
-def test_detection_needs_another_channel_to_be_there() -> None:
+def test_detection_needs_another_available_channel() -> None:
     x = torch.ones(3, 3, 2, 2)
     x[0, 1] = 0
     x[1] = 0

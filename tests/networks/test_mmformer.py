@@ -53,7 +53,7 @@ def test_tokens_of_one_modality_reach_another_only_across(one_thread: None) -> N
 
 
 @torch.no_grad()
-def test_the_intra_modal_transformer_relates_distant_places(one_thread: None) -> None:
+def test_the_intra_modal_transformer_relates_distant_positions(one_thread: None) -> None:
     scales = specs()
     fusion = MMFormerFusion(scales)
     fusion.finish = torch.nn.Sequential()

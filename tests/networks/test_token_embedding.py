@@ -39,7 +39,7 @@ def test_what_is_no_whole_patch_is_padded_and_cut_off() -> None:
     assert maps.shape == (1, 1, 6, 8) and maps[0, 0, 3, 0] == 16 and maps[0, 0, 5, 7] == 8
 
 
-def test_a_sequence_goes_back_to_its_places() -> None:
+def test_a_sequence_goes_back_to_its_positions() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert torch.equal(as_maps(as_sequence(maps), (4, 5)), maps)
     assert torch.equal(as_sequence(maps)[1, 2 * 5 + 3], maps[1, :, 2, 3])
@@ -58,7 +58,7 @@ def test_a_context_is_attended_to_and_not_transformed() -> None:
     assert not torch.allclose(out, block(tokens)[0])
 
 
-def test_places_follow_an_anisotropic_plan() -> None:
+def test_positions_follow_an_anisotropic_plan() -> None:
     net = PlainConvUNet(
         1, 3, [4, 6, 8], nn.Conv3d, [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]], 1, 2, 1,
         True, nn.InstanceNorm3d, {"affine": True}, nonlin=nn.LeakyReLU,

@@ -84,7 +84,7 @@ def test_tapped_tokens_are_maps(dimension: int, size: tuple[int, ...]) -> None:
     assert larger.tokens[0].shape[2:] == tuple(2 * edge for edge in grid)
 
 
-def test_a_map_keeps_the_places_of_its_tokens() -> None:
+def test_a_map_keeps_the_positions_of_its_tokens() -> None:
     transformer = TappedTransformer(nn.Conv2d, 1, (3, 4), (2, 2), depth=1, taps=1, width=4, heads=1).eval()
     x = torch.randn(1, 1, 6, 8)
     embedded = transformer.position(transformer.embedding(x))

@@ -38,7 +38,7 @@ def passion(tmp_path: Path, *rows: str) -> Path:
     return write_lines(tmp_path / "imb_split_mr2468.csv", "data_name,mask_id,mask,pos_mask_ids", *rows)
 
 
-def test_the_law_is_independent_given_that_something_stays() -> None:
+def test_missing_is_independent_given_that_something_stays() -> None:
     cases = [f"{number:05d}" for number in range(20_000)]
     missing = draw_missing(cases, NAMES, HIGH, 1037, {})
     assert max(map(len, missing.values())) == 3

@@ -272,7 +272,7 @@ def test_bad_institutions(tmp_path: Path, folder: Path) -> None:
         write_splits(501, ["institutions", str(table)])
 
 
-def test_data_sets_that_are_not_there(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_sets_that_do_not_exist(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="-d 7: there is no data set"):
         write_splits(7, ["patients"])
     raw = tmp_path / "nnUNet_raw"

@@ -145,7 +145,7 @@ def test_the_grid_of_2024(edition: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_in_2023_grid_or_place_is_enough(tmp_path: Path) -> None:
+def test_in_2023_shape_or_affine_is_enough(tmp_path: Path) -> None:
     spec = EDITIONS["brats2023-gli"]
     case = spec.archive.case(0, True)
     write(spec, tmp_path / "src")

@@ -109,7 +109,7 @@ def test_alpha_changes_the_step(home: Home) -> None:
     ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_stands_in_a_missing_channel_changes_nothing(home: Home, trainer_class: type, value: float) -> None:
+def test_the_content_of_a_missing_channel_changes_nothing(home: Home, trainer_class: type, value: float) -> None:
     clean, dirty = start(home.trainer(trainer_class)), start(home.trainer(trainer_class))
     same_start(clean, dirty)
     dirty.method.load_state_dict(copy.deepcopy(clean.method.state_dict()))

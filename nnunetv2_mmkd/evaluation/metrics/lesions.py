@@ -173,7 +173,7 @@ def _scores(
     penalty = math.hypot(*shape) if task.penalty is None else task.penalty
     policy = EmptyPolicy(task.name, both_ratio=1.0, one_ratio=0.0, both_distance=0.0, one_distance=penalty)
     volumes = np.bincount(true.labels.ravel(), minlength=true.count + 1) * math.prod(spacing)
-    meetings = _meetings(predicted, true)
+    meetings = _overlaps(predicted, true)
     predicted_boxes, true_boxes = find_objects(predicted.labels), find_objects(true.labels)
 
     lesions = []
@@ -206,7 +206,7 @@ def _scores(
     )
 
 
-def _meetings(predicted: Lesions, true: Lesions) -> NDArray[np.integer]:
+def _overlaps(predicted: Lesions, true: Lesions) -> NDArray[np.integer]:
     """Pairs (true lesion, predicted lesion) where the dilated true one meets the predicted one, ``[N, 2]``."""
     meet = np.zeros((true.count + 1, predicted.count + 1), dtype=bool)
     meet[true.reach, predicted.labels] = True
