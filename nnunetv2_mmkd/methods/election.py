@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Winners = tuple["int | None", ...]
-"""For each task the modality that won it, None where nobody has yet."""
+"""For each task the modality that won it, None where none has yet."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def mean_over_cases(table: Tensor) -> Tensor:
 def elect(dice: Tensor, incumbents: Winners) -> Winners:
     """The winner of each task.
 
-    Who held a task keeps it if it is among several with the best Dice, if no election case has the region, or if
-    nobody scores above 0. Otherwise several with the best Dice are told apart by their mean Dice over all tasks, and
+    The winner so far stays if it is among several with the best Dice, if no election case has the region, or if no
+    modality scores above 0. Otherwise several with the best Dice are told apart by their mean Dice over all tasks, and
     then by the order of the modalities.
 
     Args:
@@ -102,7 +102,7 @@ def most_frequent_teacher(winners: Winners, dice: Tensor, incumbents: Sequence[i
         incumbents: the teachers up to now.
 
     Returns:
-        one modality, or none if nobody has won a task yet.
+        one modality, or none if none has won a task yet.
 
     References:
         Wang et al., LCKD, §3.3: Eq. (2) with "the modality with max appearance time".

@@ -36,8 +36,8 @@ class LCKDConfig:
         alpha: weight of the distillation (Eq. 7; 0.1 is best in Fig. 3).
         p: 1 for L1 (§3.1), 2 for the mean squared error (Fig. 3, stars).
         teachers: ``"unique"``, all winners teach (Eq. 2, LCKD-m), or ``"most_frequent"``, one does (§3.3, LCKD-s).
-        initial_teacher: who teaches until somebody is elected (paper silent): the name of a modality, ``"none"``, or
-            ``"auto"``: FLAIR where there is one, as in the released code, else none.
+        initial_teacher: teaches until one is elected (paper silent): the name of a modality, ``"none"``, or ``"auto"``:
+            FLAIR where there is one, as in the released code, else none.
         first_election: iteration of the first election (paper silent; 0 in the released code).
         election_interval: iterations between two elections (paper silent; 5000 in the released code).
         least_elections: in shorter runs the interval shrinks so that at least so many are held.
