@@ -15,7 +15,7 @@ from nnunetv2_mmkd.cli.main import main
         (["--epochs", "0"], "1", "--epochs 0: expected at least 1"),
         (["--iterations", "-1"], "1", "--iterations -1: expected at least 1"),
         (["-n", "4"], "1", "-n 4: expected at least 5"),
-        (["--size", "3"], "1", "phantom size must be"),
+        (["--size", "3"], "1", "phantom size: one or three whole numbers"),
         (["-tr", "nnUNetTrainerMetaKd"], "1", "nnUNetTrainerMetaKD"),
         (["--epochs", "1"], "0", "nnUNet_n_proc_DA is '0'"),
         (["--epochs", "1"], "all", "nnUNet_n_proc_DA is 'all'"),
