@@ -180,11 +180,11 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
     base = os.environ.get("nnUNet_preprocessed", "").strip()
     if not base:
         raise InputError("the environment variable nnUNet_preprocessed is not set; -d needs it to find the plans")
-    wanted = f"Dataset{int(dataset):03d}_*" if dataset.isdigit() else dataset
-    found = sorted(folder for folder in Path(base).glob(wanted) if folder.is_dir())
+    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdigit() else dataset
+    found = sorted(folder for folder in Path(base).glob(pattern) if folder.is_dir())
     if len(found) != 1:
         raise InputError(
-            f"data set {dataset!r}: {len(found)} folders {wanted} in {base}; give the full name of one, or run "
+            f"data set {dataset!r}: {len(found)} folders {pattern} in {base}; give the full name of one, or run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset}`"
         )
     file = found[0] / f"{plans_name}.json"

@@ -44,10 +44,10 @@ def _same_grid(
             f"case {case}: {path} has shape {shape}, but {reference_path.name} has {expected}; "
             "all images and the label of a case must be on one grid: resample it first"
         )
-    spacing, wanted = nifti.spacing_of(header), nifti.spacing_of(reference)
-    if np.abs(spacing - wanted).max() > nifti.TOLERANCE:
+    spacing, expected_spacing = nifti.spacing_of(header), nifti.spacing_of(reference)
+    if np.abs(spacing - expected_spacing).max() > nifti.TOLERANCE:
         raise InputError(
             f"case {case}: {path} has voxel size {np.round(spacing[1], 4).tolist()} mm, but {reference_path.name} has "
-            f"{np.round(wanted[1], 4).tolist()}; all images and the label of a case must be on one grid: "
+            f"{np.round(expected_spacing[1], 4).tolist()}; all images and the label of a case must be on one grid: "
             "resample it first"
         )

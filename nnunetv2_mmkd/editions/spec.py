@@ -206,8 +206,10 @@ class EditionSpec:
                 all(map(self.is_case, names)), f"archive: {names} do not match case_pattern; give the edition's own"
             )
             require(names[0] != names[1], "archive: a training and a validation case have one name; give other `first`")
-            wanted = len(self.channels) + 1
-            require(len(self.archive.endings) == wanted, f"archive: {wanted} endings, the channels' and the label's")
+            expected = len(self.channels) + 1
+            require(
+                len(self.archive.endings) == expected, f"archive: {expected} endings, the channels' and the label's"
+            )
         if self.submission_labels is None:
             require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
         else:

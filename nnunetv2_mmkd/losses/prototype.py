@@ -21,20 +21,20 @@ VOXELS = 2**18
 """Of a sample, that are worked on at once: an eighth of a patch of 128 cubed."""
 
 
-def prototypes(features: Tensor, classes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+def prototypes(features: Sequence[Tensor], classes: Sequence[Tensor], n_classes: int) -> tuple[Tensor, Tensor]:
     r"""Mean feature of each class in each sample.
 
     .. math:: c_k = \frac{\sum_i z_i [y_i = k]}{\sum_i [y_i = k]}
 
     Example:
         >>> features, classes = torch.tensor([[[1.0, 3.0, 8.0]]]), torch.tensor([[0, 0, -1]])
-        >>> prototypes(features, classes, n_classes=2)
+        >>> prototypes([features], [classes], n_classes=2)
         (tensor([[[2.],
                  [0.]]]), tensor([[ True, False]]))
 
     Args:
-        features: z, ``[B, C, *spatial]``.
-        classes: y, long ``[B, *spatial]``, -1 where voxels do not count.
+        features: z, portions of the voxels ``[B, C, n]``.
+        classes: y, long ``[B, n]`` for each portion, -1 where voxels do not count.
         n_classes: K.
 
     Returns:
@@ -43,11 +43,6 @@ def prototypes(features: Tensor, classes: Tensor, n_classes: int) -> tuple[Tenso
     References:
         Shi et al., PASSION, Eq. (4).
     """
-    return _prototypes(features.flatten(2).split(VOXELS, 2), classes.flatten(1).split(VOXELS, 1), n_classes)
-
-
-def _prototypes(features: Sequence[Tensor], classes: Sequence[Tensor], n_classes: int) -> tuple[Tensor, Tensor]:
-    """:func:`prototypes` of voxels in portions, ``[B, C, n]`` and ``[B, n]`` each."""
 
     def portion(features: Tensor, classes: Tensor) -> Tensor:
         members = one_hot(classes + 1, n_classes + 1)[..., 1:].to(torch.float32).transpose(1, 2)  # [B, K, n]
@@ -115,8 +110,8 @@ def semantic_gap(teacher: Tensor, student: Tensor, classes: Tensor, n_classes: i
     voxels = classes.flatten(1).split(VOXELS, 1)
     target, prediction = (each.flatten(2).split(VOXELS, 2) for each in (teacher.detach(), student))
     with torch.no_grad():
-        to_teacher, present = _prototypes(target, voxels, n_classes)
-    to_student = _prototypes(prediction, voxels, n_classes)[0]
+        to_teacher, present = prototypes(target, voxels, n_classes)
+    to_student = prototypes(prediction, voxels, n_classes)[0]
 
     def portion(target: Tensor, prediction: Tensor, classes: Tensor) -> Tensor:
         counts = present[:, :, None] & (classes >= 0)[:, None]

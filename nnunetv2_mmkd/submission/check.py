@@ -109,10 +109,10 @@ def header_problem(spec: EditionSpec, volume: nifti.Volume, dtype: np.dtype, fil
     if header.get_data_shape() != original.get_data_shape():
         return f"{name} (shape {header.get_data_shape()}, expected {original.get_data_shape()})"
     same = [header.get_best_affine(), header.get_sform(), header["sform_code"], header["qform_code"]]
-    wanted = [original.get_best_affine(), original.get_sform(), original["sform_code"], original["qform_code"]]
+    expected = [original.get_best_affine(), original.get_sform(), original["sform_code"], original["qform_code"]]
     same += [header[field] for field in ("quatern_b", "quatern_c", "quatern_d", "pixdim")]
-    wanted += [original[field] for field in ("quatern_b", "quatern_c", "quatern_d", "pixdim")]
-    if not all(np.array_equal(one, other) for one, other in zip(same, wanted, strict=True)):
+    expected += [original[field] for field in ("quatern_b", "quatern_c", "quatern_d", "pixdim")]
+    if not all(np.array_equal(one, other) for one, other in zip(same, expected, strict=True)):
         return f"{name} (affine, sform or qform differ from {files.files[0].name})"
     return grid_problem(spec, name, header)
 

@@ -64,10 +64,10 @@ def test_it_is_the_comparison_of_the_regions(tmp_path: Path) -> None:
     lines = compare_files([saved(tmp_path, frame)], "b", "a", QUICK, output=output)
     assert [line.split(":")[0] for line in lines[1:]] == ["WT", "TC"]
     for region, row in zip(("WT", "TC"), pd.read_csv(output).to_dict("records"), strict=True):
-        wanted = compare(ResultTable.from_frame(frame), "b", "a", region=region, resamples=200)
-        assert isinstance(wanted, CaseComparison) and row["subsets"] == "t1 t2 t1+t2"
+        expected = compare(ResultTable.from_frame(frame), "b", "a", region=region, resamples=200)
+        assert isinstance(expected, CaseComparison) and row["subsets"] == "t1 t2 t1+t2"
         for key in ("mean_first", "mean_second", "difference", "ci_low", "ci_high", "p_value"):
-            assert row[key] == pytest.approx(getattr(wanted, key))
+            assert row[key] == pytest.approx(getattr(expected, key))
     one = compare_files([tmp_path / "results.csv"], "b", "a", CompareSettings(regions=("TC",), resamples=200))
     assert one == [lines[0], lines[2]]
 
@@ -75,10 +75,10 @@ def test_it_is_the_comparison_of_the_regions(tmp_path: Path) -> None:
 def test_settings_of_the_bootstrap_arrive(tmp_path: Path) -> None:
     file, output = saved(tmp_path, table()), tmp_path / "out.csv"
     compare_files([file], "a", "b", CompareSettings(confidence=0.5, resamples=30, seed=7), output=output)
-    wanted = compare(ResultTable.from_frame(table()), "a", "b", region="WT", confidence=0.5, resamples=30, seed=7)
-    assert isinstance(wanted, CaseComparison)
+    expected = compare(ResultTable.from_frame(table()), "a", "b", region="WT", confidence=0.5, resamples=30, seed=7)
+    assert isinstance(expected, CaseComparison)
     row = pd.read_csv(output).iloc[0]
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((wanted.ci_low, wanted.ci_high))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.ci_low, expected.ci_high))
     assert (row["confidence"], row["resamples"], row["seed"]) == (0.5, 30, 7)
 
 
@@ -113,7 +113,7 @@ def test_patients_are_drawn_whole(tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     lines = compare_files([file], "a", "b", QUICK, patients, output)
     assert "6 cases of 3 patients" in lines[1]
-    wanted = compare(
+    expected = compare(
         ResultTable.from_frame(table()),
         "a",
         "b",
@@ -121,9 +121,9 @@ def test_patients_are_drawn_whole(tmp_path: Path) -> None:
         resamples=200,
         patients={f"c{i}": str(i // 2) for i in range(6)},
     )
-    assert isinstance(wanted, CaseComparison)
+    assert isinstance(expected, CaseComparison)
     row = pd.read_csv(output).iloc[0]
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((wanted.ci_low, wanted.ci_high))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.ci_low, expected.ci_high))
     for text, message in (
         ("case,who\nc0,1\n", r"patients\.csv: has no column 'patient'"),
         ("case,patient\nc0,1\nc0,2\n", r"patients\.csv, line 3: case c0 has two patients"),
@@ -145,9 +145,9 @@ def test_subsets_as_the_unit(tmp_path: Path, metric: str, average_row: bool) -> 
     means = frame[frame["region"] == "WT"].pivot_table(index="subset", columns="method", values="value")
     first, second = (np.append(means[name], [means[name].mean()] * average_row) for name in "ab")
     lower = metric == "hd95"
-    wanted = stats.ttest_rel(first, second, alternative="less" if lower else "greater")
+    expected = stats.ttest_rel(first, second, alternative="less" if lower else "greater")
     (row,) = pd.read_csv(output).to_dict("records")
-    assert row["t"] == pytest.approx(wanted.statistic) and row["p_value"] == pytest.approx(wanted.pvalue)
+    assert row["t"] == pytest.approx(expected.statistic) and row["p_value"] == pytest.approx(expected.pvalue)
     assert (row["pairs"], row["alternative"]) == (3 + average_row, "less" if lower else "greater")
     assert lines[0] == ("a - b: HD95, mm, less is better" if lower else "a - b: Dice, points")
     assert lines[1].endswith(f"{3 + average_row} pairs" + " (average row included)" * average_row)

@@ -129,8 +129,8 @@ def test_seven_rows_of_three_regions(hearts: Hearts) -> None:
     table = hearts.score()
     made = subset_table(table, "dice", regions=tuple(ON_DISK))
     assert made.subsets == SUBSETS and made.columns == (("LV", "a"), ("RV", "a"), ("MYO", "a"))
-    wanted = table.rows[table.rows["subset"] == "lge"].groupby("region")["value"].mean()[list(ON_DISK)]
-    assert made.means[1] == pytest.approx(100 * wanted.to_numpy())
+    expected = table.rows[table.rows["subset"] == "lge"].groupby("region")["value"].mean()[list(ON_DISK)]
+    assert made.means[1] == pytest.approx(100 * expected.to_numpy())
     assert made.means[6].tolist() == [100, 100, 100]
     assert made.averages == pytest.approx((3 * made.means[0] + 400) / 7)
     lines = as_markdown(made).splitlines()
@@ -147,9 +147,9 @@ def test_passions_numbers_are_of_these_regions_and_of_all_permutations() -> None
     regions = evaluated_regions({"labels": labels, "edition": "myops2020"})
     assert set(cells["region"]) - {"average"} == set(ON_DISK) <= set(regions)
     rates = {"s": 0.3, "m": 0.5, "l": 0.7}
-    wanted = {f"IDT ({','.join(each)}) = ({', '.join(str(rates[x]) for x in each)})" for each in permutations("sml")}
-    assert set(cells["setting"]) == {"PDT", *wanted}
+    expected = {f"IDT ({','.join(each)}) = ({', '.join(str(rates[x]) for x in each)})" for each in permutations("sml")}
+    assert set(cells["setting"]) == {"PDT", *expected}
     average = cells.query("region == 'average' and metric == 'dice'").set_index(["setting", "method"])["value"]
-    for setting in wanted:
+    for setting in expected:
         assert average[setting].idxmax() == "mmFormer+PASSION" and len(average[setting]) == 4
         assert average[setting].max() < average["PDT", "mmFormer"]

@@ -114,9 +114,9 @@ def test_wilcoxon_without_any_difference_is_one() -> None:
         warnings.simplefilter("error")
         assert by_cases(long_table(same), "a", "b", region="WT").p_value == 1.0
         some = {**same, "a": {**cases, "c1": {"t1": 0.9}, "c2": {"t1": 0.8}, "c3": {"t1": 0.7}}}
-        wanted = stats.wilcoxon([0.39, 0.28, 0.17, 0.0, 0.0, 0.0], alternative="greater").pvalue
+        expected = stats.wilcoxon([0.39, 0.28, 0.17, 0.0, 0.0, 0.0], alternative="greater").pvalue
         found = by_cases(long_table(some), "a", "b", region="WT", alternative="greater").p_value
-    assert found == pytest.approx(wanted) and found < 0.2
+    assert found == pytest.approx(expected) and found < 0.2
 
 
 def test_bootstrap_is_reproducible_and_near_the_normal_interval() -> None:

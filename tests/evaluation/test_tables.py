@@ -199,10 +199,10 @@ def test_published_columns_are_shown_alongside() -> None:
     assert column(table, "ET", "U-HeMIS, BraTS2018 [printed]")[0] == 11.78
     cells = load_published("metakd_table1")
     cells = cells[(cells["method"] == "MetaKD") & (cells["region"] == "TC") & (cells["metric"] == "dice")]
-    wanted = cells.set_index("subset")["value"]
+    expected = cells.set_index("subset")["value"]
     found = column(table, "TC", "MetaKD, BraTS2018 [printed]")
-    assert found[:-1] == [wanted[name] for name in table.subsets]
-    assert found[-1] == pytest.approx(wanted["average"], abs=0.011)
+    assert found[:-1] == [expected[name] for name in table.subsets]
+    assert found[-1] == pytest.approx(expected["average"], abs=0.011)
     alone = subset_table(frame, "dice", BRATS, improvement_of="a")
     assert column(alone, "ET", "improvement") == column(table, "ET", "improvement")
     marked = {table.columns[i][1] for i, best in enumerate(table.best(table.means[0])) if best}

@@ -28,9 +28,9 @@ def kl(p: float, q: float) -> float:
 
 def test_balanced_kl_of_regions_by_hand() -> None:
     """One region, four voxels: three of background, one inside; each class weighs a half."""
-    wanted, found, classes = [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.6, 0.4], torch.tensor([[0, 0, 0, 1]])
-    teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (wanted, found))
-    terms = [kl(p, q) for p, q in zip(wanted, found, strict=True)]
+    expected, found, classes = [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.6, 0.4], torch.tensor([[0, 0, 0, 1]])
+    teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (expected, found))
+    terms = [kl(p, q) for p, q in zip(expected, found, strict=True)]
     arguments = {"exclusive": False, "tau": 1.0}
     by_hand = (sum(terms[:3]) / 3 + terms[3]) / 2
     assert balanced_kl(teacher, student, classes, 2, **arguments).tolist() == pytest.approx([by_hand], rel=1e-5)
@@ -144,8 +144,8 @@ def test_ignored_voxels_leave_no_trace(exclusive: bool) -> None:
 
 
 def test_the_dice_distance_by_hand_and_its_minimum() -> None:
-    wanted, found = [0.9, 0.6, 0.1], [0.5, 0.6, 0.3]
-    teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (wanted, found))
+    reference, found = [0.9, 0.6, 0.1], [0.5, 0.6, 0.3]
+    teacher, student = (torch.tensor([[[logit(p) for p in each]]]) for each in (reference, found))
     classes = torch.zeros(1, 3, dtype=torch.long)
     value = soft_dice_distance(teacher, student, classes, exclusive=False)
     assert value.tolist() == pytest.approx([(0.4 + 0.2) / (1.6 + 1.4)], rel=1e-4)

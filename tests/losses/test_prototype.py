@@ -17,10 +17,10 @@ CLASSES = torch.tensor([[0, 0, 1, 1]])
 
 
 def test_prototypes_are_means() -> None:
-    centres, there = prototypes(FEATURES, CLASSES, 3)
+    centres, there = prototypes(FEATURES.split(3, 2), CLASSES.split(3, 1), 3)
     assert centres.tolist() == [[[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]]
     assert there.tolist() == [[True, True, False]]
-    without, there = prototypes(FEATURES, torch.tensor([[0, -1, 1, -1]]), 2)
+    without, there = prototypes([FEATURES], [torch.tensor([[0, -1, 1, -1]])], 2)
     assert without.tolist() == [[[1.0, 0.0], [0.0, 2.0]]] and there.all()
 
 
@@ -46,12 +46,12 @@ def test_gap_by_hand() -> None:
 def test_classes_that_a_sample_lacks_and_voxels_that_do_not_count() -> None:
     student = torch.rand(1, 2, 4)
     expected = semantic_gap(FEATURES, student, CLASSES, 2)
-    for found, wanted in zip(semantic_gap(FEATURES, student, CLASSES, 8), expected, strict=True):
-        assert torch.allclose(found, wanted)
+    for found, reference in zip(semantic_gap(FEATURES, student, CLASSES, 8), expected, strict=True):
+        assert torch.allclose(found, reference)
     more = [torch.cat([each, torch.full((1, 2, 3), 7.0)], 2) for each in (FEATURES, student)]
     classes = torch.cat([CLASSES, torch.full((1, 3), -1)], 1)
-    for found, wanted in zip(semantic_gap(*more, classes, 2), expected, strict=True):
-        assert torch.allclose(found, wanted)
+    for found, reference in zip(semantic_gap(*more, classes, 2), expected, strict=True):
+        assert torch.allclose(found, reference)
     nothing = semantic_gap(FEATURES, student, torch.full((1, 4), -1), 2)
     assert [float(each) for each in nothing] == [0, 0]
 
@@ -110,12 +110,12 @@ def test_portions_of_voxels_change_nothing(monkeypatch: pytest.MonkeyPatch, voxe
     classes[1][classes[1] == 2] = 0  # the second sample lacks a class
     arguments = (teacher, student, classes, 5)
     found = checkpoint(semantic_gap, *arguments, use_reentrant=False) if outer else semantic_gap(*arguments)
-    wanted = dense_gap(teacher, student, classes, 5)
-    for ours, plain in zip(found, wanted, strict=True):
+    expected = dense_gap(teacher, student, classes, 5)
+    for ours, plain in zip(found, expected, strict=True):
         assert torch.allclose(ours, plain, rtol=1e-5)
     weights = torch.tensor([1.0, 3.0])
     (gradient,) = torch.autograd.grad((weights * found[1]).sum(), student)
-    (plain,) = torch.autograd.grad((weights * wanted[1]).sum(), student)
+    (plain,) = torch.autograd.grad((weights * expected[1]).sum(), student)
     assert torch.allclose(gradient, plain, rtol=1e-4, atol=1e-8) and plain.abs().max() > 1e-5
 
 

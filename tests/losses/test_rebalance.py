@@ -38,12 +38,12 @@ def test_cells_stand_for_their_voxels() -> None:
     centres, known = torch.randn(3, 3), torch.ones(3).bool()
     coarse = prototype_scores(features, shares(classes, 3, (2, 2)), centres, known)
     voxelwise = prototype_scores(fine, shares(classes, 3, (4, 4)), centres, known)
-    for found, wanted in zip(coarse, voxelwise, strict=True):
-        assert torch.allclose(found, wanted, atol=1e-6)
-    for found, wanted in zip(
+    for found, expected in zip(coarse, voxelwise, strict=True):
+        assert torch.allclose(found, expected, atol=1e-6)
+    for found, expected in zip(
         class_sums(features, shares(classes, 3, (2, 2))), class_sums(fine, shares(classes, 3, (4, 4))), strict=True
     ):
-        assert torch.allclose(4 * found, wanted, atol=1e-5)
+        assert torch.allclose(4 * found, expected, atol=1e-5)
 
 
 def test_prototype_scores_by_hand() -> None:
@@ -77,8 +77,8 @@ def test_every_class_counts_the_same() -> None:
     found = prototype_scores(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [0.0]]), BOTH)
     assert float(found.similarity) == pytest.approx(0.5)
     far = prototype_scores(features, shares(labels, 2, (100,)), torch.tensor([[0.0], [9.0]]), BOTH)
-    wanted = (1 / (1 + math.exp(-9)) + 1 / (1 + math.exp(-1))) / 2
-    assert float(far.similarity) == pytest.approx(wanted, rel=1e-5)
+    expected = (1 / (1 + math.exp(-9)) + 1 / (1 + math.exp(-1))) / 2
+    assert float(far.similarity) == pytest.approx(expected, rel=1e-5)
 
 
 def test_prototypes_that_there_are_not() -> None:

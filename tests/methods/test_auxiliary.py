@@ -76,19 +76,19 @@ def by_hand(net: MultiStreamUNet, method: Auxiliary, batch: Batch) -> dict[str, 
 def test_the_loss_is_the_sum_over_modalities_and_the_mean_over_samples(one_thread: None, fusion: Any) -> None:
     net, method = made(fusion)
     batch = a_batch()
-    found, wanted = total(net, method, batch), by_hand(net, method, batch)
-    assert found["parts"].keys() == wanted.keys() and len(wanted) == (3 if fusion is RFNetFusion else 2)
-    for name, value in wanted.items():
+    found, expected = total(net, method, batch), by_hand(net, method, batch)
+    assert found["parts"].keys() == expected.keys() and len(expected) == (3 if fusion is RFNetFusion else 2)
+    for name, value in expected.items():
         torch.testing.assert_close(found["parts"][name], value.detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found["loss"], torch.stack(list(wanted.values())).sum(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["loss"], torch.stack(list(expected.values())).sum(), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_weigh(one_thread: None) -> None:
     batch = a_batch()
     net, method = made(RFNetFusion, uni_modal=0.5, maps=2.0)
-    found, wanted = total(net, method, batch)["parts"], by_hand(net, method, batch)
-    torch.testing.assert_close(found["uni-modal"], 0.5 * wanted["uni-modal"].detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found["region maps"], 2 * wanted["region maps"].detach(), rtol=1e-4, atol=1e-5)
+    found, expected = total(net, method, batch)["parts"], by_hand(net, method, batch)
+    torch.testing.assert_close(found["uni-modal"], 0.5 * expected["uni-modal"].detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["region maps"], 2 * expected["region maps"].detach(), rtol=1e-4, atol=1e-5)
     net, method = made(RFNetFusion, uni_modal=0.0, maps=0.0)
     assert total(net, method, batch)["parts"].keys() == {"task"}
     assert method.curve_names() == ("loss/task",)

@@ -185,10 +185,10 @@ def test_a_step_passes_on_which_voxels_count() -> None:
     parts = method.step(network, batch, task_loss)["parts"]
     with torch.no_grad():
         traces = method.teacher.trace(batch.images, batch.present), network.trace(batch.images, batch.available)
-        wanted, everywhere = method.distances(*traces, batch.valid), method.distances(*traces)
+        expected, everywhere = method.distances(*traces, batch.valid), method.distances(*traces)
     for term in ("logit_mse", "kl"):
-        assert torch.allclose(parts[term], method._weight(term) * wanted[term], rtol=1e-4)
-        assert not torch.allclose(wanted[term], everywhere[term], rtol=1e-3)
+        assert torch.allclose(parts[term], method._weight(term) * expected[term], rtol=1e-4)
+        assert not torch.allclose(expected[term], everywhere[term], rtol=1e-3)
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -140,10 +140,10 @@ def dice(logits: Tensor, truth: Slices) -> np.ndarray:
     """Of both regions, mean over cases."""
     values = []
     for case in truth.case.unique():
-        predicted, wanted = (
+        predicted, expected = (
             each[truth.case == case].transpose(0, 1).flatten(1) for each in (logits > 0, truth.regions)
         )
-        values.append((2 * (predicted & wanted).sum(1) / (predicted.sum(1) + wanted.sum(1)).clamp_min(1)).numpy())
+        values.append((2 * (predicted & expected).sum(1) / (predicted.sum(1) + expected.sum(1)).clamp_min(1)).numpy())
     return np.mean(values, 0)
 
 

@@ -167,8 +167,8 @@ def alone_dice(network: torch.nn.Module, modality: int) -> float:
     for case in held_out.case.unique():
         here = held_out.case == case
         for region in (1, 2):
-            predicted, wanted = found[here] >= region, held_out.classes[here] >= region
-            values.append(2 * float((predicted & wanted).sum()) / max(1.0, float(predicted.sum() + wanted.sum())))
+            predicted, expected = found[here] >= region, held_out.classes[here] >= region
+            values.append(2 * float((predicted & expected).sum()) / max(1.0, float(predicted.sum() + expected.sum())))
     return float(np.mean(values))
 
 

@@ -74,11 +74,11 @@ def by_hand(net: MultiStreamUNet, batch: Batch, scale: int) -> tuple[dict[str, T
 def test_the_terms_by_hand(one_thread: None, masks: Tensor) -> None:
     net, method = made()
     batch = a_batch(masks)
-    wanted, centres, similarity = by_hand(net, batch, 0)
+    expected, centres, similarity = by_hand(net, batch, 0)
     result = step(net, method, batch)
     parts = result["parts"]
     assert list(parts) == ["uni-modal", "task", "prototypes", "entropy"]
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert torch.allclose(parts[name], value, rtol=1e-4) and abs(float(value)) > 1e-6, name
     assert torch.allclose(result["loss"], torch.stack(list(parts.values())).sum())
     method.end_epoch(net, 0)
@@ -199,9 +199,9 @@ def test_prototypes_move_between_epochs(one_thread: None) -> None:
     assert torch.equal(method._prototypes()[0], old)
     sums = [each.clone() for each in method._features]
     method.end_epoch(net, 1)
-    wanted = old.clone()
-    wanted[1, 0] = 0.25 * old[1, 0] + 0.75 * sums[0][1, 0] / sums[1][1, 0]
-    assert torch.allclose(method.centres, wanted, atol=1e-6) and method.known.all()
+    expected = old.clone()
+    expected[1, 0] = 0.25 * old[1, 0] + 0.75 * sums[0][1, 0] / sums[1][1, 0]
+    assert torch.allclose(method.centres, expected, atol=1e-6) and method.known.all()
     assert method.similarity.isnan().tolist() == [True, False, True]  # of the second epoch alone
 
 

@@ -152,9 +152,9 @@ def test_distillation_moves_the_student_and_never_the_teacher(teacher: str) -> N
     batch = a_batch(MIXED)
     method.start_iteration(network, task_loss, 1)
     student = [each.detach().requires_grad_() for each in network(batch.images, batch.available)]
-    wanted = method._teach(network, batch)
-    assert not any(each.requires_grad for each in wanted)
-    method.distance(wanted, student, batch).backward()
+    expected = method._teach(network, batch)
+    assert not any(each.requires_grad for each in expected)
+    method.distance(expected, student, batch).backward()
     assert student[0].grad is not None and student[0].grad.abs().sum() > 0
     network.zero_grad(set_to_none=True)
     method.step(network, batch, task_loss)["loss"].backward()

@@ -119,11 +119,11 @@ def test_deep_taps_come_first(home: Home) -> None:
     network, _ = build(home, 2, "2d")
     merge = MultiScaleMerge(network.encoder, 8, (4, 4), 4)
     taps = [torch.randn(1, 8, 3, 3) for _ in range(4)]
-    wanted = [taps[3]]
+    expected = [taps[3]]
     for step, tap in enumerate((taps[2], taps[1], taps[0])):
-        joined = torch.cat([merge.rise[step](wanted[-1]), merge.skip[step](tap)], 1)
-        wanted.append(merge.merge[step](joined))
-    assert differences(merge(taps), wanted) == []
+        joined = torch.cat([merge.rise[step](expected[-1]), merge.skip[step](tap)], 1)
+        expected.append(merge.merge[step](joined))
+    assert differences(merge(taps), expected) == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4, 4), (20, 24, 16), (3, 1, 5)])

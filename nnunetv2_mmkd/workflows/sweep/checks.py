@@ -124,20 +124,20 @@ def _must_be_written(rates: Rates, data: DataSet) -> bool:
     """Whether the table must be written; refused where another one of this tag exists, or no case could keep any."""
     path = table_path(data.preprocessed, rates.tag)
     with naming(f"missing_rates, tag {rates.tag}: "):
-        wanted = parse_rates(rates.words(), data.modalities, "rates")
+        given = parse_rates(rates.words(), data.modalities, "rates")
         if not path.is_file():
             if rates.rates is None:
                 raise InputError(f"{path} does not exist; give rates, or write it with `mmkd rates`")
-            draw_missing(data.cases, data.modalities, wanted, rates.seed, data.missing)
+            draw_missing(data.cases, data.modalities, given, rates.seed, data.missing)
             return True
         table = read_missing_table(path, data.modalities, data.cases)
         if rates.rates is None:
             return False
         noted = table.get("rates")
         found = {canonical(name): rate for name, rate in noted.items()} if isinstance(noted, dict) else noted
-        if found != wanted or table.get("seed") != rates.seed:
+        if found != given or table.get("seed") != rates.seed:
             raise InputError(
-                f"{path} exists already with rates {found} and seed {table.get('seed')}, not {wanted} and "
+                f"{path} exists already with rates {found} and seed {table.get('seed')}, not {given} and "
                 f"{rates.seed}; take another tag, or leave rates and seed out to use what it says"
             )
     return False

@@ -82,19 +82,19 @@ class ClusterEngine:
             raise InputError("clusters need submitit: pip install 'nnunetv2-mmkd[cluster]'") from error
         self.cluster, self.patience = cluster, patience
         self.folder = folder
-        wanted = dict(parameters)
-        requeues = int(wanted.pop("max_num_timeout", REQUEUES))
-        check_parameters(wanted)
+        options = dict(parameters)
+        requeues = int(options.pop("max_num_timeout", REQUEUES))
+        check_parameters(options)
         try:
             self.executor = submitit.AutoExecutor(
                 folder, cluster=cluster, slurm_max_num_timeout=requeues, local_max_num_timeout=requeues
             )
         except RuntimeError as error:
             raise InputError(f"there is no Slurm here ({error}): submit from a machine that has srun") from error
-        self.executor.update_parameters(**{f"slurm_{name}": value for name, value in wanted.items()})
+        self.executor.update_parameters(**{f"slurm_{name}": value for name, value in options.items()})
         if cluster == "local":  # where submitit's default is two minutes
-            self.executor.update_parameters(timeout_min=int(wanted.get("time", 60)))
-            delay = wanted.get("signal_delay_s")
+            self.executor.update_parameters(timeout_min=int(options.get("time", 60)))
+            delay = options.get("signal_delay_s")
             self.executor.update_parameters(**({} if delay is None else {"local_signal_delay_s": delay}))
 
     def run(self, tasks: Sequence[Task], ended: Callable[[Task, bool], None]) -> None:

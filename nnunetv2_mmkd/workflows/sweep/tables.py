@@ -86,8 +86,8 @@ def _seed_table(table: ResultTable) -> str:
 
 def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], output: Path) -> tuple[str, list[str]]:
     options = sweep.compare
-    wanted = set(choose_subsets(options.subsets or ("all",), modalities))
-    table = table.select(subsets=[name for name in table.subsets if name in wanted])
+    chosen = set(choose_subsets(options.subsets or ("all",), modalities))
+    table = table.select(subsets=[name for name in table.subsets if name in chosen])
     patients = None if options.patients is None else read_patients(options.patients)
     rows: list[dict[str, Any]] = []
     problems = []

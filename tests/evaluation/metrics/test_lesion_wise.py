@@ -56,9 +56,9 @@ EDGE_CASES: dict[str, tuple[Boxes, Boxes, tuple[float, float], tuple[float, floa
 @pytest.mark.parametrize("case", EDGE_CASES)
 def test_edge_cases(case: str) -> None:
     truth, prediction, *expected = EDGE_CASES[case]
-    for task, wanted in zip(("brats2023-gli", "brats2024-gli"), expected, strict=True):
+    for task, reference in zip(("brats2023-gli", "brats2024-gli"), expected, strict=True):
         scores = lesion_wise_region(_cubes(prediction), _cubes(truth), ONE, task, "ET")
-        assert (scores.dice, scores.hd95) == wanted, task
+        assert (scores.dice, scores.hd95) == reference, task
 
 
 @pytest.mark.parametrize("task", ["brats2023-gli", "brats2024-gli"])

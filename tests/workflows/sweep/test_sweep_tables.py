@@ -72,8 +72,8 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert summary.loc["A", "mean"] - summary.loc["B", "mean"] == pytest.approx(0.08)
     assert summary.loc["A", "sd"] == pytest.approx(0.04 / np.sqrt(2)) and summary.loc["B", "sd"] == pytest.approx(0)
     averaged = pd.read_csv(tmp_path / "out" / "results.csv")
-    wanted = compare(ResultTable.from_frame(averaged), "A", "B", region="WT", resamples=100)
-    assert isinstance(wanted, CaseComparison) and first["p_value"] == pytest.approx(wanted.p_value)
+    expected = compare(ResultTable.from_frame(averaged), "A", "B", region="WT", resamples=100)
+    assert isinstance(expected, CaseComparison) and first["p_value"] == pytest.approx(expected.p_value)
     text = "\n".join(lines)
     assert "| A - B | Dice (points) | WT |" in text and "| +8.00 | [+8.00, +8.00] | [+6.00, +10.00] |" in text
     assert "| A_mr - B_mr |" in (tmp_path / "out" / "compare.md").read_text()
