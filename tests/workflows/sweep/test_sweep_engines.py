@@ -95,10 +95,11 @@ def test_a_process_of_an_earlier_sweep_is_seen(tmp_path: Path) -> None:
 
 
 STARTER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from verbs import Verb
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 parent = Path(sys.argv[1])
 tasks = [Verb(x, ("phantom", str(parent / f"{x}_images"), "-n", "2000", "--size", "48"), parent) for x in ("a", "b")]
 """
@@ -117,11 +118,14 @@ time.sleep(3600)
 def test_no_process_outlives_the_sweep(tmp_path: Path, by: signal.Signals, how: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     sweep = subprocess.Popen([sys.executable, "-c", STARTER + how, str(tmp_path)], env=environment)
-    wait_for(lambda: all(list(tmp_path.glob(f"{name}_images/**/*.nii.gz")) for name in ("a", "b")), 60)
-    guards = [int(state_of(lasting(tmp_path, name))["process"]) for name in ("a", "b")]
-    assert all(map(alive, guards))
-    sweep.send_signal(by)
-    sweep.wait()
+    try:
+        wait_for(lambda: all(list(tmp_path.glob(f"{name}_images/**/*.nii.gz")) for name in ("a", "b")), 60)
+        guards = [int(state_of(lasting(tmp_path, name))["process"]) for name in ("a", "b")]
+        assert all(map(alive, guards))
+        sweep.send_signal(by)
+        sweep.wait(60)
+    finally:
+        sweep.kill()
     wait_for(lambda: not any(map(alive, guards)))
     before = len(list(tmp_path.rglob("*.nii.gz")))
     time.sleep(1)
