@@ -37,8 +37,17 @@ WHOLE_REGION = "legacy_"
 
 
 def metric_parameters() -> dict[str, MetricParameter]:
-    """All parameters of metrics, by name; metrics that share a name share the value."""
-    return {each.name: each for spec in METRICS.values() for each in spec.parameters}
+    """All parameters of metrics, by name; metrics that share a name share the value.
+
+    Raises:
+        ValueError: two metrics mean different things by one name.
+    """
+    known: dict[str, MetricParameter] = {}
+    for spec in METRICS.values():
+        for each in spec.parameters:
+            if known.setdefault(each.name, each) != each:
+                raise ValueError(f"metric {spec.name}: its parameter {each.name!r} differs from another metric's")
+    return known
 
 
 def check_metrics(names: Sequence[str], parameters: Mapping[str, float]) -> None:

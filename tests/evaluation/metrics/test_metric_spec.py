@@ -17,7 +17,7 @@ from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
         ("lesion_hd95@brats2023-gli", "Lesion-wise HD95, BraTS 2023 GLI (mm)", False),
         ("legacy_hd95@brats2023-gli", "HD95, whole region, BraTS 2023 GLI (mm)", False),
         ("lesion_dice@my-task", "Lesion-wise Dice, my-task (%)", True),
-        ("volume_error", "volume_error", True),
+        ("no_such_metric", "no_such_metric", True),
         ("n_true@brats2023-gli", "n_true@brats2023-gli", True),
     ],
 )
@@ -27,7 +27,7 @@ def test_titles(name: str, label: str, higher: bool) -> None:
 
 
 def test_numbers() -> None:
-    dice, distance, other = metric_spec("dice"), metric_spec("hd95"), metric_spec("volume_error")
+    dice, distance, other = metric_spec("dice"), metric_spec("hd95"), metric_spec("no_such_metric")
     assert dice.text(0.8766) == "87.7"
     assert dice.text(-0.05, signed=True) == "\N{MINUS SIGN}5.0"
     assert dice.text(0.05, signed=True) == "+5.0"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.metrics import registry
 from nnunetv2_mmkd.evaluation.metrics.distance import hd95
 from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
 from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
@@ -29,14 +32,25 @@ def _cube(size: int, length: int = 20) -> np.ndarray:
 
 
 def test_table_of_metrics() -> None:
-    assert list(METRICS) == ["dice", "sensitivity", "specificity", "precision", "hausdorff", "hd95", "hd95_area", "nsd"]
-    assert list(LESION_METRICS) == ["lesion_dice", "lesion_hd95"]
+    ratios, distances = {"dice", "sensitivity", "specificity", "precision", "nsd"}, {"hausdorff", "hd95", "hd95_area"}
+    assert ratios | distances <= set(METRICS) and list(LESION_METRICS) == ["lesion_dice", "lesion_hd95"]
     assert METRICS["hd95"] == MetricSpec("hd95", "HD95", "mm", higher_is_better=False, percent=False, function=hd95)
-    assert [(each.name, each.default, each.unit) for each in metric_parameters().values()] == [("tolerance", 1.0, "mm")]
-    for metric in (*METRICS.values(), *LESION_METRICS.values()):
-        assert metric.percent == metric.higher_is_better == (metric.unit == ""), metric.name
+    tolerance = metric_parameters()["tolerance"]
+    assert (tolerance.name, tolerance.default, tolerance.unit) == ("tolerance", 1.0, "mm")
+    for name in (*ratios, *distances, *LESION_METRICS):
+        metric = METRICS.get(name) or LESION_METRICS[name]
+        ratio = name in ratios or name == "lesion_dice"
+        assert (metric.percent, metric.higher_is_better, metric.unit == "") == (ratio,) * 3, name
     with pytest.raises(TypeError):
         METRICS["mine"] = METRICS["dice"]  # type: ignore[index]
+
+
+def test_one_name_is_one_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(METRICS["nsd"].parameters[0], default=5.0)
+    metrics = {**METRICS, "mine": replace(METRICS["dice"], name="mine", parameters=(other,))}
+    monkeypatch.setattr(registry, "METRICS", metrics)
+    with pytest.raises(ValueError, match="metric mine: its parameter 'tolerance' differs"):
+        metric_parameters()
 
 
 def test_measure_gives_what_is_asked_in_that_order() -> None:
