@@ -140,9 +140,9 @@ def subset_table(
             f"{PUBLISHED_MARK}: numbers of the paper, of its own data and protocol, averaged over the rows here"
         )
         if any(AVERAGE in values for of in papers.values() for each in of.values() for values in each.values()):
-            described.append("where the paper prints nothing but an average over all subsets, that is shown alongside")
+            described.append("where the paper prints nothing but an average over all subsets, that stands beside")
         described += [
-            f"{name} prints no {spec.title} of {', '.join(regions)} that could be shown alongside"
+            f"{name} prints no {spec.title} of {', '.join(regions)} that could stand beside"
             for name, of in papers.items()
             if not any(of.values())
         ]

@@ -72,6 +72,10 @@ class HeldOut:
     complete_first: bool = False
     overlap: bool = False
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("meta", "election"):
+            raise ValueError(f"training cases are held out for 'meta' or 'election', not for {self.kind!r}")
+
 
 class NextMetaBatch(Protocol):
     """Capability: the next batch of the meta split, held-out training cases."""
@@ -214,7 +218,12 @@ class Method(Generic[Network]):
 
         Raises:
             NotImplementedError: the trainer lacks a capability in :attr:`needs`.
+            ValueError: a capability needs held-out cases, and :attr:`held_out` asks for none of that kind.
         """
+        for cases, kind in ((NextMetaBatch, "meta"), (SingleModalityDice, "election")):
+            if cases in self.needs and (self.held_out is None or self.held_out.kind != kind):
+                name = type(self).__name__
+                raise ValueError(f"{name} needs {cases.__name__}: set its held_out to HeldOut({kind!r}, ...), too")
         for capability in self.needs:
             if context.find(capability) is None:
                 about = (capability.__doc__ or "").partition(": ")[2].partition("\n")[0]

@@ -48,7 +48,7 @@ def draw_brain(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
     position = _warped_coordinates(shape, rng)
     radius = np.sqrt(sum((axis / length) ** 2 for axis, length in zip(position, SEMI_AXES, strict=True)))
     healthy = _healthy(shape, position, radius, rng)
-    for _ in range(_ATTEMPTS):  # a tumour without room for all of its parts is drawn again
+    for _ in range(_ATTEMPTS):  # a tumour too small for all of its parts is drawn again
         tissue = _with_tumour(healthy, position, radius, rng)
         counts = np.bincount(tissue.ravel(), minlength=len(BrainLabel))
         if all(counts[label] >= _MIN_VOXELS for label in _TUMOUR):

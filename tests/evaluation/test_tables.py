@@ -219,7 +219,7 @@ def test_printed_tables_with_the_same_columns_and_without_any() -> None:
     assert {f"mmFormer, BraTS2018, {name} [printed]" for name in ("metakd_table1", "mckd_table1")} <= set(methods)
     hd95 = subset_table(all_of(BRATS).assign(metric="hd95"), "hd95", BRATS, published=("metakd_table1",))
     assert len(hd95.columns) == 6
-    assert "metakd_table1 prints no HD95 of WT, TC, ET that could be shown alongside" in hd95.notes
+    assert "metakd_table1 prints no HD95 of WT, TC, ET that could stand beside" in hd95.notes
 
 
 def marks(metric: str, *values: float) -> list[bool]:

@@ -215,7 +215,7 @@ def notes(sheet: Sheet, splits: Sequence[TabularSplit], protocol: TabularProtoco
         f"{len(first.training)}, {len(first.validation)}, {len(first.test)} subjects for training, validation (for "
         f"what methods need for themselves) and test; {protocol.seeds} split{'s' * (protocol.seeds > 1)}; classes "
         f"{', '.join(first.test.classes)}; balance: {protocol.balance}",
-        f"test subjects that have each modality: {shares}",
+        f"modalities there in testing: {shares}",
     ]
     if sheet.left_out:
         lines.append(f"left out because they contain the diagnosis: {', '.join(sheet.left_out)}")
