@@ -6,16 +6,13 @@ import contextlib
 import difflib
 import io
 import os
-import re
-from pathlib import Path
 from typing import Any
 
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.paths import EXT_TRAINER
-
-_CLASS = re.compile(r"^class (nnUNetTrainer\w*)", re.MULTILINE)
+from nnunetv2_mmkd.trainer_catalogue import trainers_of
 
 
 def find_trainer(name: str) -> type[Any]:
@@ -32,8 +29,7 @@ def find_trainer(name: str) -> type[Any]:
         if "Could not find requested nnunet trainer" not in str(error):
             raise
         folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
-        files = [file for folder in folders for file in Path(folder).glob("*.py")]
-        names = sorted({trainer for file in files for trainer in _CLASS.findall(file.read_text(encoding="utf-8"))})
+        names = sorted({trainer.name for folder in folders for trainer in trainers_of(folder)})
         near = difflib.get_close_matches(name, names, n=3) or names
         raise InputError(
             f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "

@@ -7,6 +7,10 @@ from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Wang et al., LCKD, MICCAI 2023"
+PAPER_URL = "https://arxiv.org/abs/2310.01035"
+STATUS = "compared"
+
 
 class nnUNetTrainerLCKD(nnUNetTrainerMultiStream):
     """LCKD-m: shared encoder, mean filling, distillation from the best single modality of each region."""

@@ -11,6 +11,10 @@ from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
+PAPER = "Zhu et al., MST-KDNet, MICCAI 2025"
+PAPER_URL = "https://arxiv.org/abs/2507.22626"
+STATUS = "compared"
+
 
 class nnUNetTrainerMSTKDNet(nnUNetTrainerMMKD):
     """MST-KDNet: the planned U-Net with a multi-scale transformer, taught by a copy that sees all modalities."""

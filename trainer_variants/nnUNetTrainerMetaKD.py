@@ -7,6 +7,10 @@ from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Wang et al., MetaKD"
+PAPER_URL = "https://arxiv.org/abs/2405.07155"
+STATUS = "compared"
+
 
 class nnUNetTrainerMetaKD(nnUNetTrainerMultiStream):
     """MetaKD: shared encoder, mean filling, distillation weighted by meta-learned importance.

@@ -7,6 +7,10 @@ from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Shi et al., PASSION, ACM MM 2024"
+PAPER_URL = "https://arxiv.org/abs/2407.14796"
+STATUS = "tested"
+
 
 class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
     """ModDrop: nnUNetTrainermmFormer that goes on dropping modalities where training cases are incomplete."""

@@ -6,6 +6,8 @@ from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
+STATUS = "recommended"
+
 
 class nnUNetTrainerModalityDropout(nnUNetTrainerMMKD):
     """Modality dropout: nnU-Net as planned, its missing channels zero, subsets uniform per sample."""

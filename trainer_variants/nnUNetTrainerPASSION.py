@@ -12,6 +12,10 @@ from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Shi et al., PASSION, ACM MM 2024"
+PAPER_URL = "https://arxiv.org/abs/2407.14796"
+STATUS = "compared briefly"
+
 
 class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
     """PASSION on mmFormer's network; where training cases are incomplete, nothing more is dropped."""
@@ -38,6 +42,7 @@ class nnUNetTrainerPASSION_M2FTrans(nnUNetTrainerPASSION):
 class nnUNetTrainerPASSION_SharedStreams(nnUNetTrainerPASSION):
     """PASSION on the shared-encoder network."""
 
+    STATUS = "tested"
     shared_streams = True
     fusion = MeanFill
 

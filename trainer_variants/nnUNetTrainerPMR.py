@@ -7,6 +7,10 @@ from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Fan et al., PMR, CVPR 2023"
+PAPER_URL = "https://arxiv.org/abs/2211.07089"
+STATUS = "tested"
+
 
 class nnUNetTrainerPMR(nnUNetTrainerBackbone):
     """PMR on mmFormer's network."""

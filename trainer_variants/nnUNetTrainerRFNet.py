@@ -7,6 +7,10 @@ from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+PAPER = "Ding et al., RFNet, ICCV 2021"
+PAPER_URL = "https://doi.org/10.1109/ICCV48922.2021.00394"
+STATUS = "compared briefly"
+
 
 class nnUNetTrainerRFNet(nnUNetTrainerBackbone):
     """RFNet: a stream for each modality, region-aware fusion at every scale.

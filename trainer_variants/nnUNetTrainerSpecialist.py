@@ -5,6 +5,8 @@ from __future__ import annotations
 from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, parse_name
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 
+STATUS = "compared"
+
 
 class nnUNetTrainerSpecialist(nnUNetTrainerSubset):
     """Specialist: nnU-Net as planned, on the modalities that the name gives."""

@@ -11,9 +11,13 @@ from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
+STATUS = "compared"
+
 
 class nnUNetTrainerSubsetKD(nnUNetTrainerMMKD):
-    """SubsetKD on nnU-Net as planned. Where it is known what will be missing, say so::
+    """SubsetKD: nnU-Net as planned, taught by its own moving average on all that a case has.
+
+    Where it is known what will be missing, say so::
 
     class nnUNetTrainerMine(nnUNetTrainerSubsetKD):
         modality_dropout = ModalityDropoutConfig("deployment", missing={"t1ce": 0.3})
@@ -30,7 +34,7 @@ class nnUNetTrainerSubsetKD(nnUNetTrainerMMKD):
 
 
 class nnUNetTrainerSubsetKD_MultiStream(nnUNetTrainerMultiStream):
-    """SubsetKD on streams: one encoder in which each modality has its first convolution and norm parameters."""
+    """SubsetKD on streams: one encoder, of which each modality has its own first convolution and norm parameters."""
 
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     own_parts = True

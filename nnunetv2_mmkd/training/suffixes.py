@@ -20,6 +20,14 @@ SUFFIX = re.compile(
 """One suffix. The tag of a table is lower case, so that it cannot be taken for part of another trainer's name, and not
 ``seed`` and digits. A seed has at most nine digits and no zero in front."""
 
+SUFFIXES: Mapping[str, str] = {
+    "_<N>epochs": "N epochs instead of nnU-Net's 1000, e.g. _300epochs",
+    "_<K>iters": "K iterations per epoch instead of 250, e.g. _50iters",
+    "_seed<N>": "seeds weights and subsets; augmentation, too, with nnUNet_n_proc_DA=0",
+    "_<tag>": "the missing-rate table that `mmkd rates --tag <tag>` wrote masks the training cases, e.g. _mr2468",
+}
+"""What a user can add to a trainer's name, and what it does."""
+
 
 def suffix_resolver(
     namespace: Mapping[str, Any], parse: Callable[[str], dict[str, Any] | None] | None = None
