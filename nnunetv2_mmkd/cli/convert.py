@@ -32,8 +32,8 @@ class _ListEditions(argparse.Action):
         parser.exit()
 
 
-def main(argv: Sequence[str]) -> int:
-    """``mmkd convert EDITION SRC [SRC ...] -d ID``; returns the exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd convert``."""
     parser = argparse.ArgumentParser(prog="mmkd convert", description=HELP)
     parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all), or auto to recognise it")
     parser.add_argument("sources", nargs="*", metavar="SRC", help="folder with the cases, nested or flat")
@@ -50,6 +50,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-np", dest="processes", type=int, metavar="N", help="worker processes")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.add_argument("--list", action=_ListEditions, nargs=0, help="show the editions and leave")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """``mmkd convert EDITION SRC [SRC ...] -d ID``; returns the exit code."""
+    parser = build_parser()
     args = parser.parse_intermixed_args(argv)
     if not args.sources + args.more:
         parser.error("give the folder with the cases (SRC)")

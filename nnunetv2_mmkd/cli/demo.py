@@ -15,8 +15,8 @@ no download; minutes on two CPU cores.
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the verb; returns the exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd demo``."""
     parser = argparse.ArgumentParser("mmkd demo", description=DESCRIPTION)
     parser.add_argument(
         "--out", type=Path, default=Path("mmkd_demo"), help="everything is kept in this folder (default: %(default)s)"
@@ -28,7 +28,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--iterations", type=int, default=40, help="per epoch (default: %(default)s)")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda"], help="default: %(default)s")
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb; returns the exit code."""
+    args = build_parser().parse_args(argv)
 
     from nnunetv2_mmkd.workflows.demo.run import DemoConfig, run_demo
 

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 HELP = "turn predictions into a challenge's submission files"
 
 
-def main(argv: Sequence[str]) -> int:
-    """``mmkd submit EDITION -i PREDICTIONS -ref ORIGINALS -o OUT``, or ``--check ARCHIVE``; returns the exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmkd submit``."""
     parser = argparse.ArgumentParser(prog="mmkd submit", description=HELP)
     parser.add_argument("edition", help="the edition, e.g. brats2018 (mmkd convert --list shows all)")
     parser.add_argument("-i", dest="predictions", metavar="PREDICTIONS", help="folder of predictions")
@@ -38,6 +38,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--check", metavar="ARCHIVE", help="only check an archive, as after writing one")
     parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """``mmkd submit EDITION -i PREDICTIONS -ref ORIGINALS -o OUT``, or ``--check ARCHIVE``; returns the exit code."""
+    parser = build_parser()
     args = parser.parse_args(argv)
     spec = get_edition(args.edition)
     if args.check is not None:
