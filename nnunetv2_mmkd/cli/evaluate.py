@@ -87,6 +87,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--overlay", nargs="+", default=[], metavar="CASE", help="cases to draw (default: one)")
     report.add_argument(
+        "--overlay_subsets", nargs="+", default=[], metavar="SUBSET",
+        help="their columns, as --subsets, e.g. full singles (default: the full set and those that lack one)",
+    )  # fmt: skip
+    report.add_argument(
+        "--overlay_brightness", type=float, default=1.0, metavar="FACTOR", help="of the image below (default: 1)"
+    )
+    report.add_argument(
         "--reference", metavar="NAME", help="modality under the overlays, or an image file (default: the last modality)"
     )
     report.add_argument(
@@ -142,11 +149,16 @@ def main(argv: Sequence[str]) -> int:
     settings = ScoreSettings(tuple(args.metrics), args.empty, parameters, args.lesions, args.et_threshold)
     target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
     report = ReportOptions(
-        tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference, args.specialists
-    )
+        tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference,
+        args.specialists, tuple(args.overlay_subsets), args.overlay_brightness,
+    )  # fmt: skip
     named = name_models(models, args.names)
     output = Path(args.o)
     evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
-    for file in sorted((output / "tables").glob("*.md")):
-        sys.stdout.write(f"\n{file}\n\n{file.read_text(encoding='utf-8')}")
+    for file in sorted((output / "tables").glob("*.txt")):
+        sys.stdout.write("\n" + file.read_text(encoding="utf-8"))
+    sys.stdout.write(
+        f"\nThese tables for a paper: {output / 'tables'}\nfigures: {output / 'figures'}\n"
+        f"every value: {output / 'results.csv'}\n"
+    )
     return 0

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunetv2_mmkd import __version__
+from nnunetv2_mmkd.chatter import silence_warnings
 from nnunetv2_mmkd.errors import InputError
 
 VERBS: dict[str, str] = {
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"mmkd: unknown verb {verb!r}\n\n{usage()}")
         return 2
+    silence_warnings()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("nnunetv2_mmkd").setLevel(logging.INFO)
     try:

@@ -22,14 +22,15 @@ from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
 from nnunetv2_mmkd.evaluation.summary import summarise
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown
+from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown, as_text
 from nnunetv2_mmkd.evaluation.tables import subset_table
 from nnunetv2_mmkd.files import write_text
+from nnunetv2_mmkd.names import modality_names
 
 RESULTS = "results.csv"
 """The long table, in the output folder."""
 
-WRITERS = {"md": as_markdown, "tex": as_latex, "csv": as_csv}
+WRITERS = {"txt": as_text, "md": as_markdown, "tex": as_latex, "csv": as_csv}
 """File ending -> how a table in the papers' shape is written."""
 
 
@@ -139,6 +140,7 @@ def draw_overlay(
     subsets: Sequence[str],
     dataset_json: Mapping[str, Any],
     path: Path,
+    brightness: float = 1.0,
 ) -> None:
     """Draw a case under some subsets, a row per method.
 
@@ -151,6 +153,7 @@ def draw_overlay(
         subsets: columns.
         dataset_json: of the data set.
         path: PNG to write.
+        brightness: of the image.
 
     Raises:
         InputError: the case has no prediction with one of the subsets, or files cannot be read.
@@ -170,5 +173,7 @@ def draw_overlay(
         path,
         reference_name=reference,
         case=case,
+        modalities=modality_names(dataset_json),
+        brightness=brightness,
         ignored=label_values(dataset_json)[1],
     )

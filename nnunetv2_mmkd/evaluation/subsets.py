@@ -103,6 +103,11 @@ def row_order(modalities: Sequence[str], template: str | Path | None = None) -> 
     return all_subset_names(modalities)
 
 
+def bullet_order(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities as columns of bullets: in the order in which the single ones follow one another in the rows."""
+    return tuple(name for name in row_order(modalities) if SEPARATOR not in name)
+
+
 def _parse_template(text: str, path: str, modalities: Sequence[str]) -> list[str]:
     rows = list(csv.DictReader(text.splitlines()))
     columns = [column for column in (rows[0] if rows else {}) if column != "row"]

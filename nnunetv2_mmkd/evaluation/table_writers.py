@@ -1,8 +1,9 @@
-"""A table in the papers' shape as Markdown, LaTeX and CSV."""
+"""A table in the papers' shape for a terminal, and as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,6 +51,44 @@ def _bold(table: SubsetTable, row: np.ndarray, style: str) -> list[str]:
     return [
         style.format(_cell(value)) if best else _cell(value) for value, best in zip(row, table.best(row), strict=True)
     ]
+
+
+def as_text(table: SubsetTable, width: int = 80) -> str:
+    """The table for a terminal, the best of each region and row with ``*``.
+
+    Args:
+        table: to be shown.
+        width: characters in a line. Regions that do not fit side by side follow each other, as do methods of a region.
+    """
+    titles = [_title(name) for name in table.modalities]
+    left = ["  ".join(titles)]
+    for name in table.subsets:
+        cells = zip(_bullets(name, table.modalities), titles, strict=True)
+        left.append("  ".join(bullet.center(len(title)) for bullet, title in cells))
+    left = [" " * len(left[0]), *left, "average".ljust(len(left[0]))]
+    rows = [_bold(table, row, "{}*") for row in [*table.means, table.averages]]
+    regions: dict[str, list[list[str]]] = {}
+    for number, (region, method) in enumerate(table.columns):
+        column = [region, method, *(row[number] for row in rows)]
+        column = [cell if cell.endswith("*") else f"{cell} " for cell in column]
+        regions.setdefault(region, []).append([cell.rjust(max(map(len, column))) for cell in column])
+    space = width - len(left[0])
+    lines: list[str] = []
+    parts = [part for columns in regions.values() for part in _packed([[column] for column in columns], space)]
+    for block in _packed(parts, space):
+        lines += [*(" ".join(cells).rstrip() for cells in zip(left, *block, strict=True)), ""]
+    return "\n".join([*lines, *(line for note in table.notes for line in textwrap.wrap(note, width))]) + "\n"
+
+
+def _packed(parts: Sequence[list[list[str]]], space: int) -> list[list[list[str]]]:
+    """Groups of columns joined to larger ones as long as they fit; a group is never divided."""
+    blocks: list[list[list[str]]] = []
+    for part in parts:
+        if blocks and sum(len(column[0]) + 1 for column in [*blocks[-1], *part]) <= space:
+            blocks[-1] = [*blocks[-1], *part]
+        else:
+            blocks.append(part)
+    return blocks
 
 
 def as_latex(table: SubsetTable) -> str:

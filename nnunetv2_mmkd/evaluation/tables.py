@@ -19,7 +19,7 @@ from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK, published_columns
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE, row_order
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, bullet_order, row_order
 from nnunetv2_mmkd.evaluation.summary import improvement, subset_means
 
 IMPROVEMENT = "improvement"
@@ -149,7 +149,7 @@ def subset_table(
     return SubsetTable(
         metric,
         spec.shown_unit,
-        _bullet_order(modalities),
+        bullet_order(modalities),
         tuple(order),
         tuple(columns),
         cells[:-1],
@@ -193,8 +193,3 @@ def _distinct_names(tables: Mapping[str, Mapping[str, pd.Series]]) -> dict[str, 
         for table, columns in tables.items()
         for title, values in columns.items()
     }
-
-
-def _bullet_order(modalities: Sequence[str]) -> tuple[str, ...]:
-    """Columns of bullets: as the single modalities follow one another in the rows."""
-    return tuple(name for name in row_order(modalities) if "+" not in name)

@@ -66,6 +66,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
 
 
+def cpu_threads() -> int:
+    """Threads for PyTorch on the CPU: ``OMP_NUM_THREADS`` where that is set, else the cores that are ours."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device, with nnU-Net's choice of threads for it; but of the cores only those that are ours.
 
@@ -73,7 +79,7 @@ def pick_device(name: str) -> torch.device:
         InputError: unknown, or not on this machine.
     """
     if name == "cpu":
-        torch.set_num_threads(usable_cores())
+        torch.set_num_threads(cpu_threads())
     elif name == "cuda":
         if not torch.cuda.is_available():
             raise InputError("there is no CUDA device here; use -device cpu")

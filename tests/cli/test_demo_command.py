@@ -13,6 +13,7 @@ from nnunetv2_mmkd.cli.main import main
     ("argv", "workers", "said"),
     [
         (["--epochs", "0"], "1", "--epochs 0: expected at least 1"),
+        (["--seed", "-1"], "1", "--seed -1: expected at least 0"),
         (["--iterations", "-1"], "1", "--iterations -1: expected at least 1"),
         (["-n", "4"], "1", "-n 4: expected at least 5"),
         (["--size", "3"], "1", "phantom size: one or three whole numbers"),

@@ -17,6 +17,7 @@ from nnunetv2_mmkd.evaluation.figures.bullets import bullet_columns, size_change
 from nnunetv2_mmkd.evaluation.figures.cells import common_count
 from nnunetv2_mmkd.evaluation.figures.selection import Selection, select
 from nnunetv2_mmkd.evaluation.figures.style import (
+    COLOURS,
     COLUMN,
     NORMAL,
     PAGE,
@@ -36,6 +37,7 @@ By = Literal["subset", "count"]
 """A group of boxes per subset, or per number of available modalities."""
 
 _FEW = 20
+_LEAST = 5
 _WIDTH = 0.8
 
 
@@ -53,9 +55,9 @@ def boxplots(
     """Boxes over the cases, methods side by side, a panel per region.
 
     A box goes from the lower to the upper quartile with the median as a line, whiskers to the last value within 1.5
-    interquartile ranges, a diamond at the mean. All cases are drawn as points if there are at most 20 of them and the
-    boxes are not too narrow, otherwise those beyond the whiskers. A box over another number of cases than most has it
-    written above, a dash if the subset has no rows.
+    interquartile ranges, a diamond at the mean. All cases are drawn as points if there are at most 20 of them, else
+    those beyond the whiskers; of fewer than 5 cases there is no box, only points and median. A box over another number
+    of cases than most has it written above, a dash if the subset has no rows.
 
     With ``by="count"`` a case's value is its mean over the subsets with so many modalities that have a value, so that a
     case counts once in each box.
@@ -122,12 +124,12 @@ def _by_subset(chosen: Selection, groups: Sequence[str], boxes: dict[Any, np.nda
     ratios = [1.35] * len(chosen.regions) + [low]
     *panels, bottom = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     for ax, region in zip(panels, chosen.regions, strict=True):
-        _panel(ax, chosen, groups, boxes, region, points=(width - 0.7) / len(groups) / len(chosen.methods) > 0.13)
+        _panel(ax, chosen, groups, boxes, region)
         ax.set_ylabel(f"{region}\n{chosen.spec.label()}", fontsize=NORMAL)
         for position in size_changes(groups):
             ax.axvline(position - 0.5, color="black", linewidth=0.8)
         ax.tick_params(axis="x", length=0)
-    bullet_columns(bottom, groups, chosen.modalities)
+    bullet_columns(bottom, groups, chosen.bullets)
     bottom.set_xlim(-0.5, len(groups) - 0.5)
     method_legend(figure, chosen.methods)
     return figure
@@ -142,7 +144,7 @@ def _by_count(chosen: Selection, groups: Sequence[int], boxes: dict[Any, np.ndar
     for ax in axes.flat[len(chosen.regions) :]:
         ax.set_visible(False)
     for number, (ax, region) in enumerate(zip(axes.flat, chosen.regions, strict=False)):
-        _panel(ax, chosen, groups, boxes, region, points=True)
+        _panel(ax, chosen, groups, boxes, region)
         ax.set_title(region, fontsize=NORMAL, pad=9)
         ax.set_xticks(range(len(groups)), [str(group) for group in groups], fontsize=NORMAL)
         ax.tick_params(axis="x", length=0, labelbottom=number + across >= len(chosen.regions))
@@ -155,9 +157,7 @@ def _by_count(chosen: Selection, groups: Sequence[int], boxes: dict[Any, np.ndar
     return figure
 
 
-def _panel(
-    ax: Axes, chosen: Selection, groups: Sequence[Any], boxes: dict[Any, np.ndarray], region: str, points: bool
-) -> None:
+def _panel(ax: Axes, chosen: Selection, groups: Sequence[Any], boxes: dict[Any, np.ndarray], region: str) -> None:
     width = _WIDTH / len(chosen.methods)
     sizes = [int(np.isfinite(values).sum()) for values in boxes.values()]
     common = common_count(sizes)
@@ -167,7 +167,7 @@ def _panel(
             values = values[~np.isnan(values)] * chosen.spec.scale
             x = position + (order - (len(chosen.methods) - 1) / 2) * width
             if values.size:
-                _box(ax, x, width, values, order, points and max(sizes) <= _FEW)
+                _box(ax, x, width, values, order, points=max(sizes) <= _FEW)
             if values.size != common:
                 ax.text(
                     *(x, 1.01, str(values.size) if (method, group, region) in boxes else "–"),
@@ -185,6 +185,16 @@ def _panel(
 
 
 def _box(ax: Axes, x: float, width: float, values: np.ndarray, order: int, points: bool) -> None:
+    few = points and values.size < _LEAST
+    if points:
+        jitter = (np.arange(values.size) * 0.618 % 1 - 0.5) * width * 0.5
+        look: dict[str, Any] = {"markersize": 1.3, "color": "0.15", "markeredgewidth": 0, "alpha": 0.8, "zorder": 3}
+        if few:
+            look |= {"markersize": 3, "color": COLOURS[order % len(COLOURS)], "markeredgewidth": 0.4, "alpha": 1}
+        ax.plot(x + jitter, values, "o", markeredgecolor="0.25", **look)
+    if few:
+        ax.hlines(np.median(values), x - 0.41 * width, x + 0.41 * width, color="black", linewidth=1.2)
+        return
     drawn = ax.bxp(
         boxplot_stats(values),
         positions=[x],
@@ -202,9 +212,6 @@ def _box(ax: Axes, x: float, width: float, values: np.ndarray, order: int, point
     )
     for patch in drawn["boxes"]:
         paint(patch, order)
-    if points:
-        jitter = (np.arange(values.size) * 0.618 % 1 - 0.5) * width * 0.5
-        ax.plot(x + jitter, values, "o", markersize=1.3, color="0.15", markeredgewidth=0, alpha=0.8, zorder=3)
 
 
 def _note(chosen: Selection, numbers: pd.DataFrame, by: By, groups: int) -> str:
@@ -214,7 +221,12 @@ def _note(chosen: Selection, numbers: pd.DataFrame, by: By, groups: int) -> str:
     parts.append(f"{cases(common)} per box" + ("; where not, their number is above the box." if other else "."))
     if len(numbers) < len(chosen.methods) * len(chosen.regions) * groups:
         parts.append("–: not evaluated.")
-    parts.append("Line: median; diamond: mean; whiskers: up to 1.5 interquartile ranges.")
+    few = numbers["cases"].max() < _LEAST
+    parts.append(
+        "Line: median; fewer than 5 cases make no box."
+        if few
+        else "Line: median; diamond: mean; whiskers: up to 1.5 interquartile ranges."
+    )
     return " ".join([*parts, chosen.left_out()]).strip()
 
 

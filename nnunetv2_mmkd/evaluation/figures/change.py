@@ -75,7 +75,7 @@ def change_against_full(
         )
     greatest = float(np.nanmax(np.abs(changes["change"]))) * factor or 1.0
     frame = Frame(
-        modalities=chosen.modalities,
+        modalities=chosen.bullets,
         methods=chosen.methods,
         subsets=others,
         regions=chosen.regions,

@@ -66,7 +66,7 @@ def heat_map(
             count=f"({int(count)})" if other else "",
         )
     frame = Frame(
-        modalities=chosen.modalities,
+        modalities=chosen.bullets,
         methods=chosen.methods,
         subsets=chosen.subsets,
         regions=chosen.regions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
@@ -28,10 +29,10 @@ from nnunetv2_mmkd.names import canonical
 REGION_COLOURS = ("#56B4E9", "#F0E442", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#0072B2", "#FFFFFF")
 """Okabe and Ito's palette in the order in which it stands out on grey; regions beyond begin anew."""
 
-LINES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (4, 1)), (0, (1.5, 0.8)), (0, (4, 1, 1, 1)))
-"""Dashes of contours, by region."""
+SPELLED = {"WT": "whole tumour (WT)", "TC": "tumour core (TC)", "ET": "enhancing tumour (ET)"}
+"""Regions -> what the legend calls them."""
 
-_PANEL = 1.3
+_PANEL = 1.45
 _MARGIN = 4
 
 
@@ -53,7 +54,7 @@ class _Scene:
         """The image, and the regions of a label map over it."""
         aspect = self.picture.plane.aspect
         low, high = self.greys
-        ax.imshow(self.cut(self.picture.voxels), "gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+        ax.imshow(self.cut(self.picture.voxels), "gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
         ax.set(xticks=[], yticks=[])
         for spine in ax.spines.values():
             spine.set_visible(False)
@@ -74,13 +75,12 @@ class _Scene:
                 aspect=aspect,
                 interpolation="nearest",
             )
-        for order, (number, name) in enumerate(_large_first(self.regions)):
+        for order, (_, name) in enumerate(_large_first(self.regions)):
             if masks[name].any() and min(masks[name].shape) > 1:
-                line = LINES[0 if self.style == "fill" else number % len(LINES)]
-                width = 0.5 if self.style == "fill" else max(0.7, 1.5 - 0.4 * order)
-                ax.contour(
-                    masks[name].astype(float), [0.5], colors=[colours[name]], linestyles=[line], linewidths=width
-                )
+                width = 0.5 if self.style == "fill" else max(0.8, 1.3 - 0.25 * order)
+                lines = ax.contour(masks[name].astype(float), [0.5], colors=[colours[name]], linewidths=width)
+                if self.style == "contour":
+                    lines.set_path_effects([withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
 
 
 def overlays(
@@ -93,8 +93,10 @@ def overlays(
     reference_name: str,
     case: str = "",
     slice_index: int | None = None,
-    style: Literal["fill", "contour"] = "fill",
+    style: Literal["fill", "contour"] = "contour",
     crop: Literal["image", "regions"] = "image",
+    modalities: Sequence[str] | None = None,
+    brightness: float = 1.0,
     empty: str = "legacy",
     ignored: int | None = None,
     title: str = "",
@@ -103,8 +105,8 @@ def overlays(
 
     The slice is the one with the largest true area of all regions together (if there is none, the largest predicted
     one, else the middle). Volumes are shown axially, stacks of thick slices in their own plane; the patient's right is
-    at the left. Above each panel is the Dice in the whole volume. Panels without prediction stay empty. In the first
-    column below the truth is the image by itself.
+    at the left, and marked. Above each column is what is missing, below each panel the Dice in the whole volume. Panels
+    without prediction stay empty. In the first column below the truth is the image by itself.
 
     Args:
         image: reference modality, on the grid of the truth; the models need not have had it.
@@ -115,8 +117,11 @@ def overlays(
         reference_name: modality of ``image``; subsets without it are named in the note.
         case: name, for the note and the CSV.
         slice_index: position along the axis of the file that is sliced, from 0; ``None``: as above.
-        style: transparent areas with a fine outline, or contours only.
+        style: contours only, or transparent areas with a fine outline. Areas hide what is below them: of a region in
+            which others lie, only the rest is seen.
         crop: show the part of the slice where the image is not 0, or that around the regions.
+        modalities: of the data set, to name what a subset lacks; None: all that the subsets name.
+        brightness: factor; 1 shows the brightest half per cent of the image's voxels as white.
         empty: policy of the Dice for regions empty on both sides, see :mod:`..metrics.empty`.
         ignored: label that does not count in the Dice, if any.
         title: of the figure.
@@ -126,12 +131,15 @@ def overlays(
 
     Raises:
         InputError: a file that is absent, damaged or on another grid; no region, method or subset; a slice that the
-            image lacks; an unknown style or crop; or a path that is no PNG or cannot be written.
+            image lacks; an unknown style or crop; a brightness that is not positive; or a path that is no PNG or cannot
+            be written.
     """
     path = png(path)
     for what, value, known in (("style", style, ("fill", "contour")), ("crop", crop, ("image", "regions"))):
         if value not in known:
             raise InputError(f"{what} {value!r}: expected {known[0]!r} or {known[1]!r}")
+    if not 0 < brightness < float("inf"):
+        raise InputError(f"brightness {brightness}: expected a number above 0")
     subsets = list(dict.fromkeys(subset for files in predictions.values() for subset in files))
     if not subsets or not regions:
         raise InputError("overlays need at least one method with one prediction, and one region")
@@ -146,6 +154,7 @@ def overlays(
     for prediction in segmentations.values():
         require_same_grid(prediction, true)
     scene = _scene(picture, true, [one.values for one in segmentations.values()], regions, slice_index, style, crop)
+    scene = replace(scene, greys=_greys(picture.voxels, brightness))
     dice = {key: _dice(one, true, regions, empty, ignored) for key, one in segmentations.items()}
     numbers = pd.DataFrame(
         [
@@ -156,8 +165,10 @@ def overlays(
         columns=["case", "method", "subset", "region", "dice", "slice", "plane", "background"],
     )
     note = _note(case, scene, subsets, reference_name, bool(numbers["dice"].isna().any()))
+    named = modalities or list(dict.fromkeys(name for subset in subsets for name in subset.split(SEPARATOR)))
+    heads = [_header(subset, named) for subset in subsets]
     save(
-        _figure(scene, true, segmentations, dice, list(predictions), subsets, title, note, reference_name),
+        _figure(scene, true, segmentations, dice, list(predictions), subsets, heads, title, note, reference_name),
         numbers,
         path,
     )
@@ -171,6 +182,7 @@ def _figure(
     dice: Mapping[tuple[str, str], Mapping[str, float]],
     methods: Sequence[str],
     subsets: Sequence[str],
+    heads: Sequence[str],
     title: str,
     note: str,
     reference_name: str,
@@ -178,7 +190,6 @@ def _figure(
     across = 1 + len(subsets)
     rows, columns = scene.cut(scene.picture.voxels).shape
     height = _PANEL * rows * scene.picture.plane.aspect / columns
-    heads = [_header(subset) for subset in subsets]
     scores = {key: _score(values) for key, values in dice.items()}
     lines = max(text.count("\n") for text in scores.values()) + 1
     above = 0.11 * (max(text.count("\n") for text in heads) + 1)
@@ -196,7 +207,8 @@ def _figure(
         first = axes[row, 0]
         if row == 0:
             scene.draw(first, true.values)
-            first.set_title("Truth", fontsize=NORMAL, pad=2.5)
+            first.set_title("Truth", fontsize=NORMAL, pad=2.5, fontweight="bold")
+            _mark_sides(first, scene.picture.plane.name)
         elif row == 1:
             scene.draw(first, None)
             first.set_xlabel(f"{shown(reference_name)} alone", fontsize=SMALL, labelpad=1.5)
@@ -205,7 +217,7 @@ def _figure(
         first.set_ylabel(wrapped(method, height, NORMAL), fontsize=NORMAL, labelpad=3)
     for ax, head in zip(axes[0, 1:], heads, strict=True):
         ax.set_title(head, fontsize=NORMAL, pad=2.5)
-    names = min(len(scene.regions), max(1, int(width / 0.9)))
+    names = min(len(scene.regions), max(1, int(width / 1.3)))
     legend_above(figure, _handles(scene), names)
     return figure
 
@@ -232,10 +244,22 @@ def _scene(
     inside = plane.slice(truth | anywhere, index)
     where = inside if crop == "regions" else inside | (page != 0)
     margin = max(page.shape) // 8 if crop == "regions" else _MARGIN
-    grey = page[page != 0] if (page != 0).any() else page
-    low, high = np.percentile(grey, (0.5, 99.5))
-    greys = (float(low), float(high) if high > low else float(low) + 1.0)
-    return _Scene(picture, index, _window(where, margin), greys, regions, style)
+    return _Scene(picture, index, _window(where, margin), (0.0, 1.0), regions, style)
+
+
+def _greys(voxels: NDArray[Any], brightness: float) -> tuple[float, float]:
+    """What is shown as black and as white: the same in all slices of a volume."""
+    grey = voxels[voxels != 0] if (voxels != 0).any() else voxels
+    low, high = (float(value) for value in np.percentile(grey, (0.5, 99.5)))
+    low = min(low, max(0.0, low - 0.1 * (high - low)))  # the darkest tissue is not quite black
+    return low, low + ((high - low) or 1.0) / brightness
+
+
+def _mark_sides(ax: Axes, plane: str) -> None:
+    """The patient's right and left, in sagittal slices front and back."""
+    marks = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}.get(plane, "")
+    for mark, x, side in zip(marks, (0.02, 0.98), ("left", "right"), strict=False):
+        ax.text(x, 0.98, mark, transform=ax.transAxes, ha=side, va="top", fontsize=NORMAL, color="white")
 
 
 def _window(where: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
@@ -264,9 +288,14 @@ def _blank(ax: Axes, text: str) -> None:
         spine.set_visible(False)
 
 
-def _header(subset: str) -> str:
-    """A subset's name as it fits above a panel."""
-    return wrapped(" +\N{NO-BREAK SPACE}".join(shown(name) for name in subset.split(SEPARATOR)), _PANEL, NORMAL)
+def _header(subset: str, modalities: Sequence[str]) -> str:
+    """What a subset lacks, as it fits above a panel."""
+    available = {canonical(name) for name in subset.split(SEPARATOR)}
+    missing = [shown(name) for name in modalities if canonical(name) not in available]
+    text = f"{', '.join(missing)} missing" if missing else "nothing missing"
+    if missing and len(available) == 1:
+        text = f"{shown(subset)} alone: {text}"
+    return wrapped(text, _PANEL, NORMAL)
 
 
 def _score(values: Mapping[str, float]) -> str:
@@ -285,13 +314,13 @@ def _large_first(regions: Mapping[str, tuple[int, ...]]) -> list[tuple[int, str]
 
 
 def _handles(scene: _Scene) -> list[Patch | Line2D]:
-    colours = _colours(len(scene.regions))
-    if scene.style == "fill":
-        return [Patch(color=colour, label=name) for colour, name in zip(colours, scene.regions, strict=True)]
-    return [
-        Line2D([], [], color=colour, linestyle=LINES[number % len(LINES)], linewidth=1.2, label=name)
-        for number, (colour, name) in enumerate(zip(colours, scene.regions, strict=True))
+    named = [
+        (SPELLED.get(name, name), colour)
+        for name, colour in zip(scene.regions, _colours(len(scene.regions)), strict=True)
     ]
+    if scene.style == "fill":
+        return [Patch(color=colour, label=name) for name, colour in named]
+    return [Line2D([], [], color=colour, linewidth=1.5, label=name) for name, colour in named]
 
 
 def _note(case: str, scene: _Scene, subsets: Sequence[str], reference_name: str, some_nan: bool) -> str:

@@ -12,7 +12,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, row_order, subset_name
+from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, bullet_order, parse_subset, row_order, subset_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,11 @@ class Selection:
     subsets: tuple[str, ...]
     undefined: int
     infinite: int
+
+    @property
+    def bullets(self) -> tuple[str, ...]:
+        """The modalities in the order of columns of bullets."""
+        return bullet_order(self.modalities)
 
     @property
     def full(self) -> str:
@@ -64,15 +69,15 @@ def select(
         table: results, with their modalities.
         metric: name in the table.
         methods, regions: what to show and in which order; ``None``: all in the order of the table.
-        subsets: what to show and in which order; ``None``: all subsets of the modalities in the order of
-            :func:`~nnunetv2_mmkd.evaluation.subsets.row_order`.
+        subsets: what to show and in which order; ``None``: those of the table, of whatever method and metric, in the
+            order of :func:`~nnunetv2_mmkd.evaluation.subsets.row_order`.
 
     Raises:
         InputError: a metric, method or region that the table lacks, a subset of other modalities, or no finite value.
     """
     of_metric = table.select(metric=metric)
     chosen = of_metric.select(methods=methods, regions=regions)
-    order = row_order(table.modalities)
+    order = [name for name in row_order(table.modalities) if name in table.subsets]
     if subsets is not None:
         order = [subset_name(parse_subset(text, table.modalities), table.modalities) for text in subsets]
     rows = chosen.rows[chosen.rows["subset"].isin(order)]

@@ -1,4 +1,4 @@
-"""The report of the demo: what ``mmkd evaluate`` writes, a table of the Dice, a picture."""
+"""The last words of the demo: its numbers, what they mean, where everything is, and what comes next."""
 
 from __future__ import annotations
 
@@ -8,57 +8,83 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunetv2_mmkd.evaluation.report import draw_overlay, median_case, write_report
+from nnunetv2_mmkd.evaluation.report import median_case
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
 from nnunetv2_mmkd.evaluation.summary import subset_means
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.nnunet_json import read_dataset_json
 
-REFERENCE, CHANNEL = "flair", 3
-"""Modality under the overlays."""
+LOST, NEARLY, FOUND = 5.0, 3.0, 40.0
+"""Points of Dice: loss from which a region counts as lost, up to which as kept; Dice from which it was found at all."""
+
+NEXT = """\
+Next, with your own data (BraTS, FeTS or MyoPS as downloaded; images may be missing):
+  export nnUNet_raw=... nnUNet_preprocessed=... nnUNet_results=...      # three folders of yours
+  mmkd convert auto /path/to/the/challenge/folder -d 501
+  nnUNetv2_plan_and_preprocess -d 501 --verify_dataset_integrity
+  mmkd train 501 3d_fullres 0 -tr nnUNetTrainerModalityDropout
+  mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerModalityDropout -i IMAGES -o SEGMENTATIONS
+Images and masks that nnU-Net already has as a raw data set need no conversion. README.md says which trainer, and how
+long it takes on a GPU."""
 
 
-def write_demo_report(truth: Path, method: str, folder: Path, names: Mapping[str, str], output: Path) -> list[str]:
-    """Score the predictions and write ``dice.csv``, ``demo.png`` and, as ``mmkd evaluate``, ``report/``.
-
-    An empty region that is predicted empty has no Dice and is left out of the means (nnU-Net's convention).
+def write_dice(table: ResultTable, names: Mapping[str, str], file: Path) -> None:
+    """Write the Dice of each case as a CSV.
 
     Args:
-        truth: raw data set with ``imagesTr``, ``labelsTr`` and ``dataset.json``.
-        method: name of what predicted.
-        folder: ``<subset>/<case><file ending>`` are in it.
-        names: subset -> its name in the table, e.g. ``{"t1+t2+flair": "T1ce missing"}``.
-        output: folder.
-
-    Returns:
-        The mean Dice as lines of a table.
-
-    Raises:
-        InputError: a file is missing or damaged, or cannot be written.
+        table: of the evaluation.
+        names: subset -> its name for the reader.
+        file: CSV.
     """
-    dataset = read_dataset_json(truth / "dataset.json").content
-    labels, ending = truth / "labelsTr", str(dataset["file_ending"])
-    cases = sorted(path.name.removesuffix(ending) for path in labels.glob(f"*{ending}"))
-    predictions = Predictions(method, folder, dict.fromkeys(cases, tuple(names)))
-    settings = ScoreSettings(("dice",), empty="nan")
-    table = score([predictions], labels, dataset, settings, output / "report" / "scores", progress=False)
-    write_report(table, output / "report", notes=(f"empty regions: policy {settings.empty}", f"{len(cases)} cases"))
-    pictures = {case: output / "report" / "figures" / f"overlay_{case}.png" for case in cases}
-    for case in cases:
-        image = truth / "imagesTr" / f"{case}_{CHANNEL:04d}{ending}"
-        draw_overlay(case, image, REFERENCE, labels, {method: folder}, list(names), dataset, pictures[case])
-    shutil.copyfile(pictures[median_case(table)], output / "demo.png")
     rows = table.rows.assign(prediction=table.rows["subset"].map(dict(names)), dice=table.rows["value"])
     rows = rows.sort_values("subset", key=lambda column: column.map(list(names).index), kind="stable")
-    write_table(rows[["prediction", "case", "region", "dice"]], output / "dice.csv")
-    return _lines(table, names)
+    write_table(rows[["prediction", "case", "region", "dice"]], file)
 
 
-def _lines(table: ResultTable, names: Mapping[str, str]) -> list[str]:
-    columns = {region: subset_means(table, region=region, metric="dice").iloc[:, 0] for region in table.regions}
-    means = pd.DataFrame(columns)
-    lines = [" | ".join(["mean Dice".ljust(14), *(region.rjust(16) for region in means)])]
+def copy_picture(table: ResultTable, report: Path, file: Path) -> None:
+    """Copy the overlay that the evaluation drew."""
+    shutil.copyfile(report / "figures" / f"overlay_{median_case(table)}.png", file)
+
+
+def last_words(table: ResultTable, names: Mapping[str, str], full: str, without: str, trained: int) -> list[str]:
+    """The Dice as lines of a table, and what was shown in plain words.
+
+    Args:
+        table: of the evaluation; an empty region that is predicted empty has no Dice and is not in the means.
+        names: subset -> its name for the reader.
+        full: the subset of all modalities.
+        without: the subset that lacks T1ce.
+        trained: cases of the data set that the model was trained and validated on.
+    """
+    means = pd.DataFrame(
+        {region: subset_means(table, region=region, metric="dice").iloc[:, 0] * 100 for region in table.regions}
+    )
+    cases = table.rows["case"].nunique()
+    lines = [
+        f"One model, trained once on {trained} phantoms, segmented {cases} phantoms that it had never seen,",
+        "with all images and with some of them missing. Mean Dice in per cent:",
+        "",
+        "".join(["  ", "".ljust(16), *(region.rjust(8) for region in means)]),
+    ]
     for subset, name in names.items():
-        lines.append(" | ".join([name.ljust(14), *(f"{value:.3f}".rjust(16) for value in means.loc[subset])]))
-    return lines
+        lines.append("".join(["  ", name.ljust(16), *(f"{value:.1f}".rjust(8) for value in means.loc[subset])]))
+    return [*lines, "", *_meaning(means.loc[full].dropna(), means.loc[without])]
+
+
+def _meaning(full: pd.Series, without: pd.Series) -> list[str]:
+    """What the model loses without T1ce, region by region."""
+    losses = (full - without)[full >= FOUND].dropna()
+    kept = [f"{region} ({-loss:+.1f})" for region, loss in losses.items() if abs(loss) < NEARLY]
+    lost = [f"{region} ({-loss:+.1f})" for region, loss in losses.items() if loss >= LOST]
+    parts = []
+    if kept:
+        parts.append(f"still finds {' and '.join(kept)}")
+    if lost:
+        parts.append(f"loses {' and '.join(lost)}, which only T1ce shows well")
+    said = f"Without T1ce the same model {', and '.join(parts)}."
+    if len(losses) < len(full):
+        said = f"It did not learn to find {' and '.join(full.index.difference(losses.index))}: train it longer."
+    return [
+        *([said] if parts or len(losses) < len(full) else []),
+        "WT is the whole tumour, TC its core, ET the part that takes up contrast agent. Phantoms are not patients, and",
+        "the training was a short one: this shows that every step works here, not how good the method is.",
+    ]

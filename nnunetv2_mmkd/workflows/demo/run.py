@@ -1,32 +1,35 @@
-"""What ``mmkd demo`` does: phantom -> convert -> plan -> train MetaKD -> predict -> Dice table, picture, submission."""
+"""What ``mmkd demo`` does: phantom -> convert -> plan -> train -> evaluate with images missing -> submission."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOBase
+from functools import partial
 from pathlib import Path
-from typing import TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker, locked
-from nnunetv2_mmkd.nnunet_json import read_plans
 from nnunetv2_mmkd.paths import set_ext_trainer
 
 log = logging.getLogger(__name__)
 
 TRAINING_ID, HELD_OUT_ID = 501, 502
-PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
-FULL, WITHOUT_T1CE = "t1+t1ce+t2+flair", "t1+t2+flair"
+FULL, WITHOUT_T1CE, FLAIR = "t1+t1ce+t2+flair", "t1+t2+flair", "flair"
+NAMES = {FULL: "all four", WITHOUT_T1CE: "without T1ce", FLAIR: "FLAIR alone"}
+STAGES = (
+    "phantoms, as a BraTS 2018 archive",
+    "conversion to nnU-Net's raw format",
+    "fingerprint, plan and preprocessing",
+    "training",
+    "segmentation of held-out phantoms with images missing; Dice, tables and figures",
+    "BraTS 2018 submission",
+)
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,36 @@ class DemoConfig:
     """Size of the demonstration.
 
     Attributes:
+        configuration: ``"2d"`` or ``"3d_fullres"``.
         trainer: name of the trainer, without the training length.
         cases: phantoms to train on (a fold holds out a fifth of them).
-        held_out: phantoms to predict.
+        held_out: phantoms to segment.
         size: edge of a phantom in voxels.
         epochs, iterations: training length.
         features: width of the network's first stage (nnU-Net plans 32; fewer fit two CPU cores).
+        seed: of the phantoms, the weights and the modality dropout.
         device: ``"cpu"`` or ``"cuda"``.
         progress: show progress bars.
     """
 
+    configuration: str = "2d"
     trainer: str = "nnUNetTrainerMetaKD"
-    cases: int = 12
+    cases: int = 15
     held_out: int = 3
-    size: int = 48
-    epochs: int = 8
-    iterations: int = 40
-    features: int = 8
+    size: int = 64
+    epochs: int = 4
+    iterations: int = 120
+    features: int = 12
+    seed: int = 0
     device: str = "cpu"
     progress: bool = True
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "2d": {},
+    "3d_fullres": {"configuration": "3d_fullres", "epochs": 10, "iterations": 60, "features": 8},
+}
+"""Configuration -> what of :class:`DemoConfig` is another by default."""
 
 
 def run_demo(out: Path, config: DemoConfig) -> Path:
@@ -61,12 +75,12 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
     nnU-Net's output goes to ``demo.log`` there; its environment variables are set in this process.
 
     Returns:
-        the folder with the results: ``dice.csv``, ``demo.png``, ``report/``, the predictions and the submission.
+        the folder with the results: ``demo.png``, ``dice.csv``, ``report/`` and the submission.
 
     Raises:
         InputError: bad settings, see :func:`check_config`; the folder holds something else, or cannot be written.
     """
-    set_environment(out)
+    set_environment(out, config)
     check_config(config)
     with locked(out):
         DEMO.claim(out, {"written by": "mmkd demo"})
@@ -74,64 +88,85 @@ def run_demo(out: Path, config: DemoConfig) -> Path:
 
 
 def _run(out: Path, config: DemoConfig) -> Path:
+    from nnunetv2_mmkd.conversion.convert import convert
+    from nnunetv2_mmkd.editions.brats import BRATS2018
+    from nnunetv2_mmkd.inference.run import usable_cores
+    from nnunetv2_mmkd.phantom.case import PhantomConfig
+    from nnunetv2_mmkd.phantom.writer import write_phantom
+    from nnunetv2_mmkd.submission.write import write_submission
+    from nnunetv2_mmkd.workflows.demo.planning import plan_and_preprocess
+    from nnunetv2_mmkd.workflows.demo.report import NEXT, copy_picture, last_words, write_dice
+    from nnunetv2_mmkd.workflows.demo.screen import Stages
+
     for name in FOLDERS:
         (out / name).mkdir(exist_ok=True)
-    steps = Steps(out / "demo.log", config.progress)
-    with steps("phantoms", 1):
-        from nnunetv2_mmkd.phantom.case import PhantomConfig
-        from nnunetv2_mmkd.phantom.writer import write_phantom
-
-        training, held_out = out / "phantom" / "training", out / "phantom" / "held_out"
-        write_phantom(training, config.cases, PhantomConfig(size=config.size))
-        write_phantom(held_out, config.held_out, PhantomConfig(size=config.size, seed=1))
-    with steps("conversion to nnU-Net raw format", 2):
-        from nnunetv2_mmkd.conversion.convert import convert
-        from nnunetv2_mmkd.editions.brats import BRATS2018
-
-        convert(BRATS2018, [training], TRAINING_ID, name="DemoTraining", processes=1, show_progress=False)
-        truth = convert(BRATS2018, [held_out], HELD_OUT_ID, name="DemoHeldOut", processes=1, show_progress=False)
-    with steps("fingerprint, plan, preprocessing", 3):
-        plan(config)
-    with steps(f"training {config.trainer}", 4, config.epochs):
+    stages = Stages(out / "demo.log", STAGES, log.info)
+    cores = min(2, usable_cores())
+    training, held_out = out / "phantom" / "training", out / "phantom" / "held_out"
+    with stages.next():
+        write = partial(write_phantom, processes=cores, show_progress=config.progress)
+        write(training, config.cases, PhantomConfig(size=config.size, seed=2 * config.seed))
+        write(held_out, config.held_out, PhantomConfig(size=config.size, seed=2 * config.seed + 1))
+    with stages.next(), only_warnings("nnunetv2_mmkd.conversion"):
+        into_raw = partial(convert, BRATS2018, processes=1, show_progress=False)
+        into_raw([training], TRAINING_ID, name="DemoTraining")
+        truth = into_raw([held_out], HELD_OUT_ID, name="DemoHeldOut")
+    with stages.next():
+        plan_and_preprocess(TRAINING_ID, config.configuration, config.features, progress=config.progress)
+    with stages.next():
         train_model(config)
-    with steps("prediction of held-out cases, with all modalities and without T1ce", 5):
-        for subset, missing in ((FULL, None), (WITHOUT_T1CE, ["t1ce"])):
-            predict_cases(config, truth / "imagesTr", out / "predictions" / subset, missing)
-    with steps("Dice and picture", 6):
-        from nnunetv2_mmkd.workflows.demo.report import write_demo_report
-
-        names = {FULL: "full", WITHOUT_T1CE: "T1ce missing"}
-        lines = write_demo_report(truth, config.trainer.removeprefix("nnUNetTrainer"), out / "predictions", names, out)
-    with steps("BraTS 2018 submission", 7):
-        from nnunetv2_mmkd.submission.write import write_submission
-
-        archive = write_submission(
-            BRATS2018, out / "predictions" / FULL, [held_out], out / "submission", show_progress=False
-        )
-    for line in lines:
-        log.info("%s", line)
-    log.info(
-        "Dice table: %s\npicture: %s\nreport: %s\nsubmission: %s",
-        *(out / "dice.csv", out / "demo.png", out / "report", archive),
-    )
+    with stages.next(), only_warnings("nnunetv2_mmkd.workflows.evaluate", "nnunetv2_mmkd.inference"):
+        model, table = evaluate_model(config, truth, out / "report")
+    with stages.next(), only_warnings("nnunetv2_mmkd.submission"):
+        segmentations = out / "report" / "predictions" / method_name(config) / FULL
+        archive = write_submission(BRATS2018, segmentations, [held_out], out / "submission", show_progress=False)
+    write_dice(table, NAMES, out / "dice.csv")
+    copy_picture(table, out / "report", out / "demo.png")
+    places = {
+        "picture": out / "demo.png", "Dice per case": out / "dice.csv", "tables, figures": out / "report",
+        "model": model, "submission": archive, "nnU-Net's output": out / "demo.log",
+    }  # fmt: skip
+    words = last_words(table, NAMES, FULL, WITHOUT_T1CE, config.cases)
+    found = [f"  {what:<17} {place}" for what, place in places.items()]
+    log.info("%s", "\n".join(["", *words, "", "What you have now:", *found, "", NEXT]))
     return out
 
 
-def set_environment(out: Path) -> None:
+@contextmanager
+def only_warnings(*loggers: str) -> Iterator[None]:
+    """Let these packages say what is wrong, and not what they are doing."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def set_environment(out: Path, config: DemoConfig) -> None:
     """Point nnU-Net's folders into the demo's, and its trainer search to ours. Before nnU-Net is imported."""
     os.environ.update({name: str(out / name) for name in FOLDERS})
     set_ext_trainer()
     os.environ.setdefault("nnUNet_n_proc_DA", "1")
     os.environ.setdefault("nnUNet_def_n_proc", "2")
+    if config.configuration == "2d":  # so small that threads would only wait for one another
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def check_config(config: DemoConfig) -> None:
-    """Check what would fail in a later step.
+    """Check what would fail in a later stage.
 
     Raises:
-        InputError: a number that is too small, an unknown trainer, or no such device.
+        InputError: a number that is too small, an unknown configuration or trainer, or no such device.
     """
-    numbers = {"-n": (config.cases, 5), "--epochs": (config.epochs, 1), "--iterations": (config.iterations, 1)}
+    if config.configuration not in SIZES:
+        raise InputError(f"--configuration {config.configuration}: expected {' or '.join(SIZES)}")
+    numbers = {
+        "-n": (config.cases, 5), "--epochs": (config.epochs, 1), "--iterations": (config.iterations, 1),
+        "--seed": (config.seed, 0),
+    }  # fmt: skip
     for option, (value, least) in numbers.items():
         if value < least:
             raise InputError(f"{option} {value}: expected at least {least}")
@@ -148,86 +183,56 @@ def check_config(config: DemoConfig) -> None:
     find_trainer(trainer_name(config))
 
 
-def plan(config: DemoConfig) -> None:
-    """nnU-Net's planning and preprocessing, with a narrower network."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
-
-    extract_fingerprints([TRAINING_ID], num_processes=1, check_dataset_integrity=True, show_progress_bar=False)
-    plan_experiments([TRAINING_ID])
-    file = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{TRAINING_ID}_*")) / f"{PLANS}.json"
-    plans = read_plans(file).content
-    architecture = plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
-    widest = max(architecture["features_per_stage"])
-    architecture["features_per_stage"] = [
-        min(config.features * 2**stage, widest) for stage in range(architecture["n_stages"])
-    ]
-    file.write_text(json.dumps(plans, indent=2))
-    preprocess([TRAINING_ID], PLANS, (CONFIGURATION,), (1,), show_progress_bar=False)
-
-
 def trainer_name(config: DemoConfig) -> str:
-    """The trainer's class name, with the training length as suffixes."""
-    return f"{config.trainer}_{config.epochs}epochs_{config.iterations}iters"
+    """The trainer's class name, with training length and seed as suffixes."""
+    return f"{config.trainer}_{config.epochs}epochs_{config.iterations}iters_seed{config.seed}"
+
+
+def method_name(config: DemoConfig) -> str:
+    """The method's name in the report."""
+    return config.trainer.removeprefix("nnUNetTrainer") or config.trainer
 
 
 def train_model(config: DemoConfig) -> None:
-    """What ``nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerMetaKD_...`` does."""
-    import torch
-    from nnunetv2.run.run_training import run_training
+    """What ``mmkd train 501 2d 0 -tr nnUNetTrainerMetaKD_...`` does, without the final validation."""
+    from nnunetv2.run.run_training import get_trainer_from_args
 
-    from nnunetv2_mmkd.inference.run import usable_cores
+    from nnunetv2_mmkd.benchmark.environment import periodic_update
+    from nnunetv2_mmkd.inference.run import pick_device
+    from nnunetv2_mmkd.workflows.demo.screen import training_bar
 
-    if config.device == "cpu":
-        torch.set_num_threads(usable_cores())
-    run_training(str(TRAINING_ID), CONFIGURATION, 0, trainer_name(config), PLANS, device=torch.device(config.device))
-
-
-def predict_cases(config: DemoConfig, images: Path, output: Path, missing: list[str] | None) -> None:
-    """What ``mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerMetaKD_...`` does."""
-    from nnunetv2_mmkd.inference.model_folder import model_folder
-    from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder
-
-    settings = PredictionSettings(
-        folds=(0,), device=config.device, progress=False, preprocessing_processes=1, export_processes=1
-    )
-    model = model_folder(str(TRAINING_ID), trainer_name(config), PLANS, CONFIGURATION)
-    predict_folder(str(model), str(images), str(output), settings, missing=missing)
+    device = pick_device(config.device)
+    trainer = get_trainer_from_args(str(TRAINING_ID), config.configuration, 0, trainer_name(config), device=device)
+    with training_bar(trainer, periodic_update(trainer), config.progress):
+        trainer.run_training()
 
 
-class Steps:
-    """Announces the steps and keeps nnU-Net's output in a file.
+def evaluate_model(config: DemoConfig, truth: Path, report: Path) -> tuple[Path, Any]:
+    """What ``mmkd evaluate -d 501 -c 2d -i IMAGES -l LABELS --subsets ...`` does.
 
     Args:
-        file: where standard output goes meanwhile.
-        progress: show a bar of epochs in training.
+        config: of the demo.
+        truth: raw data set with ``imagesTr`` and ``labelsTr``.
+        report: folder for everything.
+
+    Returns:
+        model folder, results.
     """
+    from nnunetv2_mmkd.evaluation.score import ScoreSettings
+    from nnunetv2_mmkd.inference.model_folder import model_folder
+    from nnunetv2_mmkd.workflows.evaluate.run import evaluate
+    from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, Target, WindowSettings
 
-    count = 7
-
-    def __init__(self, file: Path, progress: bool) -> None:
-        self.file = file
-        self.progress = progress
-        file.unlink(missing_ok=True)
-
-    @contextmanager
-    def __call__(self, title: str, number: int, epochs: int | None = None) -> Iterator[None]:
-        """One step; ``epochs`` shows a bar that follows nnU-Net's output."""
-        log.info("[%d/%d] %s", number, self.count, title)
-        bar = tqdm(total=epochs, unit="epoch", disable=not self.progress or epochs is None)
-        with self.file.open("a") as sink, bar, redirect_stdout(_Watched(sink, bar)):
-            yield
-
-
-class _Watched(TextIOBase):
-    """Writes to a file and counts the epochs that nnU-Net says are over."""
-
-    def __init__(self, sink: TextIO, bar: tqdm) -> None:
-        self.sink = sink
-        self.bar = bar
-
-    def write(self, text: str) -> int:
-        self.bar.update(len(re.findall(r"Epoch time:", text)))
-        return self.sink.write(text)
-
-    def flush(self) -> None:
-        self.sink.flush()
+    model = model_folder(str(TRAINING_ID), trainer_name(config), "nnUNetPlans", config.configuration)
+    subsets = tuple(NAMES)
+    table = evaluate(
+        report,
+        {method_name(config): str(model)},
+        {},
+        Target(subsets, (0,), images=str(truth / "imagesTr"), labels=str(truth / "labelsTr")),
+        WindowSettings(mirroring=False, device=config.device, export_processes=0, progress=config.progress),
+        ScoreSettings(("dice",), empty="nan"),
+        ReportOptions(card=False, overlay_subsets=subsets, reference="t1ce"),
+        overwrite=True,
+    )
+    return Path(model), table

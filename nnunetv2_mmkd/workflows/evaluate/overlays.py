@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.report import draw_overlay, median_case, overlay_subsets
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
+from nnunetv2_mmkd.evaluation.subsets import choose_subsets
 from nnunetv2_mmkd.names import indices, modality_names
 from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, SubsetPredictions, Target
 
@@ -26,17 +27,31 @@ def draw_overlays(
     for case in cases:
         predicted = dict.fromkeys(name for each in made.values() for name in each.expected.get(case, ()))
         subsets = overlay_subsets(list(predicted), modalities)
+        if report.overlay_subsets:
+            subsets = [name for name in choose_subsets(report.overlay_subsets, modalities)[::-1] if name in predicted]
         image, reference = _reference(case, first, target, report.reference)
         if image is None:
             log.warning("no overlay of %s: its image of %s was not found (nnUNet_raw, -i)", case, reference)
             continue
         folders = {method: each.folder for method, each in made.items()}
         path = output / "figures" / f"overlay_{case}.png"
-        draw_overlay(case, image, reference, first.labels, folders, subsets, first.dataset_json, path)
+        draw_overlay(
+            case, image, reference, first.labels, folders, subsets, first.dataset_json, path, report.overlay_brightness
+        )
 
 
 def check_overlays(first: SubsetPredictions, target: Target, report: ReportOptions) -> None:
-    """Refuse cases that cannot be drawn, and a modality that is unknown."""
+    """Refuse cases that cannot be drawn, and modalities or subsets that are unknown or not predicted."""
+    if not 0 < report.overlay_brightness < float("inf"):
+        raise InputError(f"--overlay_brightness {report.overlay_brightness}: expected a number above 0")
+    predicted = {name for names in first.expected.values() for name in names}
+    absent = [
+        name
+        for name in choose_subsets(report.overlay_subsets, modality_names(first.dataset_json))
+        if name not in predicted
+    ]
+    if absent:
+        raise InputError(f"--overlay_subsets: {absent[0]} is not evaluated; add it to --subsets")
     for case in report.overlay:
         if case not in first.expected:
             raise InputError(f"--overlay {case}: no such case; there are {', '.join(list(first.expected)[:5])}, ...")

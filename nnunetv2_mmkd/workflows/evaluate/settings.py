@@ -64,6 +64,9 @@ class ReportOptions:
         improvement_of: method of the improvement column.
         card: write the performance card into the models' folders.
         overlay: cases to draw; empty: the one with the median of the mean Dice.
+        overlay_subsets: their columns, as in :attr:`Target.subsets`; empty: the full set and those that lack one
+            modality.
+        overlay_brightness: factor on the grey values below.
         reference: modality under the overlays, or a file (one that the models never got, say); None: the last one.
         specialists: name under which all specialists are one method in results and tables, a subset from each; None:
             each has a name of its own.
@@ -75,6 +78,8 @@ class ReportOptions:
     overlay: tuple[str, ...] = ()
     reference: str | None = None
     specialists: str | None = None
+    overlay_subsets: tuple[str, ...] = ()
+    overlay_brightness: float = 1.0
 
 
 @dataclass(frozen=True)
