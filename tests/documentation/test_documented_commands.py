@@ -1,0 +1,264 @@
+"""Every command of README and documentation: taken by its own parser; and those of the main path are run on phantoms.
+
+Run are the pages in :data:`RUN`, on phantoms, with a plan of three small stages. In what is run, trainers are trained
+for one epoch of two iterations (``nnUNetTrainerX`` stands for ``nnUNetTrainerX_1epochs_2iters``), on the CPU, without
+mirroring and worker processes. :data:`NOT_RUN` says what is only parsed, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from documented import PAGES, ROOT, Block, all_blocks, blocks, parse, run
+from tiny_nnunet import inline_pools, shrink
+
+from nnunetv2_mmkd.cli.main import VERBS
+from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
+from nnunetv2_mmkd.evaluation.published import load_published
+from nnunetv2_mmkd.phantom.case import PhantomConfig
+from nnunetv2_mmkd.phantom.writer import write_phantom
+from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.workflows.sweep.definition import read_sweep
+
+RUN = (
+    "README.md",
+    "documentation/how-to/predict.md",
+    "documentation/how-to/compare-methods.md",
+    "documentation/how-to/submit.md",
+    "documentation/how-to/private-data-set.md",
+    "documentation/how-to/cpu-plan.md",
+    "documentation/how-to/share-a-model.md",
+    "documentation/how-to/add-a-method.md",
+    "documentation/how-to/add-an-edition.md",
+    "documentation/how-to/sweep.md",
+    "documentation/explanation/missing.md",
+)
+"""Pages whose commands are run, in this order: later ones use what earlier ones made."""
+
+NOT_RUN = {
+    r"pip install|pre-commit": "needs a network",
+    r"pytest|\.ci/run": "is the test suite",
+    r"python -m venv|\. \.venv/bin": "is the environment the tests run in",
+    r"tests/same_results": "compares two commits; CONTRIBUTING",
+    r"mmkd demo": "minutes; tests/cli/test_demo_command.py, and the demo's own tests",
+    r"--engine slurm": "needs Slurm; tests/workflows/sweep runs its engine",
+    r"-num_gpus": "needs several GPUs; tests/training/test_two_ranks.py has two processes",
+    r"mmkd sweep (?!.*--dry-run)": "hours; tests/workflows/sweep/test_sweep_end_to_end.py",
+    r"mmkd (avmnist|adni)": "needs data; tests/classification runs them on generated data",
+    r"mmkd benchmark": "minutes; tests/benchmark",
+    r"mmkd splits .*\.txt": "needs a data set's own lists; tests/protocols/test_splits.py",
+    r"-pretrained_weights": "needs a checkpoint; tests/training/test_refusals.py",
+}
+"""What is only parsed, and why. All commands of pages that are not in :data:`RUN` are, too: they repeat these."""
+
+OTHER_PROGRAMS = {"pip", "pytest", "python", "pre-commit", "bash", ".", "export", "eval"}
+COMMANDS = [(block.page, words) for block in all_blocks("bash") for words in block.commands]
+MINE = "nnUNetTrainerMine"
+
+
+def reason_not_to_run(words: list[str]) -> str | None:
+    text = " ".join(words)
+    return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, text)), None)
+
+
+# -- parsed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {shlex.join(words)}" for page, words in COMMANDS])
+def test_the_parser_takes_it(page: str, words: list[str]) -> None:
+    if words[0] in OTHER_PROGRAMS:
+        return
+    assert words[0] == "mmkd" or words[0].startswith("nnUNetv2_"), f"{page}: {words[0]} is no command"
+    if words[1:] in (["--version"], ["-h"]):
+        return
+    parse(words)
+
+
+def test_every_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers, editions and published tables of all commands."""
+    monkeypatch.setenv("nnUNet_extTrainer", str(ROOT / "trainer_variants"))
+    trainers = {word for _, words in COMMANDS for word in words if re.fullmatch(r"nnUNetTrainer\w+", word)}
+    assert len(trainers) > 10
+    for name in trainers - {MINE}:
+        find_trainer(name)
+    for _, words in COMMANDS:
+        if words[:2] in (["mmkd", "convert"], ["mmkd", "submit"]):
+            assert words[2] == "auto" or get_edition(words[2]) in EDITIONS.values()
+        for flag, check in (("--published", load_published), ("--edition", get_edition)):
+            if flag in words:
+                for value in words[words.index(flag) + 1 :]:
+                    if value.startswith("-"):
+                        break
+                    check(value)
+
+
+def test_every_verb_is_documented_with_a_command() -> None:
+    used = {words[1] for _, words in COMMANDS if words[0] == "mmkd"}
+    used |= {"env"} if any("mmkd env" in " ".join(words) for _, words in COMMANDS) else set()
+    assert set(VERBS) <= used
+
+
+def test_inline_commands_name_verbs() -> None:
+    for page in PAGES:
+        for verb in re.findall(r"`mmkd ([a-z]\w*)", page.read_text(encoding="utf-8")):
+            assert verb in VERBS, f"{page}: mmkd {verb}"
+
+
+def test_what_is_not_run_is_there() -> None:
+    texts = [" ".join(words) for _, words in COMMANDS]
+    unused = [pattern for pattern in NOT_RUN if not any(re.search(pattern, text) for text in texts)]
+    assert not unused
+
+
+@pytest.mark.parametrize("block", [*all_blocks("yaml"), *all_blocks("json")], ids=lambda block: block.page)
+def test_data_can_be_read(block: Block, tmp_path: Path) -> None:
+    if block.language == "json":
+        assert json.loads(block.text)
+        return
+    file = tmp_path / "sweep.yaml"
+    file.write_text(block.text)
+    read_sweep(file)
+
+
+# -- run -------------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Somebody who types what a page says, in a folder of their own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.done: set[str] = set()
+
+    def follow(self, page: str) -> None:
+        """Type everything that a page has, in its order; what was typed before is left out."""
+        for block in blocks(ROOT / page):
+            if block.language == "bash":
+                for words in block.commands:
+                    self.type(words)
+            elif block.file is not None:
+                file = self.home / block.file
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(block.text.replace("device: cuda", "device: cpu"))
+            elif block.language == "python":
+                exec(compile(block.text, page, "exec"), {"__name__": "documented", "model_folder": self.model()})
+
+    def type(self, words: list[str]) -> None:
+        text = shlex.join(words)
+        if text in self.done or reason_not_to_run(words):
+            return
+        self.done.add(text)
+        if words[0] == "export":
+            for setting in words[1:]:
+                name, _, value = setting.partition("=")
+                if value != "...":
+                    os.environ[name] = os.path.expandvars(value)
+        elif words[0] == "eval":
+            run(["mmkd", "env"])
+        elif words[0] == "python":
+            exec(compile((self.home / words[1]).read_text(), words[1], "exec"), {"__name__": "__main__"})
+        else:
+            run(self.shortened([os.path.expandvars(word) for word in words]))
+            self.narrow_plans()
+
+    @staticmethod
+    def shortened(words: list[str]) -> list[str]:
+        """The command as it is run here."""
+        words = [re.sub(r"(_10epochs_150iters|_5epochs_20iters)$", "", word) for word in words]
+        words = [re.sub(r"^((?:.*/)?nnUNetTrainer\w+?)(?=$|__nnUNet)", r"\1_1epochs_2iters", word) for word in words]
+        further = {
+            "train": ["-device", "cpu"],
+            "predict": ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar"],
+            "evaluate": ["-device", "cpu", "-np", "1", "-nps", "0", "--disable_tta", "--disable_progress_bar"],
+            "convert": ["-np", "1", "--disable_progress_bar"],
+            "nnUNetv2_plan_and_preprocess": ["-np", "1", "-npfp", "1"],
+            "nnUNetv2_extract_fingerprint": ["-np", "1"],
+            "nnUNetv2_preprocess": ["-np", "1"],
+            "nnUNetv2_predict": ["-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1"],
+        }
+        return words + further.get(words[1] if words[0] == "mmkd" else words[0], [])
+
+    def narrow_plans(self) -> None:
+        """Shrink the plans that have just been made."""
+        for file in (self.home / "nnUNet_preprocessed").glob("*/nnUNet*Plans*.json"):
+            plans = json.loads(file.read_text())
+            if plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] > 4:
+                file.write_text(json.dumps(shrink(plans)))
+
+    def model(self) -> Path:
+        return next((self.home / "nnUNet_results").glob("Dataset501_*/nnUNetTrainerModalityDropout_*"))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader who has followed README: phantoms in the place of BraTS 2018."""
+    home = tmp_path_factory.mktemp("reader")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (home / name).mkdir()
+            patch.setenv(name, str(home / name))
+        patch.setenv("nnUNet_extTrainer", str(ROOT / "trainer_variants"))
+        patch.setenv("nnUNet_n_proc_DA", "1")
+        patch.setenv("nnUNet_def_n_proc", "1")
+        patch.delenv("nnUNet_missing_modalities", raising=False)
+        patch.chdir(home)
+        inline_pools(patch)
+        config = PhantomConfig(size=24, spacing=4.0)
+        write_phantom(home / "phantoms", 5, config, validation=1, processes=1, show_progress=False)
+        for folder in (home / "phantoms").glob("MICCAI_*"):
+            shutil.move(folder, home)
+        write_hospital(home)
+        reader = Reader(home)
+        reader.follow("README.md")
+        yield reader
+
+
+def write_hospital(home: Path) -> None:
+    """The folders of the how-to pages: ``incoming`` with incomplete cases, ``complete_folder``, ``clinic``."""
+    cases = sorted(home.glob("MICCAI_BraTS_2018_Data_Training/*/*"))
+    names = ("t1", "t1ce", "t2", "flair")
+    for folder, case, channels in (("incoming", "anna", (0, 1, 2, 3)), ("incoming", "bert", (0, 2)),
+                                   ("complete_folder", "anna", (0, 1, 2, 3))):  # fmt: skip
+        (home / folder).mkdir(exist_ok=True)
+        for channel in channels:
+            shutil.copy(
+                cases[0] / f"{cases[0].name}_{names[channel]}.nii.gz", home / folder / f"{case}_{channel:04d}.nii.gz"
+            )
+    for number, case in enumerate(cases, start=1):
+        patient = home / "clinic" / f"patient_{number:03d}"
+        patient.mkdir(parents=True)
+        for name in ("t1", "t1ce", "flair"):
+            if (number, name) != (2, "t1ce"):
+                shutil.copy(case / f"{case.name}_{name}.nii.gz", patient / f"{patient.name}_{name}.nii.gz")
+        truth = nib.load(case / f"{case.name}_seg.nii.gz")
+        mask = np.minimum(np.asanyarray(truth.dataobj), 2).astype(np.uint8)
+        nib.save(nib.Nifti1Image(mask, truth.affine), patient / f"{patient.name}_mask.nii.gz")
+
+
+def test_readme_leads_to_what_it_promises(reader: Reader) -> None:
+    assert list((reader.home / "predictions").glob("*.nii.gz"))
+    assert "FLAIR" in (reader.home / "results" / "tables" / "dice.md").read_text()
+    assert len(list((reader.home / "results" / "predictions" / "ModalityDropout_1epochs_2iters").iterdir())) >= 15
+
+
+@pytest.mark.slow
+def test_the_how_to_pages_work_after_it(reader: Reader) -> None:
+    for page in RUN[1:]:
+        reader.follow(page)
+    home = reader.home
+    report = json.loads((home / "segmentations" / "mmkd_report.json").read_text())
+    assert report["cases"]["bert"]["used"] == ["t1", "t2"]
+    assert json.loads((home / "without_t1ce" / "mmkd_report.json").read_text())["cases"]["anna"]["missing"]
+    assert json.loads((home / "nnUNet_raw" / "Dataset601_Clinic" / "dataset.json").read_text())[
+        "missing_modalities"
+    ] == {"patient_002": ["T1ce"]}
+    assert (home / "model.zip").is_file() and (home / "submission").is_dir()
