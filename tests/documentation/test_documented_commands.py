@@ -14,11 +14,13 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from documented import PAGES, ROOT, Block, all_blocks, blocks, parse, run
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from tiny_nnunet import inline_pools, shrink
 
 from nnunetv2_mmkd.cli.main import VERBS
@@ -212,6 +214,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         patch.delenv("nnUNet_missing_modalities", raising=False)
         patch.chdir(home)
         inline_pools(patch)
+        sample_little(patch)
         config = PhantomConfig(size=24, spacing=4.0)
         write_phantom(home / "phantoms", 5, config, validation=1, processes=1, show_progress=False)
         for folder in (home / "phantoms").glob("MICCAI_*"):
@@ -220,6 +223,17 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         reader = Reader(home)
         reader.follow("README.md")
         yield reader
+
+
+def sample_little(patch: pytest.MonkeyPatch) -> None:
+    """Let nnU-Net's fingerprint draw fewer intensities than a hundred million."""
+    original = DatasetFingerprintExtractor.__init__
+
+    def initialise(self: DatasetFingerprintExtractor, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.num_foreground_voxels_for_intensitystats = 10_000
+
+    patch.setattr(DatasetFingerprintExtractor, "__init__", initialise)
 
 
 def write_hospital(home: Path) -> None:
