@@ -19,6 +19,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from documented import PAGES, ROOT, Block, all_blocks, blocks, parse, run
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from tiny_nnunet import inline_pools, shrink
@@ -169,6 +170,7 @@ class Reader:
         elif words[0] == "python":
             exec(compile((self.home / words[1]).read_text(), words[1], "exec"), {"__name__": "__main__"})
         else:
+            os.environ["nnUNet_n_proc_DA"] = "0" if words[1] == "train" else "1"  # planning wants a worker
             run(self.shortened([os.path.expandvars(word) for word in words]))
             self.narrow_plans()
 
@@ -211,7 +213,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         patch.setenv("nnUNet_extTrainer", str(ROOT / "trainer_variants"))
         patch.setenv("nnUNet_n_proc_DA", "1")
         patch.setenv("nnUNet_def_n_proc", "1")
-        patch.delenv("nnUNet_missing_modalities", raising=False)
+        patch.setenv("nnUNet_missing_modalities", "")
         patch.chdir(home)
         inline_pools(patch)
         sample_little(patch)
@@ -221,8 +223,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
             shutil.move(folder, home)
         write_hospital(home)
         reader = Reader(home)
+        threads = torch.get_num_threads()
         reader.follow("README.md")
         yield reader
+        torch.set_num_threads(threads)
 
 
 def sample_little(patch: pytest.MonkeyPatch) -> None:
