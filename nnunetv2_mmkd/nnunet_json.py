@@ -256,5 +256,5 @@ def read_splits(file: str | Path) -> tuple[FoldCases, ...]:
 
 def _of_kind(value: Any, kind: type[T], what: str) -> T:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise InputError(f"{what} is {_KINDS[type(value)]}: expected {_KINDS[kind]}")
+        raise InputError(f"{what} is {_KINDS.get(type(value), type(value).__name__)}: expected {_KINDS[kind]}")
     return value

@@ -1,4 +1,4 @@
-"""Where nnU-Net finds our trainers: the variable ``nnUNet_extTrainer``, and nnU-Net's own variables.
+"""Environment variables: where nnU-Net finds our trainers (``nnUNet_extTrainer``), its own, and what is trusted.
 
 Imports neither torch nor nnU-Net: ``mmkd env`` runs in every new shell.
 """
@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from nnunetv2_mmkd.errors import InputError
 
 EXT_TRAINER = "nnUNet_extTrainer"
 """nnU-Net's variable with folders of trainers, separated like ``PATH``."""
+
+TRUST_VARIABLE = "nnUNet_mmkd_trust"
+"""Environment variable: 1 trusts all checkpoints of a process and of those it starts, as ``--trust`` does."""
+
+TRUST_HELP = (
+    "load checkpoints that hold more than tensors and numbers, too. Loading such a file runs whatever code its author "
+    "put into it, with your rights: say so only of files of your own, or of people you would let use your account"
+)
+"""What ``--trust`` means, for the help texts."""
 
 SHELLS: tuple[str, ...] = ("bash", "zsh", "fish", "powershell", "cmd")
 """Shells whose export line we know."""
@@ -87,3 +97,22 @@ def require_variables(names: Sequence[str]) -> None:
                 f"the environment variable {name} is not set. nnU-Net keeps its data in three folders: set nnUNet_raw, "
                 f"nnUNet_preprocessed and nnUNet_results, for example `export {name}=/path/to/{name}`"
             )
+
+
+@contextmanager
+def trusting(trust: bool) -> Iterator[None]:
+    """A context in which, if so, this process and those it starts trust all checkpoints (:data:`TRUST_VARIABLE`)."""
+    before = os.environ.get(TRUST_VARIABLE)
+    if trust:
+        os.environ[TRUST_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if trust:
+            os.environ.pop(TRUST_VARIABLE)
+            os.environ.update({} if before is None else {TRUST_VARIABLE: before})
+
+
+def trusted() -> bool:
+    """Whether :data:`TRUST_VARIABLE` says that all checkpoints are trusted."""
+    return os.environ.get(TRUST_VARIABLE, "").strip().lower() in ("1", "t", "true")

@@ -10,7 +10,8 @@ from pathlib import Path
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
-from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
+from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
+from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
 
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--predictions", nargs="+", metavar="NAME=FOLDER", default=[], help="folders with SUBSET/CASE.nii.gz, needs -l"
     )
     model.add_argument("--names", nargs="+", help="names of the models in the tables (default: their trainers)")
+    model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     cases = parser.add_argument_group("cases")
     cases.add_argument("-f", nargs="+", help="folds (default: all that are trained)")
     cases.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
@@ -154,7 +156,8 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     named = name_models(models, args.names)
     output = Path(args.o)
-    evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
+    with trusting(args.trust), supervised_workers():
+        evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
     for file in sorted((output / "tables").glob("*.txt")):
         sys.stdout.write("\n" + file.read_text(encoding="utf-8"))
     sys.stdout.write(

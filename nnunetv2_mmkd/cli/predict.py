@@ -6,7 +6,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from nnunetv2_mmkd.paths import require_variables, set_ext_trainer
+from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
+from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "nnUNetv2_predict with its own flags, and --missing / --available"
 
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     model.add_argument("-f", nargs="+", default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)")
     model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     host = parser.add_argument_group("as for nnUNetv2_predict")
     host.add_argument("-i", required=True, help="input folder")
     host.add_argument("-o", required=True, help="output folder; made if it does not exist")
@@ -107,9 +109,10 @@ def main(argv: Sequence[str]) -> int:
         part_id=args.part_id,
     )
     general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
-    if args.models:
-        models = [*args.models, *([] if general is None else [general])]
-        predict_with_models(models, args.i, args.o, settings, missing=args.missing, available=args.available)
-        return 0
-    predict_folder(str(general), args.i, args.o, settings, missing=args.missing, available=args.available)
+    with trusting(args.trust), supervised_workers():
+        if args.models:
+            models = [*args.models, *([] if general is None else [general])]
+            predict_with_models(models, args.i, args.o, settings, missing=args.missing, available=args.available)
+        else:
+            predict_folder(str(general), args.i, args.o, settings, missing=args.missing, available=args.available)
     return 0

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.paths import set_ext_trainer
+from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
 
 HELP = "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables"
 
@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-np", type=int, default=1, metavar="N", help="with local: trainings at a time; several GPUs are shared out"
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything and list the tasks; write nothing")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bar")
     return parser
 
@@ -56,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.workflows.sweep.run import SweepSettings, run_sweep
 
     settings = SweepSettings(args.engine, args.np, args.dry_run, not args.disable_progress_bar)
-    outcome = run_sweep(args.file, args.o, settings)
+    with trusting(args.trust):  # the tasks inherit it
+        outcome = run_sweep(args.file, args.o, settings)
     sys.stdout.write("\n".join(outcome.lines) + "\n")
     for problem in outcome.problems:
         sys.stderr.write(f"mmkd sweep: {problem}\n")

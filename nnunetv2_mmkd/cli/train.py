@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nnunetv2_mmkd.paths import set_ext_trainer
+from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
+from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "nnUNetv2_train with its own flags, our trainers found"
 
@@ -31,6 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", default="nnUNetPlans")
     parser.add_argument("-pretrained_weights")
     parser.add_argument("-device", default="cuda")
+    parser.add_argument("-num_gpus", type=int, default=1)
+    for flag in ("--c", "--val", "--val_best", "--trust"):
+        parser.add_argument(flag, action="store_true")
     return parser
 
 
@@ -42,20 +47,31 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2_mmkd.training.preflight import check_training, readable_pretrained
 
-    pretrained = None
-    if not {"-h", "--help"} & set(argv):
-        try:
+    args = None
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(f"mmkd train has the flags of nnUNetv2_train, and\n  --trust  {TRUST_HELP}\n\n")
+    else:
+        with contextlib.suppress(_UsageError):
             args, _ = build_parser().parse_known_args(argv)
-        except _UsageError:
-            pass
-        else:
-            pretrained = args.pretrained_weights
-            check_training(args.dataset, args.configuration, args.fold, args.tr, args.p, pretrained, args.device)
     before = sys.argv
-    sys.argv = ["mmkd train", *argv]
+    sys.argv = ["mmkd train", *(each for each in argv if each != "--trust")]
     try:
-        with readable_pretrained(pretrained):
+        with trusting(args is not None and args.trust), contextlib.ExitStack() as stack:
+            if args is None or args.num_gpus == 1:  # the processes of several GPUs take Ctrl-C themselves
+                stack.enter_context(supervised_workers())
+            if args is not None:
+                check_training(
+                    args.dataset, args.configuration, args.fold, args.tr, args.p, args.pretrained_weights, args.device,
+                    _loaded(args),
+                )  # fmt: skip
+                stack.enter_context(readable_pretrained(args.pretrained_weights))
             run_training_entry()
     finally:
         sys.argv = before
     return 0
+
+
+def _loaded(args: argparse.Namespace) -> list[str]:
+    """The checkpoints that nnU-Net may load."""
+    names = ["final", "latest", "best"] if args.c else ["final"] if args.val else []
+    return [f"checkpoint_{name}.pth" for name in dict.fromkeys([*names, *["best"] * args.val_best])]

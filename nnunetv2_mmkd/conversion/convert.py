@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +23,7 @@ from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.protocols.institutions import institutions_of_sources
+from nnunetv2_mmkd.workers import end_with_starter
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], pr
         yield from map(work, cases)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(cases)), mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(min(processes, len(cases)), mp_context=context, initializer=end_with_starter) as pool:
         futures: list[Future[CaseRecord]] = [pool.submit(work, files) for files in cases]
         try:
             for future in as_completed(futures):
@@ -139,19 +138,6 @@ def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], pr
                 raise InputError("a worker process was killed, perhaps for lack of memory; run again with fewer -np")
             if not future.cancelled():
                 future.result()
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
 
 
 def _report(target: Path, cases: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> None:

@@ -39,6 +39,7 @@ from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
 from nnunetv2_mmkd.names import modality_names
+from nnunetv2_mmkd.workers import end_with_starter
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ def _map(run: Any, work: Sequence[_Work], processes: int) -> Iterator[pd.DataFra
     if processes < 2 or len(work) < 2:
         yield from map(run, work)
         return
-    with ProcessPoolExecutor(min(processes, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(work)), context, end_with_starter) as pool:
         try:
             yield from pool.map(run, work)
         except BrokenProcessPool as error:

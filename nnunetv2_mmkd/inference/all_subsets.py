@@ -17,7 +17,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
+from nnunetv2_mmkd.networks.finite import OUTPUT
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
 
@@ -81,17 +83,21 @@ class AllSubsetsPredictor(MaskedPredictor):
 
     label_manager: Any
 
-    def predict_subsets(self, data: Tensor, subsets: Tensor) -> Tensor:
+    def predict_subsets(self, data: Tensor, subsets: Tensor, case: str = "") -> Tensor:
         """Logits of a preprocessed case with each of the subsets.
 
         Args:
             data: ``[M, *spatial]``; the content of a channel that no subset has is never read.
             subsets: bool ``[S, M]``, no row empty.
+            case: its name, for messages.
 
         Returns:
             ``[S, K, *spatial]`` on the CPU.
+
+        Raises:
+            InputError: the output with a subset is NaN or infinite.
         """
-        network, labels = self.network, self.label_manager
+        network, labels, self._case = self.network, self.label_manager, case
         self.network = MultiSubsetNetwork(network, subsets)
         self.label_manager = _Heads(len(subsets) * labels.num_segmentation_heads)
         try:
@@ -99,6 +105,16 @@ class AllSubsetsPredictor(MaskedPredictor):
         finally:
             self.network, self.label_manager = network, labels
         return logits.reshape(len(subsets), labels.num_segmentation_heads, *logits.shape[1:])
+
+    def _check_output(self, logits: Tensor) -> None:
+        if not isinstance(self.network, MultiSubsetNetwork):
+            super()._check_output(logits)
+            return
+        subsets = self.network.subsets
+        for subset, each in zip(subsets, logits.tensor_split(len(subsets)), strict=True):
+            if not torch.isfinite(each).all():
+                names = [name for name, available in zip(self.modalities, subset.tolist(), strict=True) if available]
+                raise InputError(f"with {'+'.join(names)} {OUTPUT}")
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
         if isinstance(self.network, MultiSubsetNetwork):  # it knows its masks

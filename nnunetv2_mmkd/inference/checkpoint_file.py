@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import warnings
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.networks.finite import DIVERGED, first_not_finite
+from nnunetv2_mmkd.paths import trusted
 
 WEIGHTS = "network_weights"
 """Key of every checkpoint of nnU-Net."""
@@ -26,31 +31,50 @@ SAFE_GLOBALS: list[Any] = [
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
 
-def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, Any]:
+def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False, trust: bool = False) -> dict[str, Any]:
     """Load a checkpoint of nnU-Net on the CPU.
 
     Args:
         file: e.g. ``fold_0/checkpoint_final.pth``.
         mmap: read tensors only when they are used: for a look at the rest.
+        trust: also load it where it holds more than tensors, numbers and what nnU-Net adds (:data:`SAFE_GLOBALS`),
+            which may run any code of its author's. The variable
+            ``nnUNet_mmkd_trust`` says the same.
 
     Returns:
         All of it.
 
     Raises:
-        InputError: it does not exist, empty, damaged, no file of torch, or no checkpoint of nnU-Net.
+        InputError: it does not exist, empty, damaged, no file of torch, no checkpoint of nnU-Net, or needs trust.
     """
     if not os.path.isfile(file):
-        raise InputError(f"{file} does not exist")
+        raise InputError(f"{file} {'is not a file' if os.path.lexists(file) else 'does not exist'}")
     try:
         wrong = _what_is_wrong(file)
-        content = None if wrong else _read(file, mmap)
+        content = None if wrong else _read(file, mmap, trust or trusted())
+    except InputError:
+        raise
     except Exception as error:  # pickle, zip and torch raise whatever they like on a broken file
-        wrong = " ".join(str(error).split())[:200] or type(error).__name__
+        wrong = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())[:200] or type(error).__name__
     if wrong:
         raise InputError(f"{file} cannot be read ({wrong}): copy it again, or train the fold again")
     if not isinstance(content, dict) or WEIGHTS not in content:
         raise InputError(f"{file} is not a checkpoint of nnU-Net (no {WEIGHTS!r})")
+    weights = content[WEIGHTS]
+    if not isinstance(weights, Mapping) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
+        raise InputError(f"{file}: {WEIGHTS!r} are not named tensors: it is damaged, or not from nnU-Net")
     return content
+
+
+def check_finite(file: str | os.PathLike[str], weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse the weights of a training that has diverged.
+
+    Raises:
+        InputError: one of them is NaN or infinite.
+    """
+    key = first_not_finite(weights)
+    if key is not None:
+        raise InputError(f"{file}: {key} in {WEIGHTS!r} is NaN or infinite: {DIVERGED}")
 
 
 def _what_is_wrong(file: str | os.PathLike[str]) -> str | None:
@@ -64,9 +88,19 @@ def _what_is_wrong(file: str | os.PathLike[str]) -> str | None:
     return "it is truncated" if start == b"PK\x03\x04" else "it is not a file of PyTorch"
 
 
-def _read(file: str | os.PathLike[str], mmap: bool) -> Any:
+def _read(file: str | os.PathLike[str], mmap: bool, trust: bool) -> Any:
+    mmap = mmap and zipfile.is_zipfile(file)
     try:
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
+        with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a file that it then refuses
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError:  # a trainer of the user's own may store any object: trusted, as nnU-Net does
-        return torch.load(file, map_location="cpu", weights_only=False, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        if trust:  # a trainer of the user's own may store any object
+            return torch.load(file, map_location="cpu", weights_only=False, mmap=mmap)
+        more = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if more is None:
+            raise
+        raise InputError(
+            f"{file} holds more than tensors and numbers ({more[1]}), so loading it may run any code of its author's. "
+            "If you trust where it comes from as you would trust a program, say --trust (in Python: trust=True)"
+        ) from error

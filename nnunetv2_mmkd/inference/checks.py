@@ -29,6 +29,7 @@ from tqdm import tqdm
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.reader import CompletingPlans
+from nnunetv2_mmkd.workers import end_with_starter
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def check_cases(
     bar = partial(tqdm, desc="Checking images", total=len(cases), unit="case", disable=not progress or len(cases) < 8)
     if processes < 2:
         return [check(case) for case in bar(cases)]
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), end_with_starter) as pool:
         try:
             return list(bar(pool.map(check, cases, chunksize=4)))
         except BaseException:

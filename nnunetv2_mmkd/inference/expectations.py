@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunetv2_mmkd.evaluation.card import Expected, expected_scores, read_card
+from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, expected_scores, read_card
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.model_folder import ModelDescription
+
+log = logging.getLogger(__name__)
 
 Expectation = Mapping[str, Expected]
 """Region -> validation Dice."""
@@ -24,7 +28,14 @@ def expectations(
     card = read_card(dataset_json)
     expected: dict[str, Expectation] = {}
     for case in cases:
-        entry = expected_scores(card, model.folds, model.checkpoint, "+".join(case.used))
+        try:
+            entry = expected_scores(card, model.folds, model.checkpoint, "+".join(case.used))
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+            log.warning(
+                "%s: %r is damaged (%s: %s), so what to expect is not said; `mmkd evaluate` writes it anew",
+                os.path.join(model.folder, "dataset.json"), CARD_KEY, type(error).__name__, error,
+            )  # fmt: skip
+            return {}
         if entry is not None:
             expected[case.identifier] = entry
     return expected

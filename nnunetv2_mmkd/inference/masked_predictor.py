@@ -20,11 +20,14 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
-from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_loadable, check_model
+from nnunetv2_mmkd.inference.model_check import check_loadable
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, completing_plans
 from nnunetv2_mmkd.inference.selection import excluded_modalities
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.networks.finite import OUTPUT
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
 
 
@@ -45,6 +48,7 @@ class MaskedPredictor(nnUNetPredictor):
     """
 
     plans_manager: PlansManager
+    allowed_mirroring_axes: tuple[int, ...] | None
     dataset_json: dict[str, Any]
     network: Any
     trained: TrainedModel
@@ -61,7 +65,8 @@ class MaskedPredictor(nnUNetPredictor):
         self.subset: tuple[str, ...] = ()
         self.model = ModelDescription()
         self._current: Tensor | None = None
-        self._sequence: Iterator[Tensor] | None = None
+        self._case = ""  # name of the one that is being predicted, if it has any
+        self._sequence: Iterator[tuple[str, Tensor]] | None = None
         self.select(missing=missing, available=available)
 
     # ---- what the model has, and what of it may be used
@@ -71,19 +76,28 @@ class MaskedPredictor(nnUNetPredictor):
         model_training_output_dir: str,
         use_folds: Sequence[int | str] | str | int | None,
         checkpoint_name: str = "checkpoint_final.pth",
+        *,
+        trust: bool = False,
     ) -> None:
         """Load a trained model; see nnU-Net.
 
+        Args:
+            model_training_output_dir, use_folds, checkpoint_name: as for nnU-Net.
+            trust: also load checkpoints that hold more than tensors and numbers. Loading such a file may run any code
+                of its author's.
+
         Raises:
-            InputError: files of the model or its trainer class are missing, or the model is not one of ours.
+            InputError: files of the model or its trainer class are missing or damaged, a checkpoint needs trust, its
+                weights are not finite, or the model is not one of ours.
         """
         folder = str(model_training_output_dir)
         if use_folds is None:
             use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
         folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
         check_model(folder, folds, checkpoint_name)
-        self.model = check_loadable(folder, folds, checkpoint_name)
+        self.model = check_loadable(folder, folds, checkpoint_name, trust=trust)
         super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
+        self.allowed_mirroring_axes = self.allowed_mirroring_axes or None  # nnU-Net takes the maximum of none
         self._adopt(folder)
 
     def manual_initialization(
@@ -194,7 +208,7 @@ class MaskedPredictor(nnUNetPredictor):
             )
             return result
         finally:
-            self._current = None
+            self._current, self._case = None, ""
             if isinstance(data_iterator, MultiThreadedAugmenter):
                 data_iterator._finish()
 
@@ -203,16 +217,36 @@ class MaskedPredictor(nnUNetPredictor):
         for item in items:
             available = item["data_properties"].get(AVAILABLE_KEY)
             self._current = None if available is None else torch.tensor(available)
+            self._case = os.path.basename(item["ofile"] or "")
             yield item
 
     # ---- the network
 
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
-        """Logits of one preprocessed case ``[M, *spatial]``; see nnU-Net."""
+        """Logits of one preprocessed case ``[M, *spatial]``; see nnU-Net.
+
+        Raises:
+            InputError: they are NaN or infinite.
+        """
         if self._sequence is not None:
-            self._current = next(self._sequence)
-        result: Tensor = super().predict_logits_from_preprocessed_data(data)
+            self._case, self._current = next(self._sequence)
+        try:
+            result: Tensor = super().predict_logits_from_preprocessed_data(data)
+            self._check_output(result)
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise InputError(self._of_case(OUTPUT)) from error
+        except InputError as error:
+            raise InputError(self._of_case(str(error))) from error
         return result
+
+    def _check_output(self, logits: Tensor) -> None:
+        if not torch.isfinite(logits).all():
+            raise InputError(OUTPUT)
+
+    def _of_case(self, message: str) -> str:
+        return f"case {self._case}: {message}; nothing was written for this case" if self._case else message
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
         network, mask = self.network, self._current

@@ -10,10 +10,7 @@ from typing import Any
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.nnunet_json import DatasetJson, Plans, read_dataset_json, read_plans
-from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
-from nnunetv2_mmkd.trainer_lookup import find_trainer
 
 
 @dataclass(frozen=True)
@@ -84,10 +81,10 @@ class TrainedModel:
                 "it does not know what a missing modality is. Use nnUNetv2_predict with all images, or train with "
                 "`mmkd train ... -tr nnUNetTrainerMetaKD` or another of our trainers"
             )
-        if len(names) != len(channels):
+        if names != channels:
             raise InputError(
-                f"{self.folder}: plans.json names the modalities {', '.join(names)}, dataset.json has {len(channels)} "
-                "channels; the folder has been mixed up"
+                f"{self.folder}: plans.json names the modalities {', '.join(names)}, dataset.json has "
+                f"{', '.join(channels)}; the folder has been mixed up: restore both from one training"
             )
 
     @property
@@ -138,27 +135,3 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Tra
             f"{' '.join(complete) or 'none'}. Choose with -f (and -chk for another checkpoint)"
         )
     return model
-
-
-def check_loadable(folder: str, folds: Sequence[int | str], checkpoint: str) -> ModelDescription:
-    """Check that a model's checkpoints can be read and its trainer is found, before anything else is done with it.
-
-    Returns:
-        What the model predicts with.
-
-    Raises:
-        InputError: a checkpoint cannot be read, or the trainer's class is not found.
-    """
-    files = [os.path.join(folder, f"fold_{fold}", checkpoint) for fold in folds]
-    trainer, *_ = [str(read_nnunet_checkpoint(file, mmap=True)["trainer_name"]) for file in files]
-    set_ext_trainer()
-    try:
-        find_trainer(trainer)
-    except InputError as error:
-        raise InputError(
-            f"{folder}: the class of its trainer {trainer} was not found. This package's trainers are known; add the "
-            f"folder of a trainer of your own to {EXT_TRAINER} ({error})"
-        ) from error
-    absolute = os.path.abspath(folder)
-    configuration = os.path.basename(absolute).rpartition("__")[2]  # nnU-Net's name of the folder says it
-    return ModelDescription(absolute, trainer, configuration, tuple(folds), checkpoint)

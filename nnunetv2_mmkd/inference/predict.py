@@ -22,6 +22,7 @@ def predict(
     checkpoint: str = "checkpoint_final.pth",
     device: str | torch.device | None = None,
     mirroring: bool = True,
+    trust: bool = False,
     **images: str | Path | np.ndarray | None,
 ) -> np.ndarray:
     """Segment one case with whatever modalities it has.
@@ -41,6 +42,7 @@ def predict(
         checkpoint: file name of the checkpoints.
         device: None: the GPU if torch can use one, else the CPU.
         mirroring: nnU-Net's test-time augmentation.
+        trust: also load checkpoints that hold more than tensors and numbers, which may run any code of their author's.
         **images: modality, by name or alias -> file, or array ``[z, y, x]``, or None. One that is None or not given is
             missing. A name that is no Python identifier goes in a dictionary: ``**{"adc map": "adc.nii.gz"}``.
 
@@ -58,7 +60,7 @@ def predict(
         predictor = MMKDPredictor(
             use_mirroring=mirroring, perform_everything_on_device=on_gpu, device=device, allow_tqdm=False
         )
-        predictor.initialize_from_trained_model_folder(str(model), folds, checkpoint)
+        predictor.initialize_from_trained_model_folder(str(model), folds, checkpoint, trust=trust)
         model = predictor
     indices(images, model.modalities)  # a wrong name is refused, whether or not it comes with an image
     return model.predict_case(images, output, properties=properties)

@@ -115,7 +115,7 @@ class MMKDPredictor(MaskedPredictor):
         self._job, request = job, job.request
         try:
             if preprocessing_processes == export_processes == 0:
-                self._sequence = iter([case.available for case in job.cases])
+                self._sequence = iter([(case.identifier, case.available) for case in job.cases])
                 segmentations: list[Any] | None = super().predict_from_files_sequential(
                     request.source, request.output, request.save_probabilities, request.overwrite,
                     request.previous_stage,
@@ -129,6 +129,7 @@ class MMKDPredictor(MaskedPredictor):
             return segmentations
         finally:
             self._job = self._sequence = self._current = None
+            self._case = ""
 
     def _manage_input_and_output_lists(self, *args: Any, **kwargs: Any) -> InputOutputLists:
         if self._job is None:

@@ -10,6 +10,7 @@ nnU-Net takes the reader and writer from the plans, in its workers too. :class:`
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
+from nnunetv2_mmkd.workers import end_with_starter
 
 AVAILABLE_KEY = "mmkd_available"
 """Key of a case's properties: list of bool, channel order, whether the image is available."""
@@ -95,11 +97,19 @@ def completing_plans(model: TrainedModel) -> CompletingPlans:
 
 
 class CompletingPlans(PlansManager):
-    """nnU-Net's plans, whose reader and writer is :class:`CompletingIO` around the planned one."""
+    """nnU-Net's plans, whose reader and writer is :class:`CompletingIO` around the planned one.
+
+    They are unpickled in workers that nnU-Net starts, which then end with this process.
+    """
 
     def __init__(self, plans: Mapping[str, Any], file_ending: str) -> None:
         super().__init__(dict(plans))
         self.file_ending = file_ending
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if multiprocessing.parent_process() is not None:
+            end_with_starter()
 
     @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model, with_models
+from nnunetv2_mmkd.inference.model_check import check_loadable
 from nnunetv2_mmkd.inference.model_choice import choose, read_models
-from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_loadable, check_model
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.selection import excluded_modalities
+from nnunetv2_mmkd.workers import orderly_termination
 
 log = logging.getLogger(__name__)
 
@@ -89,19 +87,6 @@ def pick_device(name: str) -> torch.device:
     elif not torch.backends.mps.is_available():
         raise InputError("there is no MPS device here; use -device cpu")
     return torch.device(name)
-
-
-@contextmanager
-def orderly_termination() -> Iterator[None]:
-    """Turn SIGTERM (a batch system's time limit) into an exit that cleans up, while the context lasts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def predict_folder(

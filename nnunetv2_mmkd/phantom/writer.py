@@ -27,6 +27,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker, atomic_write, differing, locked
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom.editions import Config, archive_of, fitting_config, institution, make_edition_case
+from nnunetv2_mmkd.workers import end_with_starter
 
 
 def _differences(found: dict[str, Any], settings: dict[str, Any]) -> list[str]:
@@ -116,7 +117,7 @@ def write_phantom(
                 pass
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
+            with ProcessPoolExecutor(min(processes, len(jobs)), context, end_with_starter) as pool:
                 for _ in bar(pool.map(work, jobs)):
                     pass
         if edition.sites_file:

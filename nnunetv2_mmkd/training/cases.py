@@ -42,6 +42,15 @@ class TrainingCases:
     missing_table: dict[str, Any] | None
     undeclared: dict[str, list[str]]
 
+    def described(self, rule: HeldOut | None) -> dict[str, Any]:
+        """What ``mmkd_config.json`` says of them, where some are held out by a rule."""
+        return {
+            "training_cases": len(self.training),
+            "held_out": {rule.kind: self.held_out} if rule else {},
+            "realised_missing_rates": self.missing_rates,
+            "undeclared_missing": self.undeclared,
+        }
+
 
 def find_cases(
     host: nnUNetTrainer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
+from nnunetv2_mmkd.nnunet_json import value_of
 
 KEY = "mmkd"
+
+_OF_HOST = ("optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args")
+_OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
 
 
 @dataclass
@@ -44,7 +49,7 @@ class RunState:
             file: the checkpoint.
             trained: the network, if nnU-Net's weights in the file are not the trained ones.
         """
-        checkpoint = read_nnunet_checkpoint(file)
+        checkpoint = read_nnunet_checkpoint(file, trust=True)  # it was written a moment ago
         checkpoint[KEY] = {
             "method": self.method.state_dict(),
             "sampler": self.sampler.state_dict(),
@@ -56,15 +61,12 @@ class RunState:
             checkpoint[KEY]["network"] = trained.state_dict()
         torch.save(checkpoint, file)
 
-    def load(self, file: str, network: nn.Module) -> None:
-        """Restore everything from a checkpoint.
-
-        Args:
-            file: the checkpoint.
-            network: gets the trained weights where others were deployed.
+    def read(self, file: str) -> dict[str, Any]:
+        """Read a checkpoint to go on from.
 
         Raises:
-            InputError: the checkpoint is not of a trainer of this package.
+            InputError: it cannot be read, lacks something, needs trust, is not of a trainer of this package, or its
+                weights are not finite.
         """
         checkpoint = read_nnunet_checkpoint(file)
         if KEY not in checkpoint:
@@ -72,6 +74,21 @@ class RunState:
                 f"{file} was written by {checkpoint.get('trainer_name')}, not by a trainer of nnunetv2-mmkd: start a "
                 "new training, with -pretrained_weights if its weights shall be used"
             )
+        state = value_of(checkpoint, KEY, dict, file)
+        for where, content, keys in ((file, checkpoint, _OF_HOST), (f"{file}, {KEY}", state, _OF_STATE)):
+            for key in keys:
+                if key not in content:
+                    raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
+        check_finite(file, checkpoint[WEIGHTS])
+        return checkpoint
+
+    def load(self, checkpoint: Mapping[str, Any], network: nn.Module) -> None:
+        """Restore everything from a checkpoint.
+
+        Args:
+            checkpoint: see :meth:`read`.
+            network: gets the trained weights where others were deployed.
+        """
         state = checkpoint[KEY]
         self.method.load_state_dict(state["method"])
         if "network" in state:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, read_nnunet_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
+from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
 from nnunetv2_mmkd.paths import require_variables
@@ -26,7 +26,14 @@ from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 
 def check_training(
-    dataset: str, configuration: str, fold: str, trainer: str, plans: str, pretrained: str | None, device: str
+    dataset: str,
+    configuration: str,
+    fold: str,
+    trainer: str,
+    plans: str,
+    pretrained: str | None,
+    device: str,
+    loaded: Sequence[str] = (),
 ) -> None:
     """Check the arguments of ``nnUNetv2_train``.
 
@@ -38,6 +45,7 @@ def check_training(
         plans: plans identifier.
         pretrained: checkpoint to start from, or None.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
+        loaded: checkpoints of the fold that nnU-Net may load.
 
     Raises:
         InputError: anything that is absent or wrong, with what to do.
@@ -68,6 +76,26 @@ def check_training(
         declared_missing(check_dataset_json(content, file), file, Path(raw))
     if pretrained is not None:
         check_pretrained(pretrained, trainer_class, planned.content, configuration, content)
+    for name in loaded:
+        model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
+        saved = os.path.join(os.environ["nnUNet_results"], os.path.basename(folder), model, f"fold_{fold}", name)
+        check_loaded(saved, trainer_class, planned.content, configuration, content)
+
+
+def check_loaded(
+    file: str, trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> None:
+    """Check a checkpoint that a training goes on from or is validated with, if it exists.
+
+    Raises:
+        InputError: it cannot be read, needs trust, is of another network, or its weights are not finite.
+    """
+    if not os.path.lexists(file):
+        return
+    weights = read_nnunet_checkpoint(file, mmap=True)[WEIGHTS]
+    shapes = _shapes(trainer, plans, configuration, dataset_json)
+    check_weights(file, weights, shapes, "the plans of its data set ask for")
+    check_finite(file, weights)
 
 
 def _preprocessed(dataset: str) -> str:
@@ -106,6 +134,7 @@ def check_pretrained(
     """
     try:
         weights = read_nnunet_checkpoint(file)[WEIGHTS]
+        check_finite(file, weights)
     except InputError as error:
         raise InputError(f"-pretrained_weights: {error}") from error
     for key, shape in _shapes(trainer, plans, configuration, dataset_json).items():
@@ -124,17 +153,7 @@ def _shapes(
     if issubclass(trainer, nnUNetTrainerMMKD):
         labels = PlansManager(plans).get_label_manager(dataset_json)
         plans = {**plans, "mmkd": trainer.plans_entry(modality_names(dataset_json), not labels.has_regions)}
-    manager = PlansManager(plans)
-    planned = manager.get_configuration(configuration)
-    with torch.device("meta"):
-        network = trainer.build_network_architecture(
-            manager,
-            planned,
-            determine_num_input_channels(manager, planned, dataset_json),
-            manager.get_label_manager(dataset_json).num_segmentation_heads,
-            True,
-        )
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    return network_shapes(trainer, plans, configuration, dataset_json)
 
 
 def _misfit(file: str, what: str) -> str:

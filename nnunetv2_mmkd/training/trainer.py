@@ -26,6 +26,7 @@ from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.methods.base import Batch, Method
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
+from nnunetv2_mmkd.networks.finite import refuse_not_finite
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.networks.request import NetworkRequest
@@ -37,9 +38,11 @@ from nnunetv2_mmkd.training.checkpoint import RunState
 from nnunetv2_mmkd.training.context import autocast, training_context
 from nnunetv2_mmkd.training.curve_log import CurveLog
 from nnunetv2_mmkd.training.deployment import deploying
+from nnunetv2_mmkd.training.divergence import check_epoch
 from nnunetv2_mmkd.training.held_out import held_out_loader, stop_loader
 from nnunetv2_mmkd.training.online_validation import VALIDATION_SEED, OnlineValidation
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
+from nnunetv2_mmkd.workers import forked_workers
 
 
 class nnUNetTrainerMMKD(nnUNetTrainer):
@@ -173,7 +176,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         request = NetworkRequest.from_plans(
             plans_manager, configuration_manager, num_output_channels, enable_deep_supervision
         )
-        return cls.build_network(request)
+        return refuse_not_finite(cls.build_network(request))
 
     def initialize(self) -> None:
         """As nnU-Net, then set up the method and its own modules.
@@ -221,18 +224,16 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     @property
     def bare_network(self) -> nn.Module:
         """The network that methods get: without DDP's wrapper, and without the compiler's unless it compiles whole."""
-        network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        if isinstance(network, OptimizedModule) and not self.compiles_whole_network:
-            network = network._orig_mod
-        bare: nn.Module = network
+        bare: nn.Module = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        if isinstance(bare, OptimizedModule) and not self.compiles_whole_network:
+            return bare._orig_mod
         return bare
 
     @property
     def trained_module(self) -> nn.Module:
         """The network without the compiler's wrapper either: its keys are nnU-Net's."""
-        network: Any = self.bare_network
-        result: nn.Module = getattr(network, "_orig_mod", network)
-        return result
+        network: nn.Module = getattr(self.bare_network, "_orig_mod", self.bare_network)
+        return network
 
     def deployed_weights(self) -> AbstractContextManager[bool]:
         """A context in which the network has the weights that the method deploys."""
@@ -243,6 +244,11 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         """Length of the full-modality warm-up."""
         total = self.num_epochs * self.num_iterations_per_epoch
         return int(self.full_modality_warmup * total) if total >= self.warmup_from_iterations else 0
+
+    def run_training(self) -> None:
+        """As nnU-Net; no worker outlives this process."""
+        with forked_workers():
+            super().run_training()
 
     def on_train_start(self) -> None:
         """As nnU-Net, keeping the other folds' performance cards; then tell what this run is."""
@@ -256,7 +262,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
 
     def describe_run(self) -> None:
         """Log what this run is, and write it to ``mmkd_config.json``."""
-        config, held_out = self.method.config, self.method.held_out
+        config = self.method.config
         described = {
             "trainer": type(self).__name__,
             "method": type(self.method).__name__,
@@ -266,10 +272,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             "optimizer_law": None if self.adamw is None else asdict(self.adamw),
             "warmup_iterations": self.warmup_iterations,
             "seed": self.suffix_seed,
-            "training_cases": len(self.cases.training),
-            "held_out": {held_out.kind: self.cases.held_out} if held_out else {},
-            "realised_missing_rates": self.cases.missing_rates,
-            "undeclared_missing": self.cases.undeclared,
+            **self.cases.described(self.method.held_out),
         }
         self.print_to_log_file("nnunetv2_mmkd:", described)
         if self.local_rank == 0:
@@ -334,8 +337,9 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         return prepare_batch(self, batch, present, sampler)
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """As nnU-Net, then the method's own."""
+        """As nnU-Net, then the method's own; an ``InputError`` if the training has diverged."""
         super().on_train_epoch_end(train_outputs)
+        check_epoch(self, train_outputs, [self.trained_module, *self.method.trainable()])
         self.method.end_epoch(self.bare_network, self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
@@ -377,13 +381,10 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             self.run.add_to(temporary, self.trained_module if others else None)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Restore nnU-Net's state and ours.
-
-        Raises:
-            InputError: the checkpoint is not of a trainer of this package.
-        """
+        """Restore nnU-Net's state and ours; an ``InputError`` if :meth:`RunState.read` refuses the checkpoint."""
+        checkpoint = self.run.read(filename_or_checkpoint)  # first: nnU-Net would run what is in it
         super().load_checkpoint(filename_or_checkpoint)
-        self.run.load(filename_or_checkpoint, self.trained_module)
+        self.run.load(checkpoint, self.trained_module)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation of the deployed weights, with all modalities that each case has: the others are zero."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
+from nnunetv2_mmkd.paths import TRUST_VARIABLE
 
 WHOLE: dict[str, Any] = {
     "network_weights": {"layer.weight": torch.arange(6.0).reshape(2, 3)},
@@ -28,6 +31,16 @@ WHOLE: dict[str, Any] = {
 
 class Foreign:
     """An object that a user's own trainer may have stored."""
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
 
 
 @pytest.fixture
@@ -53,10 +66,30 @@ def test_nnunets_own_checkpoints_need_no_trust(tmp_path: Path, modes: list[bool]
     assert repr(found) == repr({**WHOLE, "network_weights": {}})  # types of numpy, too
 
 
-def test_a_foreign_object_is_loaded_as_nnunet_does(tmp_path: Path, modes: list[bool]) -> None:
-    torch.save({**WHOLE, "own": Foreign()}, tmp_path / "checkpoint.pth")
-    assert isinstance(read_nnunet_checkpoint(tmp_path / "checkpoint.pth")["own"], Foreign)
-    assert modes == [True, False]
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_foreign_object_needs_trust(
+    tmp_path: Path, modes: list[bool], by_variable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "checkpoint.pth"
+    torch.save({**WHOLE, "own": Foreign()}, file)
+    with pytest.raises(InputError, match=r"checkpoint\.pth holds more than .*Foreign.*--trust"):
+        read_nnunet_checkpoint(file)
+    assert modes == [True]
+    if by_variable:
+        monkeypatch.setenv(TRUST_VARIABLE, "1")
+    assert isinstance(read_nnunet_checkpoint(file, trust=not by_variable)["own"], Foreign)
+    assert modes == [True, True, False]
+
+
+@pytest.mark.parametrize("make", [torch.save, lambda content, file: file.write_bytes(pickle.dumps(content))])
+def test_code_in_a_file_does_not_run(tmp_path: Path, make: Any) -> None:
+    make({**WHOLE, "own": Payload(tmp_path / "ran")}, tmp_path / "checkpoint.pth")
+    with pytest.raises(InputError, match=r"checkpoint\.pth"):
+        read_nnunet_checkpoint(tmp_path / "checkpoint.pth")
+    assert not (tmp_path / "ran").exists()
+    with contextlib.suppress(InputError):  # a plain pickle is none of torch's
+        read_nnunet_checkpoint(tmp_path / "checkpoint.pth", trust=True)  # the payload is a real one
+    assert (tmp_path / "ran").exists()
 
 
 def whole(tmp_path: Path) -> bytes:

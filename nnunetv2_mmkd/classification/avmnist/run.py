@@ -26,6 +26,7 @@ from nnunetv2_mmkd.classification.subjects import DataSplit, Subjects
 from nnunetv2_mmkd.classification.training import Curves, train_classifier
 from nnunetv2_mmkd.files import differing, locked, read_marker, write_text
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.workers import end_with_starter
 
 RUNS = "runs"
 """Folder of the trainings' results, in the output folder."""
@@ -114,8 +115,13 @@ def _map(
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _start_worker) as pool:
         yield from pool.map(run, jobs)
+
+
+def _start_worker() -> None:
+    end_with_starter()
+    torch.set_num_threads(1)
 
 
 def _run_and_store(job: TrainingJob, data: AudiovisionData, protocol: AudiovisionProtocol, output: Path) -> None:

@@ -19,11 +19,10 @@ from nnunetv2.utilities.file_path_utilities import check_workers_alive_and_busy
 from torch import Tensor
 from tqdm import tqdm
 
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.reader import partial_folder
-from nnunetv2_mmkd.inference.run import orderly_termination
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.workers import end_with_starter, orderly_termination
 from nnunetv2_mmkd.workflows.evaluate.models import SubsetJob
 from nnunetv2_mmkd.workflows.evaluate.prediction_record import PREDICTIONS, prediction_record
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import SubsetCase
@@ -74,20 +73,9 @@ def _predict(job: SubsetJob, todo: Todo) -> None:
             for case, names in group:
                 data, properties = case.load()
                 masks = torch.stack([mask_of(predictor.modalities, available=name.split("+")) for name in names])
-                logits = predictor.predict_subsets(data, masks)
-                _check_finite(logits, case.identifier, names)
+                logits = predictor.predict_subsets(data, masks, case.identifier)
                 exporter.submit(case.identifier, names, logits, properties)
                 bar.update()
-
-
-def _check_finite(logits: Tensor, case: str, names: Sequence[str]) -> None:
-    """NaN would become background without a word."""
-    for name, each in zip(names, logits, strict=True):
-        if not torch.isfinite(each).all():
-            raise InputError(
-                f"case {case} with {name}: the network's output is NaN or infinite. Its training has diverged, or half "
-                "precision overflows; nothing was written for this case"
-            )
 
 
 class _Exporter:
@@ -98,7 +86,7 @@ class _Exporter:
         self.folders = {path.name: path for path in output.iterdir() if path.is_dir()}
         self.partial = {name: partial_folder(str(path)) for name, path in self.folders.items()}
         self.results: list[Any] = []
-        pool: Any = multiprocessing.get_context("spawn").Pool(processes) if processes else None
+        pool: Any = multiprocessing.get_context("spawn").Pool(processes, end_with_starter) if processes else None
         self.pool = pool
         self.workers = list(pool._pool) if processes else []
 

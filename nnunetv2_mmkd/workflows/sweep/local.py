@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from nnunetv2_mmkd.inference.run import orderly_termination
+from nnunetv2_mmkd.workers import orderly_termination
 from nnunetv2_mmkd.workflows.sweep.process import Running
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 

@@ -301,11 +301,12 @@ def test_a_network_that_diverged_is_named(
 ) -> None:
     checkpoint = copies["SharedStreams"] / "fold_0" / "checkpoint_final.pth"
     content = torch.load(checkpoint, weights_only=False)
-    for value in content["network_weights"].values():
-        value.fill_(torch.nan)
-    torch.save(content, checkpoint)
-    assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), "-f", "0") == 1
-    assert "the network's output is NaN" in capsys.readouterr().err
+    for value, message in ((torch.nan, "in 'network_weights' is NaN"), (3e38, "the network's output is NaN")):
+        for key in [key for key in content["network_weights"] if "seg_layers" in key]:
+            content["network_weights"][key].fill_(value)
+        torch.save(content, checkpoint)
+        assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), "-f", "0") == 1
+        assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("case_*"))
 
 

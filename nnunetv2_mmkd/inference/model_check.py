@@ -1,0 +1,235 @@
+"""Whether a trained model can be loaded and will predict: its checkpoints, its plans and its network, all checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, read_model
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, value_of
+from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
+from nnunetv2_mmkd.trainer_lookup import find_trainer
+
+_OF_PLANS: Mapping[str, type] = {
+    "dataset_name": str,
+    "image_reader_writer": str,
+    "label_manager": str,
+    "transpose_forward": list,
+    "transpose_backward": list,
+    "foreground_intensity_properties_per_channel": dict,
+}
+_RESAMPLING = ("resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities")
+_OF_CONFIGURATION: Mapping[str, type] = {
+    "preprocessor_name": str,
+    "patch_size": list,
+    "spacing": list,
+    "normalization_schemes": list,
+    "use_mask_for_norm": list,
+    "architecture": dict,
+    **dict.fromkeys(_RESAMPLING, str),
+    **dict.fromkeys([f"{name}_kwargs" for name in _RESAMPLING], dict),
+}
+_CLASSES = ("image_reader_writer_class", "preprocessor_class", *_RESAMPLING)
+
+
+def check_loadable(
+    folder: str, folds: Sequence[int | str], checkpoint: str, *, trust: bool = False
+) -> ModelDescription:
+    """Check that a model can be loaded and predict, before anything else is done with it.
+
+    Args:
+        folder: of the model.
+        folds: of it.
+        checkpoint: file name.
+        trust: see :func:`~nnunetv2_mmkd.inference.checkpoint_file.read_nnunet_checkpoint`.
+
+    Returns:
+        What the model predicts with.
+
+    Raises:
+        InputError: a checkpoint cannot be read or lacks what a prediction needs, the trainer's class is not found, its
+            network cannot be built from ``plans.json``, or weights do not fit the network or are not finite.
+    """
+    model = read_model(folder)
+    set_ext_trainer()
+    trainer, configuration, shapes = "", "", None
+    for fold in folds:
+        file = os.path.join(folder, f"fold_{fold}", checkpoint)
+        content = read_nnunet_checkpoint(file, mmap=True, trust=trust)
+        _check_origin(file, content, model)
+        if shapes is None:  # as nnU-Net: the first fold says what the network is
+            trainer = value_of(content, "trainer_name", str, file)
+            configuration = _configuration(file, content, model)
+            shapes = _network_shapes(folder, model, trainer, configuration)
+        _check_axes(file, content, model.plans.content, configuration)
+        check_weights(file, content[WEIGHTS], shapes)
+        check_finite(file, content[WEIGHTS])
+    return ModelDescription(os.path.abspath(folder), trainer, configuration, tuple(folds), checkpoint)
+
+
+def check_weights(
+    file: str,
+    weights: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    asked: str = "plans.json and dataset.json of its folder ask for",
+) -> None:
+    """Compare a checkpoint's weights with those of a network.
+
+    Args:
+        file: for the message.
+        weights: of the checkpoint.
+        shapes: of the network.
+        asked: what asks for the network, for the message.
+
+    Raises:
+        InputError: another network's.
+    """
+    wrong = next((f"it has no {key}" for key in shapes if key not in weights), None)
+    wrong = wrong or next((f"it has {key}" for key in weights if key not in shapes), None)
+    for key, shape in () if wrong else shapes.items():
+        found = tuple(weights[key].shape)
+        if found != shape:
+            wrong = f"{key} has shape {found} instead of {shape}"
+            break
+    if wrong:
+        raise InputError(
+            f"{file} is of another network than {asked}: {wrong}. Restore all three files from one training"
+        )
+
+
+def _configuration(file: str, checkpoint: Mapping[str, Any], model: TrainedModel) -> str:
+    arguments = value_of(checkpoint, "init_args", dict, file)
+    name = value_of(arguments, "configuration", str, f"{file}, init_args")
+    plans = os.path.join(model.folder, "plans.json")
+    if name not in model.plans.configurations:
+        raise InputError(
+            f"{file} was trained with the configuration {name!r}; {plans} has {', '.join(model.plans.configurations)}: "
+            "restore the plans of the training"
+        )
+    try:
+        _check_planned(model, name)
+    except InputError as error:
+        raise InputError(f"{error}. Restore the plans of the training") from error
+    return name
+
+
+def _check_planned(model: TrainedModel, configuration: str) -> None:
+    """Check what nnU-Net reads from the plans in a prediction."""
+    where = os.path.join(model.folder, "plans.json")
+    manager = PlansManager(model.plans.content)
+    for key, kind in _OF_PLANS.items():
+        value_of(manager.plans, key, kind, where)
+    inside = f"{where}, configurations, {configuration}"
+    try:
+        planned = manager.get_configuration(configuration)
+    except Exception as error:  # inherits from nothing, or in a circle; or is of an old kind and not complete
+        raise InputError(f"{inside} cannot be used ({type(error).__name__}: {error})") from error
+    for key, kind in _OF_CONFIGURATION.items():
+        value_of(planned.configuration, key, kind, inside)
+    axes = len(planned.patch_size)
+    _check_numbers(planned.patch_size, (2, 3), int, f"{inside}: 'patch_size'")
+    _check_numbers(planned.spacing, (axes,), (int, float), f"{inside}: 'spacing'")
+    for key in ("transpose_forward", "transpose_backward"):
+        if sorted(map(str, manager.plans[key])) != ["0", "1", "2"]:
+            raise InputError(f"{where}: {key!r} is {manager.plans[key]}: expected 0, 1 and 2 in some order")
+    for key in ("normalization_schemes", "use_mask_for_norm"):
+        count = len(planned.configuration[key])
+        if count != len(model.modalities):
+            raise InputError(f"{inside}: {key!r} has {count} entries for {len(model.modalities)} modalities")
+    for key in _CLASSES:
+        owner = manager if key == "image_reader_writer_class" else planned
+        try:
+            found = getattr(owner, key)
+        except Exception:  # whatever its look-up says of a name that is none
+            found = None
+        if found is None:
+            name = key.removesuffix("_class").replace("preprocessor", "preprocessor_name")
+            value = {**planned.configuration, **manager.plans}[name]
+            raise InputError(f"{where}: nnU-Net knows no {name!r} {value!r}")
+
+
+def _check_numbers(values: Sequence[Any], lengths: Sequence[int], kind: Any, what: str) -> None:
+    if len(values) not in lengths or not all(isinstance(each, kind) and each > 0 for each in values):
+        raise InputError(f"{what} is {values}: expected {' or '.join(map(str, lengths))} positive numbers")
+
+
+def _check_origin(file: str, checkpoint: Mapping[str, Any], model: TrainedModel) -> None:
+    """Compare ``dataset.json`` with the one of the training, where the checkpoint has it: order gives the heads."""
+    arguments = checkpoint.get("init_args")
+    trained = arguments.get("dataset_json") if isinstance(arguments, Mapping) else None
+    if not isinstance(trained, dict):
+        return
+    before = check_dataset_json(trained, f"{file}, dataset_json")
+    now = model.dataset_json
+    facts = {
+        "channel_names": (before.modalities, now.modalities),
+        "labels": tuple(list(each.content["labels"].values()) for each in (before, now)),
+        "regions_class_order": tuple(each.content.get("regions_class_order") for each in (before, now)),
+    }
+    for key, (old, new) in facts.items():
+        if old != new:
+            raise InputError(
+                f"{os.path.join(model.folder, 'dataset.json')}: {key!r} has {_listed(new)}, but {file} was trained "
+                f"with {_listed(old)}. Restore the dataset.json of the training"
+            )
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values)) if values is not None else "nothing"
+
+
+def _check_axes(file: str, checkpoint: Mapping[str, Any], plans: dict[str, Any], configuration: str) -> None:
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    count = len(PlansManager(plans).get_configuration(configuration).patch_size)
+    good = isinstance(axes, (list, tuple)) and all(type(axis) is int and 0 <= axis < count for axis in axes)
+    if axes is not None and not good:
+        raise InputError(
+            f"{file}: 'inference_allowed_mirroring_axes' is {axes!r}: expected axes from 0 to {count - 1}, or None. "
+            "Restore the checkpoint of the training"
+        )
+
+
+def _network_shapes(folder: str, model: TrainedModel, trainer: str, configuration: str) -> dict[str, tuple[int, ...]]:
+    try:
+        found = find_trainer(trainer)
+    except InputError as error:
+        raise InputError(
+            f"{folder}: the class of its trainer {trainer} was not found. This package's trainers are known; add the "
+            f"folder of a trainer of your own to {EXT_TRAINER} ({error})"
+        ) from error
+    try:
+        return network_shapes(found, model.plans.content, configuration, model.dataset_json.content)
+    except Exception as error:  # what the constructors of networks make of damaged plans
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"{os.path.join(folder, 'plans.json')}: the network of {trainer} cannot be built from the configuration "
+            f"{configuration} ({reason}). Restore the plans of the training"
+        ) from error
+
+
+def network_shapes(
+    trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a trainer's network; built without memory where its class allows that."""
+    manager = PlansManager(plans)
+    planned = manager.get_configuration(configuration)
+    arguments = (
+        manager,
+        planned,
+        determine_num_input_channels(manager, planned, dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+        True,
+    )
+    try:
+        with torch.device("meta"):
+            network = trainer.build_network_architecture(*arguments)
+    except NotImplementedError:  # of a tensor without memory, or of the architecture, which then says so again
+        network = trainer.build_network_architecture(*arguments)
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
