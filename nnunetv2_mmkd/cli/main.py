@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.chatter import silence_warnings
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.workers import TERMINATED
 
 VERBS: dict[str, str] = {
     "demo": "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce",
@@ -60,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `mmkd convert --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            sys.stderr.write(f"mmkd {verb}: ended by SIGTERM\n")
+        raise
     except KeyboardInterrupt:
         sys.stderr.write(f"mmkd {verb}: interrupted\n")
         return 130

@@ -12,7 +12,7 @@ from nnunetv2.inference import predict_from_raw_data
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
-OURS = {"--missing", "--available", "-m", "--models"}
+OURS = {"--trust", "--missing", "--available", "-m", "--models"}
 
 
 @pytest.fixture
