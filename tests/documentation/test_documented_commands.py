@@ -58,6 +58,7 @@ NOT_RUN = {
     r"mmkd sweep (?!.*--dry-run)": "hours; tests/workflows/sweep/test_sweep_end_to_end.py",
     r"mmkd (avmnist|adni)": "needs data; tests/classification runs them on generated data",
     r"mmkd benchmark": "minutes; tests/benchmark",
+    r"^nnUNetv2_predict |^nnUNetv2_train ": "the plain commands start workers; tests/training/test_life_by_commands.py",
     r"mmkd splits .*\.txt": "needs a data set's own lists; tests/protocols/test_splits.py",
     r"-pretrained_weights": "needs a checkpoint; tests/training/test_refusals.py",
 }
@@ -66,6 +67,7 @@ NOT_RUN = {
 OTHER_PROGRAMS = {"pip", "pytest", "python", "pre-commit", "bash", ".", "export", "eval"}
 COMMANDS = [(block.page, words) for block in all_blocks("bash") for words in block.commands]
 MINE = "nnUNetTrainerMine"
+SHORT = "_1epochs_2iters"
 
 
 def reason_not_to_run(words: list[str]) -> str | None:
@@ -178,7 +180,10 @@ class Reader:
     def shortened(words: list[str]) -> list[str]:
         """The command as it is run here."""
         words = [re.sub(r"(_10epochs_150iters|_5epochs_20iters)$", "", word) for word in words]
-        words = [re.sub(r"^((?:.*/)?nnUNetTrainer\w+?)(?=$|__nnUNet)", r"\1_1epochs_2iters", word) for word in words]
+        words = [re.sub(r"^((?:.*/)?nnUNetTrainer\w+?)(?=$|__nnUNet)", rf"\1{SHORT}", word) for word in words]
+        words = [re.sub(r"(=results/predictions/\w+)$", rf"\1{SHORT}", word) for word in words]
+        if words[1] == "compare":
+            words[2:4] = [word + SHORT for word in words[2:4]]
         further = {
             "train": ["-device", "cpu"],
             "predict": ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar"],
@@ -187,7 +192,6 @@ class Reader:
             "nnUNetv2_plan_and_preprocess": ["-np", "1", "-npfp", "1"],
             "nnUNetv2_extract_fingerprint": ["-np", "1"],
             "nnUNetv2_preprocess": ["-np", "1"],
-            "nnUNetv2_predict": ["-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1"],
         }
         return words + further.get(words[1] if words[0] == "mmkd" else words[0], [])
 
@@ -215,6 +219,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         patch.setenv("nnUNet_def_n_proc", "1")
         patch.setenv("nnUNet_missing_modalities", "")
         patch.chdir(home)
+        patch.setenv("PWD", str(home))
         inline_pools(patch)
         sample_little(patch)
         config = PhantomConfig(size=24, spacing=4.0)
