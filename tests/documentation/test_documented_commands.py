@@ -22,6 +22,7 @@ import pytest
 import torch
 from documented import PAGES, ROOT, Block, all_blocks, blocks, parse, run
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from tiny_nnunet import inline_pools, shrink
 
 from nnunetv2_mmkd.cli.main import VERBS
@@ -30,6 +31,7 @@ from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.writer import write_phantom
 from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.training.curve_log import CurveLog
 from nnunetv2_mmkd.workflows.sweep.definition import read_sweep
 
 RUN = (
@@ -181,7 +183,6 @@ class Reader:
         """The command as it is run here."""
         words = [re.sub(r"(_10epochs_150iters|_5epochs_20iters)$", "", word) for word in words]
         words = [re.sub(r"^((?:.*/)?nnUNetTrainer\w+?)(?=$|__nnUNet)", rf"\1{SHORT}", word) for word in words]
-        words = [re.sub(r"(=results/predictions/\w+)$", rf"\1{SHORT}", word) for word in words]
         if words[1] == "compare":
             words[2:4] = [word + SHORT for word in words[2:4]]
         further = {
@@ -222,6 +223,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         patch.setenv("PWD", str(home))
         inline_pools(patch)
         sample_little(patch)
+        draw_nothing(patch)
         config = PhantomConfig(size=24, spacing=4.0)
         write_phantom(home / "phantoms", 5, config, validation=1, processes=1, show_progress=False)
         for folder in (home / "phantoms").glob("MICCAI_*"):
@@ -243,6 +245,12 @@ def sample_little(patch: pytest.MonkeyPatch) -> None:
         self.num_foreground_voxels_for_intensitystats = 10_000
 
     patch.setattr(DatasetFingerprintExtractor, "__init__", initialise)
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Let trainings write an empty progress.png, which takes longer to draw than they to train."""
+    patch.setattr(LocalLogger, "plot_progress_png", lambda _, folder: Path(folder, "progress.png").touch())
+    patch.setattr(CurveLog, "draw", lambda _: None)
 
 
 def write_hospital(home: Path) -> None:
@@ -267,6 +275,14 @@ def write_hospital(home: Path) -> None:
         nib.save(nib.Nifti1Image(mask, truth.affine), patient / f"{patient.name}_mask.nii.gz")
 
 
+def write_other_software(home: Path) -> None:
+    """Segmentations by subset, and the truth of their cases."""
+    shutil.copytree(home / "results" / "predictions" / f"ModalityDropout{SHORT}", home / "other_software")
+    (home / "other_truth").mkdir()
+    for file in (home / "other_software" / "t1").glob("*.nii.gz"):
+        shutil.copy(home / "nnUNet_raw" / "Dataset501_BraTS2018" / "labelsTr" / file.name, home / "other_truth")
+
+
 def test_readme_leads_to_what_it_promises(reader: Reader) -> None:
     assert list((reader.home / "predictions").glob("*.nii.gz"))
     assert "FLAIR" in (reader.home / "results" / "tables" / "dice.md").read_text()
@@ -275,6 +291,7 @@ def test_readme_leads_to_what_it_promises(reader: Reader) -> None:
 
 @pytest.mark.slow
 def test_the_how_to_pages_work_after_it(reader: Reader) -> None:
+    write_other_software(reader.home)
     for page in RUN[1:]:
         reader.follow(page)
     home = reader.home
