@@ -108,6 +108,17 @@ class TrainerCost:
     device_peak_ratio: float | None
     device_peak_bytes: tuple[int, int] | None
 
+    @property
+    def iteration_flops_ratio(self) -> float:
+        """FLOPs of a step and its share of the periodic updates."""
+        return self.flops_ratio + (0.0 if self.event is None else self.event.amortised_flops)
+
+    @property
+    def iteration_time_ratio(self) -> float | None:
+        """Time of a step and its share of the periodic updates; None if not timed."""
+        updates = 0.0 if self.event is None else self.event.amortised_time
+        return None if self.time_ratio is None or updates is None else self.time_ratio + updates
+
 
 @dataclass(frozen=True)
 class BenchmarkReport:
@@ -187,9 +198,11 @@ class BenchmarkReport:
             ["streams, expected", *(f"{row.streams:.2f}" for row in self.rows)],
             ["bound of a step (encoder per stream + decoder)", *(f"{row.bound:.3f}" for row in self.rows)],
             [f"step FLOPs, {recomputed} stages recomputed", *(_of_bound(row.flops_ratio, row) for row in self.rows)],
+            ["+ meta-updates or elections", *(_event(row, "amortised_flops") for row in self.rows)],
+            ["= FLOPs per iteration", *(_number(row.iteration_flops_ratio) for row in self.rows)],
             [f"step time, {recomputed} stages recomputed", *(_of_bound(row.time_ratio, row) for row in self.rows)],
-            ["periodic update: FLOPs per iteration", *(_event(row, "amortised_flops") for row in self.rows)],
-            ["periodic update: time per iteration", *(_event(row, "amortised_time") for row in self.rows)],
+            ["+ meta-updates or elections", *(_event(row, "amortised_time") for row in self.rows)],
+            ["= time per iteration", *(_number(row.iteration_time_ratio) for row in self.rows)],
         ]
         levels = sorted({level for row in self.rows for level in row.saved_ratio})
         for level in levels:

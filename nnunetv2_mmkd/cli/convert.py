@@ -13,6 +13,7 @@ from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
 from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
+from nnunetv2_mmkd.workflows.next_steps import predict_command, training_commands
 
 HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         parser.error("give the folder with the cases (SRC)")
     spec = _edition(args.edition, args.sources + args.more)
     dataset_id = spec.dataset_id if args.dataset_id is None else args.dataset_id
-    convert(
+    target = convert(
         spec,
         args.sources + args.more,
         dataset_id,
@@ -73,6 +74,11 @@ def main(argv: Sequence[str]) -> int:
     written = write_splits(dataset_id, args.splits) if args.splits else write_default_splits(dataset_id)
     if written is not None:
         sys.stdout.write("\n".join(written.lines()) + "\n")
+    if any((target / "labelsTr").iterdir()):
+        commands = training_commands(dataset_id, spec.configuration)
+    else:
+        commands = [predict_command(dataset_id, str(target / "imagesTs"), spec.configuration)]
+    sys.stdout.write("\n".join(["next:", *(f"  {command}" for command in commands)]) + "\n")
     return 0
 
 

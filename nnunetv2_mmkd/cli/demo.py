@@ -42,11 +42,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
+    from nnunetv2_mmkd.workers import supervised_workers
     from nnunetv2_mmkd.workflows.demo.run import SIZES, DemoConfig, run_demo
 
     numbers = {"cases": args.n, "size": args.size, "epochs": args.epochs, "iterations": args.iterations}
     given = {name: value for name, value in {**numbers, "seed": args.seed}.items() if value is not None}
     progress = not args.disable_progress_bar
     settings = {**SIZES[args.configuration], **given, "trainer": args.tr, "device": args.device, "progress": progress}
-    run_demo(args.out.resolve(), DemoConfig(**settings))
+    with supervised_workers():
+        run_demo(args.out.resolve(), DemoConfig(**settings))
     return 0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
 
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
                     _loaded(args),
                 )  # fmt: skip
                 stack.enter_context(readable_pretrained(args.pretrained_weights))
+            stack.enter_context(without_chatter())
             run_training_entry()
     finally:
         sys.argv = before

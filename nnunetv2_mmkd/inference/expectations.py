@@ -1,24 +1,24 @@
-"""What to expect of a prediction from the available modalities: the model's performance card, case by case."""
+"""What is said about the cases of a prediction: what each was predicted from, and what to expect of that.
+
+The expectation is the model's performance card, case by case.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, expected_scores, read_card
-from nnunetv2_mmkd.inference.cases import Case
+from nnunetv2_mmkd.inference.cases import NO_FILE, Case
 from nnunetv2_mmkd.inference.model_folder import ModelDescription
 
 log = logging.getLogger(__name__)
 
 Expectation = Mapping[str, Expected]
 """Region -> validation Dice."""
-
-NAMED = 3
-"""So many cases are named in a line."""
 
 
 def expectations(
@@ -53,16 +53,46 @@ def as_json(expectation: Expectation) -> dict[str, dict[str, float | int | None]
     }
 
 
-def lines(cases: Sequence[Case], expected: Mapping[str, Expectation]) -> list[str]:
-    """One line per subset for the reader: ``2 cases, t1ce missing: ET Dice 0.46 ± 0.20 in validation (12 cases)``."""
+def case_line(case: Case) -> str:
+    """``"case_1: t1, t2; missing: t1ce (no file)"``."""
+    reasons = [f"{name} ({reason})" for name, reason in case.missing.items()]
+    return f"{case.identifier}: {', '.join(case.used)}; missing: {', '.join(reasons) or 'nothing'}"
+
+
+def never_there(cases: Sequence[Case]) -> list[str]:
+    """The modalities of which no case has an image, though nobody excluded them."""
+    names = cases[0].modalities if cases else ()
+    return [name for name in names if all(case.missing.get(name) == NO_FILE for case in cases)]
+
+
+def summary(cases: Sequence[Case], expected: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the cases were predicted from, a line for each subset, and what to expect of it.
+
+    Args:
+        cases: that were predicted.
+        expected: case -> :func:`as_json` of its expectation.
+    """
     groups: dict[tuple[str, ...], list[Case]] = {}
     for case in cases:
-        if case.identifier in expected:
-            groups.setdefault(case.used, []).append(case)
-    texts = []
-    for group in groups.values():
-        who = ", ".join(case.identifier for case in group[:NAMED]) + (", ..." if len(group) > NAMED else "")
-        what = f"{' and '.join(group[0].missing)} missing" if group[0].missing else "nothing missing"
-        values = "; ".join(f"{region} {value}" for region, value in expected[group[0].identifier].items())
-        texts.append(f"{len(group)} case{'s' if len(group) > 1 else ''} ({who}), {what}: {values}")
-    return texts
+        groups.setdefault(case.used, []).append(case)
+    for used, group in groups.items():
+        lacking = [name for name in group[0].modalities if name not in used]
+        how = f"without {' and '.join(lacking)}" if lacking else "with all modalities"
+        yield f"{_cases(len(group))} {how}." + _sentence(how, expected.get(group[0].identifier))
+
+
+def _sentence(how: str, expected: Mapping[str, Any] | None) -> str:
+    """What the performance card promises."""
+    if not expected:
+        return ""
+    values, counts = [], {entry["cases"] for entry in expected.values()}
+    for region, entry in expected.items():
+        spread = "" if entry["sd"] is None else f" ± {entry['sd']:.2f}"
+        number = f" ({_cases(entry['cases'])})" if len(counts) > 1 else ""
+        values.append(f"{region} Dice {entry['dice']:.2f}{spread}{number}")
+    count = f", {_cases(min(counts))}" if len(counts) == 1 else ""
+    return f" {how.capitalize()} this model reached {', '.join(values)} in validation{count}."
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' * (count != 1)}"

@@ -15,7 +15,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import check_writable, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
-from nnunetv2_mmkd.inference.expectations import as_json, expectations, lines
+from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
 from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
 from nnunetv2_mmkd.nnunet_json import read_object
@@ -150,6 +150,10 @@ class PredictionJob:
             raise InputError(f"the output folder is not writable: {error}. Choose another one") from error
         self._kept = self._read_old()
         self._write_report(finished=False)
+        for case in self.cases:
+            log.info("%s", case_line(case))
+        for name in never_there(self.cases):
+            log.warning("no case has an image of %s: if there should be one, look at the names of the files", name)
 
     def partial_outputs(self) -> list[str] | None:
         """Where nnU-Net exports to; complete cases move up from there by themselves."""
@@ -162,6 +166,15 @@ class PredictionJob:
             return
         self._remove_partial()
         self._write_report(finished=finished)
+        if finished:
+            for line in summary(self.cases, self.expected):
+                log.info("%s", line)
+            log.info("segmentations: %s%s", *self._places())
+
+    def _places(self) -> tuple[str, str]:
+        """Where the segmentations and the report are, for the last line."""
+        folders = ", ".join(dict.fromkeys(os.path.dirname(output) or "." for output in self.outputs or ()))
+        return folders or "none", f"; what each was made from: {self.report_file}" if self.report_file else ""
 
     def _remove_partial(self) -> None:
         for folder in self._partial.values():
@@ -273,14 +286,14 @@ def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending:
 
 
 def with_model(job: PredictionJob, model: TrainedModel, description: ModelDescription) -> PredictionJob:
-    """The job with the model that predicts it, and what to expect of that, which is also said."""
+    """The job with the model that predicts it, and what to expect of that."""
     return replace(job, model=description, expected=_expected(job.cases, model, description))
 
 
 def with_models(
     job: PredictionJob, chosen: Mapping[str, TrainedModel], descriptions: Mapping[str, ModelDescription]
 ) -> PredictionJob:
-    """The job with the model of each case, and what to expect of it, which is also said.
+    """The job with the model of each case, and what to expect of it.
 
     Args:
         job: prepared.
@@ -299,6 +312,4 @@ def _expected(
     cases: Sequence[Case], model: TrainedModel, description: ModelDescription
 ) -> dict[str, Mapping[str, Any]]:
     known = expectations(cases, model.dataset_json.content, description)
-    for line in lines(cases, known):
-        log.info("expected of %s", line)
     return {case: as_json(expectation) for case, expectation in known.items()}

@@ -20,6 +20,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import complete_array
 from nnunetv2_mmkd.inference.model_check import check_loadable
@@ -60,7 +61,8 @@ class MaskedPredictor(nnUNetPredictor):
         available: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        with without_chatter():
+            super().__init__(*args, **kwargs)
         self.modalities: tuple[str, ...] = ()
         self.subset: tuple[str, ...] = ()
         self.model = ModelDescription()
@@ -96,7 +98,8 @@ class MaskedPredictor(nnUNetPredictor):
         folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
         check_model(folder, folds, checkpoint_name)
         self.model = check_loadable(folder, folds, checkpoint_name, trust=trust)
-        super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
+        with without_chatter():
+            super().initialize_from_trained_model_folder(folder, tuple(folds), checkpoint_name)
         self.allowed_mirroring_axes = self.allowed_mirroring_axes or None  # nnU-Net takes the maximum of none
         self._adopt(folder)
 

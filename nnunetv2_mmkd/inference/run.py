@@ -6,10 +6,12 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 
+from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model, with_models
 from nnunetv2_mmkd.inference.model_check import check_loadable
@@ -206,7 +208,7 @@ def _predict(
     predictor = MMKDPredictor(
         tile_step_size=settings.step_size,
         use_mirroring=settings.mirroring,
-        perform_everything_on_device=settings.on_device,
+        perform_everything_on_device=settings.on_device and settings.device == "cuda",
         device=pick_device(settings.device),
         verbose=settings.verbose,
         verbose_preprocessing=settings.verbose,
@@ -215,4 +217,5 @@ def _predict(
         available=available,
     )
     predictor.initialize_from_trained_model_folder(model, tuple(settings.folds), settings.checkpoint)
-    predictor.run(job, settings.preprocessing_processes, settings.export_processes)
+    with nullcontext() if settings.verbose else without_chatter():
+        predictor.run(job, settings.preprocessing_processes, settings.export_processes)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_mmkd.training.curves import draw_curves
+from nnunetv2_mmkd.training.curves import by_group, draw_curves
 
 FULL_DICE, SUBSET_DICE = "pseudo Dice/all modalities", "pseudo Dice/subset law"
 """Curves of every training. Their names are in the checkpoints."""
+
+LOGGED = 3
+"""Groups of curves in the log's line."""
 
 
 class CurveLog:
@@ -50,12 +53,19 @@ class CurveLog:
         values = {FULL_DICE: full_dice, SUBSET_DICE: subset_dice, **curves}
         for name in self.names:
             self.host.logger.log(f"mmkd/{name}", values[name], self.host.current_epoch)
-        self.host.print_to_log_file(
-            "mmkd: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not np.isnan(value))
-        )
+        self.host.print_to_log_file(_line(values))
 
     def draw(self) -> None:
         """Draw ``mmkd_progress.png``."""
         if self.host.local_rank == 0:
             curves = {name: self.values[f"mmkd/{name}"] for name in self.names}
             draw_curves(curves, Path(self.host.output_folder) / "mmkd_progress.png", type(self.host).__name__)
+
+
+def _line(values: Mapping[str, float]) -> str:
+    """The most telling curves in one line; all of them are in the checkpoints."""
+    parts = []
+    for group, lines in list(by_group({name: [value] for name, value in values.items()}).items())[:LOGGED]:
+        told = [f"{name} {value:.3g}" for name, (value,) in lines.items() if not math.isnan(value)]
+        parts += [f"{group}: {', '.join(told)}"] if told else []
+    return "mmkd: " + "; ".join(parts)

@@ -88,6 +88,12 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert content["rows"][0]["event"]["amortised_time"] > 0
     assert [row["trainer"] for row in content["rows"]] == list(settings.trainers)
     assert {row["law"] for row in content["rows"]} == {"uniform"}
+    assert metakd.iteration_flops_ratio == metakd.flops_ratio + metakd.event.amortised_flops
+    assert control.iteration_time_ratio == control.time_ratio
+    lines = report.table().splitlines()
+    _, update, together = next(lines[i : i + 3] for i, line in enumerate(lines) if line.startswith("step FLOPs"))
+    assert update.startswith("+ meta-updates") and "20 steps / 100" in update
+    assert together.startswith("= FLOPs per iteration") and f"{metakd.iteration_flops_ratio:.3f}" in together
     assert "nnUNetTrainerMetaKD" in report.table() and "x bound" in report.table()
 
 

@@ -63,6 +63,12 @@ def test_classes_name_and_cli(tmp_path: Path, raw: Path, capsys: pytest.CaptureF
     write_case(tmp_path / "src")
     options = ["--labels", "classes", "--name", "Mine", "-np", "1", "--disable_progress_bar"]
     assert main(["convert", "BraTS2018", "-d", "77", str(tmp_path / "src"), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3:] == [
+        "next:",
+        "  nnUNetv2_plan_and_preprocess -d 77 -pl nnUNetPlannerResEncM -c 3d_fullres",
+        "  mmkd train 77 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerModalityDropout",
+    ]
     content = json.loads((raw / "Dataset077_Mine" / "dataset.json").read_text())
     assert content["labels"] == {"background": 0, "edema": 1, "necrosis_non_enhancing": 2, "enhancing": 3}
     assert "regions_class_order" not in content

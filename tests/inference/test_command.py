@@ -45,8 +45,9 @@ def test_bad_input_has_an_exit_code(model: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes to cores")
-def test_as_many_threads_as_cores_that_we_may_use() -> None:
-    """Two threads of one core wait for one another."""
+def test_as_many_threads_as_cores_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads of one core wait for one another; OMP_NUM_THREADS is obeyed."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
@@ -56,6 +57,10 @@ def test_as_many_threads_as_cores_that_we_may_use() -> None:
         os.sched_setaffinity(0, cores)
     pick_device("cpu")
     assert torch.get_num_threads() == len(cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(len(cores) + 1))
+    pick_device("cpu")
+    assert torch.get_num_threads() == len(cores) + 1
+    torch.set_num_threads(1)
 
 
 def test_termination_cleans_up(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

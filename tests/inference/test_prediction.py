@@ -111,6 +111,10 @@ def test_report(make_predictor: Make, model: Path, tmp_path: Path, caplog: pytes
     assert all(entry["done"] for entry in found["cases"].values())
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) == 1 and "zero_0002.nii.gz" in warned[0]
+    said = caplog.messages
+    assert "b: t2; missing: t1 (no file), t1ce (excluded by the user)" in said
+    assert said[-4:-1] == ["1 case without t1ce.", "1 case without t1 and t1ce.", "2 cases without t1ce and t2."]
+    assert said[-1].startswith(f"segmentations: {tmp_path / 'out'}; what each was made from: ")
 
 
 def test_variable_is_the_default_of_missing(

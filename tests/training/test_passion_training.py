@@ -148,7 +148,7 @@ def test_a_short_training_logs_saves_and_draws(home: Home) -> None:
     weights = [curves[f"gradient weight over its start/{name}"][-1] for name in trainer.modalities]
     expected = trainer.method.beta / trainer.method.start
     assert weights == pytest.approx(expected.tolist()) and weights != [1.0] * len(weights)
-    assert (folder / "mmkd_progress.png").is_file() and "relative preference/t1" in log_of(trainer)
+    assert (folder / "mmkd_progress.png").is_file() and "distance to the teacher: t1 " in log_of(trainer)
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)["mmkd"]["method"]
     assert torch.equal(saved["beta"], trainer.method.beta)
 

@@ -12,19 +12,21 @@ from nnunetv2_mmkd.evaluation.report import median_case
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.summary import subset_means
 from nnunetv2_mmkd.evaluation.table_files import write_table
+from nnunetv2_mmkd.workflows.next_steps import predict_command, training_commands
 
 LOST, NEARLY, FOUND = 5.0, 3.0, 40.0
 """Points of Dice: loss from which a region counts as lost, up to which as kept; Dice from which it was found at all."""
 
-NEXT = """\
-Next, with your own data (BraTS, FeTS or MyoPS as downloaded; images may be missing):
-  export nnUNet_raw=... nnUNet_preprocessed=... nnUNet_results=...      # three folders of yours
-  mmkd convert auto /path/to/the/challenge/folder -d 501
-  nnUNetv2_plan_and_preprocess -d 501 --verify_dataset_integrity
-  mmkd train 501 3d_fullres 0 -tr nnUNetTrainerModalityDropout
-  mmkd predict -d 501 -c 3d_fullres -f 0 -tr nnUNetTrainerModalityDropout -i IMAGES -o SEGMENTATIONS
-Images and masks that nnU-Net already has as a raw data set need no conversion. README.md says which trainer, and how
-long it takes on a GPU."""
+NEXT = "\n".join(
+    [
+        "Next, with your own data (BraTS, FeTS or MyoPS as downloaded; images may be missing):",
+        "  export nnUNet_raw=... nnUNet_preprocessed=... nnUNet_results=...      # three folders of yours",
+        "  mmkd convert auto /path/to/the/challenge/folder -d 501",
+        *(f"  {command}" for command in [*training_commands(501), predict_command(501, "IMAGES")]),
+        "A raw data set of nnU-Net's needs no conversion. README.md says how long a training takes, and on what.",
+    ]
+)
+"""The last lines."""
 
 
 def write_dice(table: ResultTable, names: Mapping[str, str], file: Path) -> None:

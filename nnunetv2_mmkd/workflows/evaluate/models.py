@@ -69,7 +69,7 @@ def prepare_model(
     predictor = AllSubsetsPredictor(
         tile_step_size=window.step_size,
         use_mirroring=window.mirroring,
-        perform_everything_on_device=window.on_device,
+        perform_everything_on_device=window.on_device and window.device == "cuda",
         device=pick_device(window.device),
         allow_tqdm=False,
     )

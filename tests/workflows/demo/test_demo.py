@@ -51,7 +51,7 @@ def test_the_chain(
     assert "Epoch 0" in (out / "demo.log").read_text()
     dice = pd.read_csv(out / "dice.csv")
     assert list(dice.columns) == ["prediction", "case", "region", "dice"]
-    assert list(dice["prediction"].unique()) == list(NAMES.values()) and len(dice) == 27
+    assert list(dice["prediction"].unique()) == list(NAMES.values()) and len(dice) == 36
     assert imread(out / "demo.png").shape[1] > 1000
     assert main(["demo", "--out", str(tmp_path), "-n", "5"]) == 1  # it holds something else
 

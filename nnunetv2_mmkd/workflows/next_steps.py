@@ -1,0 +1,19 @@
+"""The commands that come next, with the recommended recipe (``documentation/explanation/which-trainer.md``)."""
+
+from __future__ import annotations
+
+PLANNER, PLANS = "nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans"
+TRAINER = "nnUNetTrainerModalityDropout"
+
+
+def training_commands(dataset_id: int, configuration: str = "3d_fullres") -> list[str]:
+    """Planning and training of one fold."""
+    return [
+        f"nnUNetv2_plan_and_preprocess -d {dataset_id} -pl {PLANNER} -c {configuration}",
+        f"mmkd train {dataset_id} {configuration} 0 -p {PLANS} -tr {TRAINER}",
+    ]
+
+
+def predict_command(dataset_id: int, images: str, configuration: str = "3d_fullres") -> str:
+    """Prediction with that fold."""
+    return f"mmkd predict -d {dataset_id} -c {configuration} -p {PLANS} -tr {TRAINER} -f 0 -i {images} -o SEGMENTATIONS"
