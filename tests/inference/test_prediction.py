@@ -85,6 +85,7 @@ def test_workers_agree_with_one_process(make_predictor: Make, tmp_path: Path) ->
 
 
 def test_report(make_predictor: Make, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nnunetv2_mmkd")
     write_case(tmp_path / "in", "a")
     write_case(tmp_path / "in", "b", (1, 2))
     write_case(tmp_path / "in", "declared", (0, 1))
