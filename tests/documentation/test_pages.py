@@ -97,10 +97,11 @@ def test_endings_that_are_listed_are_endings() -> None:
         assert parse_suffixes(example) is not None, ending
 
 
-def test_every_file_of_ours_is_explained() -> None:
+def test_every_file_and_variable_of_ours_is_explained() -> None:
     text = (ROOT / "documentation" / "reference" / "files.md").read_text(encoding="utf-8")
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / "nnunetv2_mmkd").rglob("*.py")]
     names = {name for source in sources for name in re.findall(r"\bmmkd_[a-z_]+\.(?:json|png)", source)}
+    names |= {name for source in sources for name in re.findall(r"\"(nnUNet_m[a-z_]+)\"", source)}
     assert len(names) >= 7
     assert not [name for name in sorted(names) if name not in text]
 
