@@ -52,6 +52,11 @@ def all_subsets(n_modalities: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.bool)
 
 
+def index_of(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """An index of positions on a device; an index by a list would make host and device wait for each other."""
+    return torch.tensor(list(numbers), dtype=torch.long).to(device, non_blocking=True)
+
+
 DISTRIBUTIONS: Mapping[str, str] = {
     "full": "nothing is dropped",
     "uniform": "uniform over the 2^M - 1 subsets",

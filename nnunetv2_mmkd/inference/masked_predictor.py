@@ -29,6 +29,7 @@ from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, completing_plans
 from nnunetv2_mmkd.inference.selection import excluded_modalities
 from nnunetv2_mmkd.modalities import mask_of
 from nnunetv2_mmkd.networks.finite import OUTPUT
+from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
 
 
@@ -122,6 +123,10 @@ class MaskedPredictor(nnUNetPredictor):
         self._adopt(trainer_name)
 
     def _adopt(self, name: str) -> None:
+        network = getattr(self.network, "_orig_mod", None)
+        if isinstance(network, MultiStreamUNet):  # compiled by nnU-Net as a whole, in which gathering breaks the graph
+            network.compile_parts()
+            self.network = network
         trained = TrainedModel(name, check_plans(self.plans_manager.plans), check_dataset_json(self.dataset_json))
         self.trained, self.modalities, self.subset = trained, trained.modalities, trained.subset
         self.plans_manager = completing_plans(trained)

@@ -23,6 +23,7 @@ from nnunetv2_mmkd.methods.election import (
     unique_teachers,
 )
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
 from nnunetv2_mmkd.networks.streams import Streams
@@ -192,7 +193,8 @@ class LCKD(StreamDistillation):
                 continue
             weight = None if valid is None else pooled_weight(valid[sample], features.shape[2:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
-                terms.append(pairwise_distances(features, self.config.p, weight)[teachers].sum())  # Eq. (4)
+                distances = pairwise_distances(features, self.config.p, weight)
+                terms.append(distances[index_of(teachers, features.device)].sum())  # Eq. (4)
             pairs += len(teachers) * (len(modalities) - 1)
         return torch.stack(terms).mean(), pairs
 

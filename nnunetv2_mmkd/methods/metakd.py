@@ -18,6 +18,7 @@ from nnunetv2_mmkd.losses.feature import fill_agreement, pairwise_distances, poo
 from nnunetv2_mmkd.methods.base import HeldOut, NextMetaBatch, TaskLoss, TrainingContext
 from nnunetv2_mmkd.methods.importance import OPTIMIZERS, ImportanceWeights
 from nnunetv2_mmkd.methods.stream_distillation import StreamDistillation
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 from nnunetv2_mmkd.networks.streams import Streams
@@ -160,7 +161,7 @@ class MetaKD(StreamDistillation):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.alpha != 0):
                 distance = pairwise_distances(features, self.config.p, weight)  # Eq. (5)
             if ratio is not None:
-                chosen = torch.tensor(modalities, device=ratio.device)
+                chosen = index_of(modalities, ratio.device)
                 distance = distance * ratio[chosen][:, chosen]
             terms.append(distance.sum())
             pairs += len(modalities) * (len(modalities) - 1)
@@ -229,9 +230,9 @@ class MetaKD(StreamDistillation):
         """Epoch means; the importance weights as they stand now."""
         values = self._averages.read(self.curve_names())
         if self.importance is not None:
-            normalised = self.importance.normalised().tolist()
+            normalised = self.importance.normalised().detach().cpu().tolist()
             for modality, weight, logit in zip(
-                self.context.modalities, normalised, self.importance.w.tolist(), strict=True
+                self.context.modalities, normalised, self.importance.w.detach().cpu().tolist(), strict=True
             ):
                 values[f"importance/{modality}"] = weight
                 values[f"importance logit/{modality}"] = logit

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.streams import Streams
 
 
@@ -45,6 +46,12 @@ class ModalityTables:
         return [torch.stack(entries).reshape(self._shape) for entries in self._entries]
 
 
+def finite_or_nothing(*step: Tensor) -> list[Tensor]:
+    """What a step adds to sums of an epoch: zeros if it overflowed in half precision, for its update is skipped, too."""
+    finite = torch.stack([each.isfinite().all() for each in step]).all()
+    return [torch.where(finite, each, 0) for each in step]
+
+
 def by_modality(streams: Streams, scale: int) -> dict[int, tuple[list[int], Tensor]]:
     """Modality -> the samples that have it, and their features ``[B, C, *spatial]``."""
     rows: dict[int, list[int]] = {}
@@ -60,7 +67,7 @@ def rows_of(target: Any, samples: Sequence[int]) -> Any:
     """The targets of some samples: ``[B, ...]``, or the deep supervision list of such."""
     if isinstance(target, (list, tuple)):
         return [rows_of(each, samples) for each in target]
-    return target[list(samples)]
+    return target[index_of(samples, target.device)]
 
 
 def supervised(outputs: Sequence[Tensor], target: Any) -> Any:

@@ -198,7 +198,10 @@ class MSTKDNet(Method["TransformerUNet"]):
         """A step of the discriminator on the features of the step before, Eq. (9)."""
         if self._features is None or "adversarial" not in self.config.terms:
             return
-        complete, incomplete = (self.discriminator(features.float()) for features in self._features)
+        known = [
+            features.float().nan_to_num(0.0, 0.0, 0.0) for features in self._features
+        ]  # an overflow teaches nothing
+        complete, incomplete = (self.discriminator(features) for features in known)
         self._features = None
         loss = discriminator_loss(complete, incomplete)
         self.discriminator_optimizer.zero_grad(set_to_none=True)

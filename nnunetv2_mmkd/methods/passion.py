@@ -28,7 +28,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
     sum_of_parts,
 )
-from nnunetv2_mmkd.methods.modality_table import ModalityTables, rows_of, supervised
+from nnunetv2_mmkd.methods.modality_table import ModalityTables, finite_or_nothing, rows_of, supervised
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
     initial_weights,
@@ -36,6 +36,7 @@ from nnunetv2_mmkd.methods.preference import (
     relative_preference,
     updated_weights,
 )
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -172,12 +173,13 @@ class PASSION(Method[SegmentationNetwork]):
         if students is None:
             students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
         pixel, proto, distance, regular = students
-        available = batch.available.to(task.device)
+        available = batch.available.to(task.device, non_blocking=True)
         preference = relative_preference(distance, available)  # Eqs. (9), (10)
-        self._sums = self._sums.to(task.device) + torch.stack([preference.sum(0), available.float().sum(0)])
+        (step,) = finite_or_nothing(torch.stack([preference.sum(0), available.float().sum(0)]))
+        self._sums = self._sums.to(task.device, non_blocking=True) + step
         assert self.beta is not None and self.start is not None
-        config, start = self.config, self.start.to(task.device)
-        beta = self.beta.to(task.device) if config.weights else torch.ones_like(start)
+        config, start = self.config, self.start.to(task.device, non_blocking=True)
+        beta = self.beta.to(task.device, non_blocking=True) if config.weights else torch.ones_like(start)
         delta = neglected(preference).float() if config.mask else available.float()  # Eq. (11)
         parts = {"task": task}
         if config.pixel:
@@ -192,7 +194,9 @@ class PASSION(Method[SegmentationNetwork]):
         for number, name in enumerate(self.context.modalities):
             samples = _with_others(batch.available, number)
             if samples:
-                self._averages.add(f"distance to the teacher/{name}", distance[samples, number].mean())
+                self._averages.add(
+                    f"distance to the teacher/{name}", distance[index_of(samples, distance.device), number].mean()
+                )
         return sum_of_parts(parts)  # Eq. (14)
 
     def _students(
@@ -330,7 +334,7 @@ def _of(maps: Tensor, samples: list[int]) -> Tensor:
     """What belongs to some samples; of one or of all without a copy."""
     if len(samples) == len(maps):
         return maps
-    return maps[samples[0], None] if len(samples) == 1 else maps[samples]
+    return maps[samples[0], None] if len(samples) == 1 else maps[index_of(samples, maps.device)]
 
 
 def _distilled(outputs: list[Tensor]) -> list[Tensor]:

@@ -23,7 +23,8 @@ from nnunetv2_mmkd.losses.rebalance import (
 )
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import Batch, ExtraNetwork, MembershipClasses, TrainingContext
-from nnunetv2_mmkd.methods.modality_table import ModalityTables, by_modality
+from nnunetv2_mmkd.methods.modality_table import ModalityTables, by_modality, finite_or_nothing
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.streams import Streams
 
@@ -124,14 +125,16 @@ class PMR(Auxiliary):
         size, modalities = streams.available.shape
         tables = ModalityTables(3, size, modalities, share.device)
         for m, (samples, features) in own.items():
-            tables.put(m, samples, prototype_scores(features, share[samples], centres[m], known[m]))  # Eqs. (7), (9)
+            tables.put(
+                m, samples, prototype_scores(features, share[index_of(samples, share.device)], centres[m], known[m])
+            )  # Eqs. (7), (9)
         scores = PrototypeScores(*tables.read())
-        available = streams.available.to(share.device)
+        available = streams.available.to(share.device, non_blocking=True)
         step = torch.stack(
             [*imbalance_terms(scores.similarity, available), scores.similarity.sum(0), available.float().sum(0)]
         )
         self.context.average([step])
-        self._score_sums = self._score_sums.to(step.device) + step
+        self._score_sums = self._score_sums.to(step.device, non_blocking=True) + finite_or_nothing(step)[0]
         behind, ahead = modulation(step[0], step[1])  # Eqs. (8), (11)
         parts = {}
         if self.config.alpha:
@@ -156,8 +159,9 @@ class PMR(Auxiliary):
         sums = torch.zeros(*shape, features.shape[1], device=features.device)
         numbers = torch.zeros(shape, device=features.device)
         for m, (samples, features) in own.items():
-            sums[m], numbers[m] = class_sums(features, share[samples])
+            sums[m], numbers[m] = class_sums(features, share[index_of(samples, share.device)])
         self.context.average([sums, numbers])
+        sums, numbers = finite_or_nothing(sums, numbers)
         if self._features is not None:
             sums, numbers = sums + self._features[0], numbers + self._features[1]
         self._features = (sums, numbers)

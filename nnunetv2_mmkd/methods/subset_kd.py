@@ -259,7 +259,7 @@ class SubsetKD(Method[nn.Module]):
                     balanced=config.balance == "classes",
                     **common,
                 )
-            total = total + omega * (weights.to(values) * values).mean()
+            total = total + omega * (weights.to(values, non_blocking=True) * values).mean()
         return total
 
     def _sample_weights(self, available: Tensor) -> Tensor:

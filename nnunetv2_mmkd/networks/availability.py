@@ -44,7 +44,7 @@ def with_planes(x: Tensor, mask: Tensor) -> Tensor:
         x: images, missing channels zero.
         mask: bool ``[B, M]``.
     """
-    planes = mask.to(x.device, x.dtype).reshape(*mask.shape, *[1] * (x.ndim - 2)).expand_as(x)
+    planes = mask.to(x.device, x.dtype, non_blocking=True).reshape(*mask.shape, *[1] * (x.ndim - 2)).expand_as(x)
     return torch.cat([x, planes], 1)
 
 

@@ -18,6 +18,9 @@ from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.masking import resolve
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pairs_of
 
+GRAPHS_OF_A_PART = 8
+"""Of a compiled part: training or not, a batch of one, of a fixed size and of any."""
+
 
 class MultiStreamUNet(nn.Module):
     """``encode`` each available modality, ``fuse`` them at every scale, ``decode``.
@@ -87,13 +90,13 @@ class MultiStreamUNet(nn.Module):
         Args:
             options: of ``torch.compile``.
         """
+        encoders: list[Any] = list(self.encoders)
+        parts = [part for encoder in encoders for part in (getattr(encoder, "stem", None), *encoder.stages) if part]
+        _allow_graphs(GRAPHS_OF_A_PART * (len(parts) + 2))
         self.decoder.compile(**options)
         self._run_decoder = torch.compile(run_decoder, **options)
-        encoder: Any
-        for encoder in self.encoders:
-            for part in (getattr(encoder, "stem", None), *encoder.stages):
-                if part is not None:
-                    part.compile(**options)
+        for part in parts:
+            part.compile(**options)
 
     def forward(self, x: Tensor, available: Tensor | None = None) -> Tensor | list[Tensor]:
         """Segment with the available modalities.
@@ -167,6 +170,13 @@ class MultiStreamUNet(nn.Module):
                 x = layers(x)
             skips.append(x)
         return skips
+
+
+def _allow_graphs(number: int) -> None:
+    """Raise PyTorch's limit of graphs, beyond which it silently stops compiling; one limit holds for all modules."""
+    config: Any = torch._dynamo.config
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    setattr(config, name, max(getattr(config, name), number))
 
 
 if TYPE_CHECKING:

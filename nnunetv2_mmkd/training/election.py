@@ -156,7 +156,7 @@ def dice_by_task(
     counts = torch.ones_like(truth, dtype=torch.bool) if ignore is None else truth != ignore
     dice = []
     for labels, each in zip(tasks, predicted, strict=True):
-        target = counts & torch.isin(truth, torch.tensor(labels, device=truth.device, dtype=truth.dtype))
+        target = counts & torch.isin(truth, torch.tensor(labels, dtype=truth.dtype).to(truth.device))
         volume = float(target.sum())
         if not volume:
             dice.append(float("nan"))

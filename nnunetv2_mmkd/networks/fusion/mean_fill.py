@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
@@ -68,7 +69,7 @@ class MeanFillProjection(nn.Module):
         fused = []
         for sample, present in enumerate(available):
             missing = torch.nonzero(~present).flatten().tolist()
-            fill = weight[missing].sum(0) / int(present.sum()) if missing else None  # Eq. (2)
+            fill = weight[index_of(missing, weight.device)].sum(0) / int(present.sum()) if missing else None  # Eq. (2)
             total = self.bias[:, None]
             for row, (b, modality) in enumerate(pairs):
                 if b == sample:

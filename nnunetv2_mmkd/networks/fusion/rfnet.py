@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.fusion.base import Fusion, run
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedProjection
 from nnunetv2_mmkd.networks.fusion.scale_spec import Own, ScaleSpec, own_features
@@ -207,7 +208,7 @@ class RegionAwareFusion(nn.Module):
         # The square root of N on either side of the product keeps both in the range of half precision.
         root = math.sqrt(flat.shape[1])
         spread = flat * (root / flat.sum(1, keepdim=True).clamp_min(1.0))
-        modalities = [modality for modality, _ in own]
+        modalities = index_of([modality for modality, _ in own], regions.device)
         means = torch.stack([spread.to(each.dtype) @ each.flatten(1).T for _, each in own])  # [A, R, C]
         with torch.autocast(regions.device.type, enabled=False):
             means = means.to(self.from_means.dtype) / root
