@@ -47,7 +47,7 @@ class ModalityTables:
 
 
 def finite_or_nothing(*step: Tensor) -> list[Tensor]:
-    """What a step adds to sums of an epoch: zeros if it overflowed in half precision, for its update is skipped, too."""
+    """What a step adds to sums of an epoch: zeros if it overflowed in half precision, as its update is skipped, too."""
     finite = torch.stack([each.isfinite().all() for each in step]).all()
     return [torch.where(finite, each, 0) for each in step]
 

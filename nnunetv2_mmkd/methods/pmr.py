@@ -224,7 +224,9 @@ class PMR(Auxiliary):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         super().load_state_dict(state)
-        self.centres, self.known = state["centres"], state["known"]
+        self.centres, self.known = (
+            None if state[key] is None else state[key].to(self.context.device) for key in ("centres", "known")
+        )
         self.similarity, self.ratio = state["similarity"], state["ratio"]
         features = state["features"]
         self._features = None

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import runpy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import gpu_trial
 import pytest
 import torch
-import trial
 from every_trainer import every_trainer
+from gpu_report import NO_TIME, run
 from test_benchmark import tiny_plan
 
 from nnunetv2_mmkd.benchmark.plan import synthetic_plan
+from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
-SCRIPT = Path(__file__).with_name("__main__.py")
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def script() -> Iterator[dict[str, Any]]:
-    """The names of ``python tests/gpu``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.path", ["", *__import__("sys").path])
-        yield runpy.run_path(str(SCRIPT))
-
-
-def test_a_table_and_what_failed_or_found_no_time(
-    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_and_what_failed_or_found_no_time(tmp_path: Path) -> None:
     file = tmp_path / "gpu.md"
     names = ["nnUNetTrainerMetaKD", "nnUNetTrainerLCKD", "nnUNetTrainerNoSuchThing", "nnUNetTrainerSpecialist_t1_t2"]
-    trials, text = script["run"](tiny_plan(), names, CPU, minutes=10, iterations=3, output=file)
+    trials, text = run(tiny_plan(), names, CPU, minutes=10, iterations=3, output=file)
     notes = {each.trainer: each.note for each in trials}
     failed = notes.pop("nnUNetTrainerNoSuchThing")
     assert failed.startswith("failed: InputError") and set(notes.values()) == {""}
     assert all(each.seconds > 0 for each in trials if each.trainer in notes)
     assert file.read_text() == text and "| nnUNetTrainer | no |" in text and "Two ranks: not run: 0 GPU" in text
     assert text.count("all passed") == 3 and failed in text
-    _, text = script["run"](tiny_plan(), names[:1], CPU, minutes=0, iterations=1)
-    assert text.count(script["NO_TIME"]) == 3
+    _, text = run(tiny_plan(), names[:1], CPU, minutes=0, iterations=1)
+    assert text.count(NO_TIME) == 3
 
 
 @pytest.mark.parametrize(
@@ -49,18 +37,16 @@ def test_a_table_and_what_failed_or_found_no_time(
     [("load_checkpoint", "not restored"), ("validation_step", "loss of the validation is nan")],
 )
 def test_a_check_that_fails_is_said(broken: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
-
     monkeypatch.setattr(nnUNetTrainerMMKD, broken, lambda *_: {"loss": float("nan")})
-    result = trial.try_trainer("nnUNetTrainerModalityDropout", tiny_plan(), CPU, False, 1)
+    result = gpu_trial.try_trainer("nnUNetTrainerModalityDropout", tiny_plan(), CPU, False, 1)
     assert result.note.startswith("failed: RuntimeError") and said in result.note
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", [trial.STOCK, *(each.__name__ for each in every_trainer())])
+@pytest.mark.parametrize("name", [gpu_trial.STOCK, *(each.__name__ for each in every_trainer())])
 def test_on_a_gpu(name: str, compiled: bool) -> None:
     plan = synthetic_plan().resized((64, 64, 64))
-    result = trial.try_trainer(name, plan, torch.device("cuda", 0), compiled, 3)
-    assert replace(result, seconds=None, peak=None) == trial.Trial(name, compiled)
+    result = gpu_trial.try_trainer(name, plan, torch.device("cuda", 0), compiled, 3)
+    assert replace(result, seconds=None, peak=None) == gpu_trial.Trial(name, compiled)

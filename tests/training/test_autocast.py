@@ -57,7 +57,7 @@ def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypa
     spoilt["data"][..., :8] = 1e5  # infinite in float16
     assert not math.isfinite(step(trainer, spoilt))
     assert scaler.get_scale() == 2.0**7 and differences(start, weights(trainer)) == []
-    losses = [step(trainer, batch) for _ in range(3)]
+    losses = [step(trainer, batch) for _ in range(2)]
     assert all(map(math.isfinite, losses)) and scaler.get_scale() == 2.0**7
     assert {value.dtype for value in parts.values()} == {torch.float32}
     moved = weights(trainer)
