@@ -44,7 +44,7 @@ def detect(x: Tensor) -> Tensor:
     return seen | ~seen.any(dim=1, keepdim=True)
 
 
-@torch.compiler.disable  # masks are of the CPU, and looked at
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # masks are of the CPU, and looked at
 def resolve(x: Tensor, available: Tensor | None, modalities: Sequence[str]) -> Tensor:
     """Availability of a batch: the explicit mask, else the environment variable, else detection.
 

@@ -51,7 +51,7 @@ def take_channels(network: nn.Module, modalities: Sequence[str], subset: Sequenc
     return network
 
 
-@torch.compiler.disable  # masks are of the CPU, and looked at
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # masks are of the CPU, and looked at
 def require_subset(available: Tensor | None, modalities: Sequence[str], subset: Sequence[str]) -> None:
     """Refuse a forward pass that may not use all of the subset.
 
