@@ -91,7 +91,8 @@ class MultiStreamUNet(nn.Module):
             options: of ``torch.compile``.
         """
         encoders: list[Any] = list(self.encoders)
-        parts = [part for encoder in encoders for part in (getattr(encoder, "stem", None), *encoder.stages) if part]
+        found = [part for encoder in encoders for part in (getattr(encoder, "stem", None), *encoder.stages)]
+        parts = [part for part in found if part is not None]
         _allow_graphs(GRAPHS_OF_A_PART * (len(parts) + 2))
         self.decoder.compile(**options)
         self._run_decoder = torch.compile(run_decoder, **options)
