@@ -1,15 +1,16 @@
 """Read, check and make NIfTI files, so that a broken file is named.
 
-Files are handled as bytes: the gzip checksum is verified, voxels that need no change are never touched, and what was
-checked is what is written (:mod:`nnunetv2_mmkd.files`).
+The header comes first: it says how many bytes there may be, and no more are unzipped. Files are handled as bytes: the
+gzip checksum is verified, voxels that need no change are never touched, and what was checked is what is written
+(:mod:`nnunetv2_mmkd.files`). Where a file is must be read alike by nibabel and SimpleITK, nnU-Net's reader.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
-import zlib
-from contextlib import nullcontext
+import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,28 +18,34 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.geometry import Alignment, Grid
+from nnunetv2_mmkd.nifti_header import (
+    REMEDY,
+    UNREADABLE,
+    dimensions,
+    file_length,
+    grid_of,
+    image_class,
+    read_start,
+    unreadable,
+)
 
 TOLERANCE = 1e-3
 """Largest difference of affines (mm) and of labels from whole numbers that is taken for rounding."""
 
 _GZIP = b"\x1f\x8b"
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
-_REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
-_UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-)
+_LARGEST = 1e15  # of values: their squares must be numbers in float32, too
+_LABELS = 2**31  # label values lie below
+_LABEL_REMEDY = "expected labels, not probabilities or resampled labels"
+_SURPLUS = 1 << 20  # bytes after the voxels that are no matter
+_GZIP_RATIO = 1040  # gzip cannot compress better
+_KINDS = {
+    stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}  # fmt: skip
 _GEOMETRY = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -53,8 +60,9 @@ class Volume:
         path: the file.
         stored: its bytes.
         plain: its bytes, decompressed.
-        header: its header.
+        header: its header, of three dimensions.
         voxels: its voxels, scaled by slope and intercept, shape ``[x, y, z]``.
+        squeezed: the file has two dimensions, or further ones of length 1; ``plain`` and ``header`` have three.
     """
 
     path: Path
@@ -62,6 +70,12 @@ class Volume:
     plain: bytes
     header: nib.Nifti1Header
     voxels: np.ndarray
+    squeezed: bool = False
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels are."""
+        return grid_of(self.path, self.header)
 
     @property
     def compressed(self) -> bool:
@@ -75,23 +89,51 @@ def stem_of(name: str) -> str | None:
     return None if name.startswith(".") or match is None else name[: match.start()]
 
 
-def read_header(path: Path) -> nib.Nifti1Header:
-    """Header of a NIfTI file, checked.
+def is_nifti(path: Path) -> bool:
+    """Whether a file is called a NIfTI."""
+    return _NIFTI.search(path.name) is not None
+
+
+def require_file(path: Path) -> int:
+    """Check that a path is a file, without opening it (a named pipe would never end); returns its size.
 
     Raises:
-        InputError: the file is unreadable, or is no 3-D image of real numbers with a proper affine.
+        InputError: it does not exist, is something else, or is a link that leads nowhere.
     """
     try:
+        status = path.stat()
+    except OSError as error:
+        if path.is_symlink():
+            target = os.readlink(path)
+            raise InputError(f"{path}: is a link to {target}, which leads nowhere; mend or delete it") from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path} does not exist") from error
+        raise unreadable(path, error) from error
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    what = next((name for test, name in _KINDS.items() if test(status.st_mode)), "no file")
+    raise InputError(f"{path}: is {what}; expected an image file. Put the image there, or take it away")
+
+
+def read_header(path: Path) -> nib.Nifti1Header:
+    """Header of a NIfTI file, checked, with three dimensions: a picture is one slice, further ones of length 1 go.
+
+    Raises:
+        InputError: no file, or unreadable; no 3-D image of real numbers; a header that does not say where its voxels
+            are, or says so in a way that other programs read differently; a file too short for it.
+    """
+    size = require_file(path)
+    try:
         with open(path, "rb") as file:
-            start = file.read(2)
+            compressed = file.read(2) == _GZIP
             file.seek(0)
-            with gzip.open(file) if start == _GZIP else nullcontext(file) as stream:
-                size = stream.read(4)
-                stream.seek(0)
-                return _checked(path, _image_class(size).header_class.from_fileobj(stream))
+            if compressed:
+                with gzip.open(file) as stream:
+                    return read_start(path, stream, size * _GZIP_RATIO)[1]
+            return read_start(path, file, size)[1]
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
 
 
@@ -99,8 +141,10 @@ def read_volume(path: Path) -> Volume:
     """A NIfTI file with its voxels.
 
     Raises:
-        InputError: as :func:`read_header`, or the file is truncated or damaged, or holds NaN or infinity.
+        InputError: as :func:`read_header`, or the file is truncated or damaged, longer than its header says, or holds
+            NaN, infinity or numbers beyond all measure.
     """
+    require_file(path)
     try:
         stored = path.read_bytes()
     except OSError as error:
@@ -111,45 +155,55 @@ def read_volume(path: Path) -> Volume:
 def parse_volume(path: Path, stored: bytes) -> Volume:
     """As :func:`read_volume`, from the bytes of the file; ``path`` only names it in errors."""
     try:
-        plain = gzip.decompress(stored) if stored.startswith(_GZIP) else stored
-        image_class = _image_class(plain[:4])
-        # Not the header of the image: nibabel clears slope, intercept and offset there.
-        header = _checked(path, image_class.header_class.from_fileobj(BytesIO(plain)))
-        voxels = np.asanyarray(image_class.from_bytes(plain).dataobj)
+        compressed = stored.startswith(_GZIP)
+        with gzip.GzipFile(str(path), "rb", fileobj=BytesIO(stored)) if compressed else BytesIO(stored) as stream:
+            start, header = read_start(path, stream, len(stored) * (_GZIP_RATIO if compressed else 1))
+            length = file_length(header)
+            plain = start + stream.read(length + _SURPLUS + 1 - len(start))
+        if len(plain) > length + _SURPLUS:
+            raise InputError(f"{path}: holds more than the {length} bytes that its header says; {REMEDY}")
+        squeezed = dimensions(plain) != 3
+        if squeezed:
+            plain = header.binaryblock + plain[len(header.binaryblock) :]
+        voxels = np.asanyarray(image_class(plain[:4]).from_bytes(plain).dataobj)
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+    check_values(path, voxels)
+    return Volume(path, stored, plain, header, voxels, squeezed)
+
+
+def check_values(path: Path | str, voxels: np.ndarray) -> None:
+    """Check that the voxels of an image are numbers that can be reckoned with.
+
+    Raises:
+        InputError: NaN, infinity or values beyond all measure.
+    """
+    if voxels.dtype.kind != "f" or not voxels.size:
+        return
+    largest = max(float(voxels.max()), -float(voxels.min()))
+    if not np.isfinite(largest):
         count = int((~np.isfinite(voxels)).sum())
-        raise InputError(f"{path}: {count} voxels are NaN or infinite; {_REMEDY}")
-    return Volume(path, stored, plain, header, voxels)
+        raise InputError(f"{path}: {count} voxels are NaN or infinite; {REMEDY}")
+    if largest > _LARGEST:
+        raise InputError(f"{path}: holds values up to {largest:.3g} (by the header's scl_slope, perhaps); {REMEDY}")
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
-    """The error for a file that exists but cannot be read."""
-    return InputError(f"{path}: cannot be read as NIfTI ({_reason(error)}); {_REMEDY}")
-
-
-def spacing_of(header: nib.Nifti1Header) -> np.ndarray:
-    """Voxel sizes (mm) by the header's zooms and by its affine, ``[2, 3]``."""
-    return np.stack([header.get_zooms()[:3], nib.affines.voxel_sizes(header.get_best_affine())])
-
-
-def same_affine(first: nib.Nifti1Header, second: nib.Nifti1Header) -> bool:
-    """Whether two images have the same affine, within :data:`TOLERANCE`."""
-    return bool(np.abs(first.get_best_affine() - second.get_best_affine()).max() <= TOLERANCE)
-
-
-def with_geometry(volume: Volume, reference: nib.Nifti1Header) -> bytes:
-    """The file (uncompressed) with the geometry of ``reference``; its voxels are not touched."""
+def with_geometry(volume: Volume, reference: nib.Nifti1Header, alignment: Alignment) -> bytes:
+    """The file (uncompressed) on the grid of ``reference``; its voxels are not touched, but in their order."""
     header = volume.header.copy()
     for field in _GEOMETRY:
         header[field] = reference[field]
     header["pixdim"][:4] = reference["pixdim"][:4]
-    block = header.binaryblock
-    result: bytes = block + volume.plain[len(block) :]
-    return result
+    header["dim"][1:4] = reference["dim"][1:4]
+    block: bytes = header.binaryblock
+    if not alignment.reoriented:
+        return block + volume.plain[len(block) :]
+    offset, end = int(header.get_data_offset()), file_length(header)
+    raw = np.frombuffer(volume.plain[offset:end], header.get_data_dtype())
+    voxels = alignment.apply(raw.reshape(volume.voxels.shape, order="F"))
+    return block + volume.plain[len(block) : offset] + voxels.tobytes(order="F") + volume.plain[end:]
 
 
 def image_bytes(voxels: np.ndarray, like: nib.Nifti1Header) -> bytes:
@@ -166,19 +220,27 @@ def image_bytes(voxels: np.ndarray, like: nib.Nifti1Header) -> bytes:
     return content
 
 
-def integer_labels(volume: Volume) -> np.ndarray:
+def integer_labels(path: Path, voxels: np.ndarray) -> np.ndarray:
     """Voxels of a label file as whole numbers (int64).
 
+    Args:
+        path: names the file in errors.
+        voxels: of any shape.
+
     Raises:
-        InputError: a voxel is not within :data:`TOLERANCE` of a whole number.
+        InputError: a voxel is not within :data:`TOLERANCE` of a whole number, or is none that a label can be.
     """
-    if volume.voxels.dtype.kind in "iu":
-        return volume.voxels.astype(np.int64)
-    rounded = np.rint(volume.voxels)
-    off = np.abs(volume.voxels - rounded)
+    check_values(path, voxels)
+    largest = max(float(voxels.max()), -float(voxels.min())) if voxels.size else 0.0
+    if largest >= _LABELS:
+        raise InputError(f"{path}: label value {largest:.10g}; {_LABEL_REMEDY}")
+    if voxels.dtype.kind in "iu":
+        return voxels.astype(np.int64)
+    rounded = np.rint(voxels)
+    off = np.abs(voxels - rounded)
     if off.max(initial=0) > TOLERANCE:
-        value = volume.voxels.flat[int(off.argmax())]
-        raise InputError(f"{volume.path}: label value {value:g} is not a whole number")
+        value = voxels.flat[int(off.argmax())]
+        raise InputError(f"{path}: label value {value:g} is not a whole number; {_LABEL_REMEDY}")
     result: np.ndarray = rounded.astype(np.int64)
     return result
 
@@ -198,29 +260,3 @@ def map_labels(labels: np.ndarray, mapping: dict[int, int], dtype: str) -> tuple
 def compress(plain: bytes) -> bytes:
     """gzip without a time stamp: the same content gives the same file."""
     return gzip.compress(plain, compresslevel=6, mtime=0)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _image_class(start: bytes) -> type[nib.Nifti1Image]:
-    """NIfTI-1 or NIfTI-2, of either byte order, by the first four bytes."""
-    sizes = {int.from_bytes(start, order) for order in ("little", "big")} if len(start) == 4 else set()
-    if 348 in sizes:
-        return nib.Nifti1Image
-    if 540 in sizes:
-        return nib.Nifti2Image
-    raise ImageFileError("no NIfTI header")
-
-
-def _checked(path: Path, header: nib.Nifti1Header) -> nib.Nifti1Header:
-    shape = header.get_data_shape()
-    if len(shape) != 3 or 0 in shape:
-        raise InputError(f"{path}: shape {tuple(shape)}; expected a 3-D image")
-    if header.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path}: voxels of type {header.get_data_dtype()}; expected real numbers")
-    affine = header.get_best_affine()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
-        raise InputError(f"{path}: the affine is not invertible; repair the header")
-    return header

@@ -5,51 +5,48 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from nnunetv2_mmkd import images as nifti
-from nnunetv2_mmkd.conversion.headers import check_headers
+from nnunetv2_mmkd.conversion.headers import CaseHeaders, check_headers
 from nnunetv2_mmkd.conversion.records import CaseRecord, fingerprint, write_record
 from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import atomic_write
 
 
 def convert_case(spec: EditionSpec, files: CaseFiles, target: Path) -> CaseRecord:
     """Write the images and the label of one case in nnU-Net raw format, then its record.
 
-    Images keep voxels and dtype; a compressed image on the right grid is copied byte by byte. A missing modality, or
-    one whose file is all zero, becomes an all-zero image with the grid of the first image.
+    Images keep voxels and dtype; a compressed image on the right grid is copied byte by byte. Files whose axes are
+    permuted or flipped are reoriented. A missing modality, or one whose file is all zero, becomes an all-zero image.
 
     Raises:
         InputError: a file is broken, a label value is not allowed, no modality has any signal, or writing fails.
     """
     sources = fingerprint(files)
-    messages = list(check_headers(files))
+    headers = check_headers(files)
+    reference, messages = headers.reference, list(headers.messages)
     images = "imagesTs" if files.label is None else "imagesTr"
     contents: dict[str, bytes] = {}
     missing = []
-    reference: nib.Nifti1Header | None = None
     for index, (channel, path) in enumerate(zip(spec.channels, files.images, strict=True)):
         if path is None:
             missing.append(channel.name)
             continue
         volume = nifti.read_volume(path)
-        if reference is None:
-            reference = volume.header
         if not volume.voxels.any():
             missing.append(channel.name)
             messages.append(f"{files.case}: {path.name} is all zero; {channel.display} is taken as missing")
-        contents[f"{images}/{files.case}_{index:04d}.nii.gz"] = _image_content(volume, reference)
-    if reference is None or len(missing) == len(spec.channels):
+        contents[f"{images}/{files.case}_{index:04d}.nii.gz"] = _image_content(volume, headers)
+    if len(missing) == len(spec.channels):
         raise InputError(f"case {files.case}: no image at all in {files.folder}: the files there are all zero")
     blank = nifti.image_bytes(np.zeros(reference.get_data_shape(), reference.get_data_dtype()), reference)
     for index in range(len(spec.channels)):
         contents.setdefault(f"{images}/{files.case}_{index:04d}.nii.gz", nifti.compress(blank))
     if files.label is not None:
-        contents[f"labelsTr/{files.case}.nii.gz"] = _label_content(spec, files, reference)
+        contents[f"labelsTr/{files.case}.nii.gz"] = _label_content(spec, files, headers)
     record = CaseRecord(files.case, [], {name: len(content) for name, content in contents.items()}, missing, messages)
     write_record(target, record)
     for name, content in contents.items():
@@ -65,22 +62,24 @@ def read_label(spec: EditionSpec, case: str, path: Path) -> np.ndarray:
     Raises:
         InputError: the file is broken, or a value is not among the edition's.
     """
-    labels = nifti.integer_labels(nifti.read_volume(path))
+    labels = nifti.integer_labels(path, nifti.read_volume(path).voxels)
     mapped, unknown = nifti.map_labels(labels, dict(spec.label_map), "uint8")
     if unknown:
         raise InputError(
-            f"case {case}: {path} has the label {', '.join(map(str, unknown))}; {spec.title} allows "
+            f"case {case}: {path} has the label {first_few(unknown, 5)}; {spec.title} allows "
             f"{', '.join(map(str, spec.allowed_labels))}. Is this the right edition?"
         )
     return mapped
 
 
-def _image_content(volume: nifti.Volume, reference: nib.Nifti1Header) -> bytes:
-    if not nifti.same_affine(volume.header, reference):
-        return nifti.compress(nifti.with_geometry(volume, reference))
-    return volume.stored if volume.compressed else nifti.compress(volume.plain)
+def _image_content(volume: nifti.Volume, headers: CaseHeaders) -> bytes:
+    alignment = headers.alignments[volume.path]
+    if not alignment.same:
+        return nifti.compress(nifti.with_geometry(volume, headers.reference, alignment))
+    return volume.stored if volume.compressed and not volume.squeezed else nifti.compress(volume.plain)
 
 
-def _label_content(spec: EditionSpec, files: CaseFiles, reference: nib.Nifti1Header) -> bytes:
+def _label_content(spec: EditionSpec, files: CaseFiles, headers: CaseHeaders) -> bytes:
     assert files.label is not None
-    return nifti.compress(nifti.image_bytes(read_label(spec, files.case, files.label), reference))
+    labels = headers.alignments[files.label].apply(read_label(spec, files.case, files.label))
+    return nifti.compress(nifti.image_bytes(labels, headers.reference))

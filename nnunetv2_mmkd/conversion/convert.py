@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -20,7 +21,7 @@ from nnunetv2_mmkd.conversion.headers import check_headers
 from nnunetv2_mmkd.conversion.records import CaseRecord, reuse
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.protocols.institutions import institutions_of_sources
 from nnunetv2_mmkd.workers import end_with_starter
@@ -77,7 +78,7 @@ def convert(
         cases = discover(spec, sources)
         institutions = institutions_of_sources(spec, cases)
         _report_unlabelled(spec, cases)
-        _check_all_headers(cases, processes, show_progress)
+        _report_orientations(_check_all_headers(cases, processes, show_progress))
         open_folder(target, settings, with_test=any(files.label is None for files in cases))
         records = reuse(target, cases)
         todo = [files for files in cases if files.case not in records]
@@ -107,14 +108,26 @@ def _report_unlabelled(spec: EditionSpec, cases: Sequence[CaseFiles]) -> None:
         logger.warning("%s: no case has a label; this data set can be predicted, not trained on", spec.title)
 
 
-def _check_all_headers(cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> None:
+def _check_all_headers(cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> dict[str, str]:
+    """Check the headers of all cases; returns how each case is oriented."""
     with ThreadPoolExecutor(max_workers=processes) as pool:
         checks = [pool.submit(check_headers, files) for files in cases]
         try:
-            for check in tqdm(checks, "check headers", disable=not show_progress):
-                check.result()
+            progress = tqdm(zip(cases, checks, strict=True), "check headers", len(cases), disable=not show_progress)
+            return {files.case: check.result().grid.orientation for files, check in progress}
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _report_orientations(orientations: Mapping[str, str]) -> None:
+    """Say where cases are stored in different orientations: nnU-Net takes their axes as they are."""
+    counts = Counter(orientations.values()).most_common()
+    for orientation, count in counts[1:]:
+        cases = first_few((case for case, other in orientations.items() if other == orientation), 3)
+        logger.warning(
+            "%d cases are stored as %s (%s), most as %s: each keeps its own, and nnU-Net does not reorient",
+            count, orientation, cases, counts[0][0],
+        )  # fmt: skip
 
 
 def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], processes: int) -> Iterator[CaseRecord]:

@@ -16,7 +16,7 @@ from nnunetv2_mmkd.nnunet_json import read_object
 STATE = ".mmkd_conversion"
 """Folder in the data set with a record for each finished case; what an interrupted run goes on from."""
 
-_VERSION = 1  # of the records; raise it when a conversion would write other files
+_VERSION = 2  # of the records; raise it when a conversion would write other files
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _evidence(cases: Sequence[CaseFiles]) -> Iterable[tuple[str, Callable[[Editi
     labelled = [files.label for files in cases if files.label is not None][:LABELS_READ]
     values: set[int] = set()
     for path in labelled:
-        values |= set(np.unique(nifti.integer_labels(nifti.read_volume(path))).tolist())
+        values |= set(np.unique(nifti.integer_labels(path, nifti.read_volume(path).voxels)).tolist())
     shown = ", ".join(map(str, sorted(values)))
     yield f"labels {shown} in {len(labelled)} files", lambda spec: values <= set(spec.label_map)
     shape = tuple(nifti.read_header(cases[0].files[0]).get_data_shape())

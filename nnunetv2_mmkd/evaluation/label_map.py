@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.images import integer_labels, read_header, read_volume
-
-TOLERANCE = 1e-3
-"""mm (and direction cosines) by which two grids may differ."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels of a file lie.
-
-    Attributes:
-        path: the file.
-        shape: voxels per axis.
-        spacing: mm per axis.
-        placement: what else places it: affine, or origin and direction, flattened.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    placement: tuple[float, ...]
+from nnunetv2_mmkd.geometry import Grid, align, itk_grid
+from nnunetv2_mmkd.images import integer_labels, is_nifti, read_header, read_volume, require_file
+from nnunetv2_mmkd.nifti_header import grid_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +22,29 @@ class LabelMap:
 
     Attributes:
         path: its file.
-        values: whole numbers, 2d or 3d.
+        values: whole numbers, 2d or 3d; of NIfTI ``[x, y, z]``, of other formats ``[z, y, x]``.
         spacing: mm per axis of ``values``.
-        placement: what else places it: affine, or origin and direction, flattened.
+        grid: where its voxels are.
     """
 
     path: Path
     values: NDArray[np.integer]
     spacing: tuple[float, ...]
-    placement: tuple[float, ...]
+    grid: Grid
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Voxels per axis."""
-        return tuple(self.values.shape)
+    def on_grid_of(self, target: LabelMap) -> LabelMap:
+        """The same, its axes permuted or flipped if that is needed.
+
+        Raises:
+            InputError: it is on another grid.
+        """
+        alignment = align(self.grid, target.grid)
+        if not alignment.reoriented:
+            return self
+        apply = alignment.apply if is_nifti(self.path) else alignment.apply_reversed
+        shape = self.grid.shape if is_nifti(self.path) else self.grid.shape[::-1]
+        values = apply(self.values.reshape(shape)).reshape(target.values.shape)
+        return replace(self, values=np.ascontiguousarray(values), spacing=target.spacing, grid=target.grid)
 
 
 def read_grid(path: Path) -> Grid:
@@ -63,19 +53,16 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputError: absent, or its header cannot be read.
     """
-    _require_file(path)
-    if _is_nifti(path):
-        header = read_header(path)
-        return Grid(path, tuple(header.get_data_shape()), *_geometry(header))
+    require_file(path)
+    if is_nifti(path):
+        return grid_of(path, read_header(path))
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
-    shape, spacing = tuple(reversed(reader.GetSize())), tuple(reversed(reader.GetSpacing()))
-    flat = _is_flat(shape)
-    return Grid(path, shape[flat:], spacing[flat:], (*reader.GetOrigin(), *reader.GetDirection()))
+    return itk_grid(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
 def read_label_map(path: Path, allowed: Iterable[int] | None = None) -> LabelMap:
@@ -88,8 +75,8 @@ def read_label_map(path: Path, allowed: Iterable[int] | None = None) -> LabelMap
     Raises:
         InputError: absent, damaged or truncated, NaN, values between labels, or a value that is not allowed.
     """
-    _require_file(path)
-    labels = _nifti(path) if _is_nifti(path) else _other_format(path)
+    require_file(path)
+    labels = _nifti(path) if is_nifti(path) else _other_format(path)
     if allowed is not None:
         unknown = sorted(set(np.unique(labels.values).tolist()) - set(allowed))
         if unknown:
@@ -101,27 +88,10 @@ def read_label_map(path: Path, allowed: Iterable[int] | None = None) -> LabelMap
     return labels
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
-
-
-def _geometry(header: nib.Nifti1Header) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Spacing and placement."""
-    return tuple(map(float, header.get_zooms()[:3])), tuple(np.ravel(header.get_best_affine()).tolist())
-
-
 def _nifti(path: Path) -> LabelMap:
     volume = read_volume(path)
-    try:
-        labels = integer_labels(volume)
-    except InputError as error:
-        raise InputError(f"{error}; expected labels, not probabilities or resampled labels") from error
-    return LabelMap(path, labels, *_geometry(volume.header))
+    labels = integer_labels(path, volume.voxels)
+    return LabelMap(path, labels, tuple(map(float, volume.header.get_zooms()[:3])), volume.grid)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -142,29 +112,9 @@ def _other_format(path: Path) -> LabelMap:
         raise _unreadable(path, error) from error
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel; expected one label")
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or np.abs(values - np.rint(values)).max(initial=0) > TOLERANCE:
-            raise InputError(f"{path}: holds values that are no whole numbers; expected labels, not probabilities")
-        values = np.rint(values)
+    values = integer_labels(path, values)
     spacing = tuple(float(length) for length in reversed(image.GetSpacing()))
     if _is_flat(values.shape):
         values, spacing = values[0], spacing[1:]
-    return LabelMap(path, values.astype(np.int64), spacing, (*image.GetOrigin(), *image.GetDirection()))
-
-
-def require_same_grid(prediction: LabelMap | Grid, truth: LabelMap | Grid) -> None:
-    """Check that two segmentations lie on one grid.
-
-    Raises:
-        InputError: another shape, spacing or placement.
-    """
-    for what, one, other in (
-        ("shape", prediction.shape, truth.shape),
-        ("spacing in mm", prediction.spacing, truth.spacing),
-        ("origin, direction or affine", prediction.placement, truth.placement),
-    ):
-        if len(one) != len(other) or not np.allclose(one, other, atol=TOLERANCE, rtol=0):
-            raise InputError(
-                f"{prediction.path}: its {what} {tuple(np.round(one, 4).tolist())} is not that of {truth.path} "
-                f"{tuple(np.round(other, 4).tolist())}; predictions must be in the grid of the labels"
-            )
+    grid = itk_grid(path, image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    return LabelMap(path, values, spacing, grid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunetv2_mmkd import __version__
-from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_grid, read_label_map, require_same_grid
+from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_grid, read_label_map
 from nnunetv2_mmkd.evaluation.metrics.empty import empty_policy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import lesion_task
 from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
@@ -38,8 +39,11 @@ from nnunetv2_mmkd.evaluation.metrics.registry import (
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
+from nnunetv2_mmkd.geometry import align, note
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.workers import end_with_starter
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,9 @@ def score(
         raise InputError(f"there is no case to score with labels from {labels}")
     for item in work:
         item.check_files()
-    for item in work:
-        item.check_grids()
+    changed = [message for item in work for message in item.check_grids()]
+    if changed:
+        log.warning("%s", first_few(changed, 5))
     about = {"settings": settings.identity(), "regions": regions, "ignored": ignored, "version": __version__}
     run = partial(_rows, cache=cache / _digest(about), dataset_json=dict(dataset_json), settings=settings)
     tables = []
@@ -236,10 +241,12 @@ class _Work:
                     "the subset out of --subsets"
                 )
 
-    def check_grids(self) -> None:
-        target = read_grid(self.target)
-        for file in self.files().values():
-            require_same_grid(read_grid(file), target)
+    def check_grids(self) -> list[str]:
+        """Check that all predictions are on the grid of the label, or get there by reorienting; says which."""
+        target, case = read_grid(self.target), f"case {self.case}: "
+        grids = [read_grid(file) for file in self.files().values()]
+        notes = [note(grid, target, align(grid, target, case), case) for grid in grids]
+        return [each for each in notes if each is not None]
 
     def stamps(self) -> dict[str, str]:
         """Subset -> what tells whether its segmentation or the truth is another file than before."""
@@ -267,8 +274,7 @@ def _rows(work: _Work, cache: Path, dataset_json: Mapping[str, Any], settings: S
         regions = evaluated_regions(dataset_json)
         target = read_label_map(work.target, allowed)
         for subset in to_measure:
-            prediction = read_label_map(work.files()[subset], allowed - {ignored})
-            require_same_grid(prediction, target)
+            prediction = read_label_map(work.files()[subset], allowed - {ignored}).on_grid_of(target)
             scores[subset] = list(_measure(prediction, target, regions, ignored, settings))
         _write_cache(work, {**cached, **{(subset, stamps[subset]): rows for subset, rows in scores.items()}}, file)
     return _table(work, {subset: scores[subset] for subset in work.subsets})

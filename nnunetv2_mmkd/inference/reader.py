@@ -14,6 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
+from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 from nnunetv2_mmkd.workers import end_with_starter
 
@@ -60,19 +62,39 @@ class CompletingIO(BaseReaderWriter):
             image_fnames: M entries in channel order, files or placeholders, at least one file.
 
         Returns:
-            The images ``[M, z, y, x]`` float32, zero where missing, and their properties with ``mmkd_available``.
+            The images ``[M, z, y, x]`` float32, zero where missing, on the grid that most of them have (of several the
+            first one's), and the properties of that with ``mmkd_available``.
 
         Raises:
-            InputError: a file with several channels.
+            InputError: a file that cannot be read, has several channels or is on another grid.
         """
         available = [not is_placeholder(name) for name in image_fnames]
-        files = [name for name, real in zip(image_fnames, available, strict=True) if real]
-        images, properties = self.planned.read_images(files)
-        if len(images) != len(files):
-            raise InputError(f"{len(files)} file(s) hold {len(images)} channels; give one file per modality: {files}")
-        completed = np.zeros((len(available), *images.shape[1:]), dtype=images.dtype)
-        completed[available] = images
+        read = [self.read_image(name) for name, real in zip(image_fnames, available, strict=True) if real]
+        grids = [grid for _, _, grid in read]
+        index = reference_of(grids)
+        properties = read[index][1]
+        completed = np.zeros((len(available), *read[index][0].shape[1:]), dtype=np.float32)
+        for channel, (image, _, grid) in zip(np.flatnonzero(available), read, strict=True):
+            completed[channel] = align(grid, grids[index]).apply_reversed(image[0])
         return completed, {**properties, AVAILABLE_KEY: available}
+
+    def read_image(self, file: str) -> tuple[np.ndarray, dict[str, Any], Grid]:
+        """Read one image with the planned reader.
+
+        Returns:
+            The image ``[1, z, y, x]`` float32, its properties, and its grid as the reader says (which may reorient).
+
+        Raises:
+            InputError: the reader fails, or the file has several channels.
+        """
+        try:
+            image, properties = self.planned.read_images([file])
+        except Exception as error:  # readers raise whatever their libraries do
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{file} cannot be read: {reason[-200:]}") from error
+        if len(image) != 1:
+            raise InputError(f"{file} holds {len(image)} channels; give one file per modality")
+        return image, properties, _grid(file, image.shape[1:], properties)
 
     def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a segmentation with the planned reader."""
@@ -89,6 +111,18 @@ class CompletingIO(BaseReaderWriter):
         for part in (stem + ".npz", stem + ".pkl", name):
             if os.path.isfile(os.path.join(folder, part)):
                 os.replace(os.path.join(folder, part), os.path.join(os.path.dirname(folder), part))
+
+
+def _grid(file: str, shape: Sequence[int], properties: Mapping[str, Any]) -> Grid:
+    """The grid of an image from what nnU-Net's readers tell; of formats without affine, voxel sizes only."""
+    size = tuple(shape)[::-1]
+    if "sitk_stuff" in properties:
+        geometry = properties["sitk_stuff"]
+        flat = len(geometry["spacing"])
+        return itk_grid(Path(file), (*size, 1)[:flat], geometry["spacing"], geometry["origin"], geometry["direction"])
+    known = properties.get("nibabel_stuff", {})
+    affine = known.get("reoriented_affine", known.get("original_affine"))
+    return Grid(Path(file), size, np.diag([*properties["spacing"][::-1], 1.0]) if affine is None else affine)
 
 
 def completing_plans(model: TrainedModel) -> CompletingPlans:

@@ -17,6 +17,8 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.geometry import Grid
+from nnunetv2_mmkd.nifti_header import grid_of
 
 Check = Callable[[EditionSpec, nifti.Volume, CaseFiles], str | None]
 """Says what is wrong with a file of a submission."""
@@ -88,6 +90,11 @@ def reference_header(files: CaseFiles) -> nib.Nifti1Header:
     return nifti.read_header(files.files[0])
 
 
+def reference_grid(files: CaseFiles) -> Grid:
+    """Grid of the original case: that of its first image."""
+    return grid_of(files.files[0], reference_header(files))
+
+
 def grid_problem(spec: EditionSpec, name: str, header: nib.Nifti1Header) -> str | None:
     """What the platform says to the grid of a file, or None."""
     platform, shape = spec.platform, tuple(header.get_data_shape())
@@ -102,6 +109,8 @@ def grid_problem(spec: EditionSpec, name: str, header: nib.Nifti1Header) -> str 
 def header_problem(spec: EditionSpec, volume: nifti.Volume, dtype: np.dtype, files: CaseFiles) -> str | None:
     """What is wrong with compression, voxel type or geometry of a submitted file, or None."""
     name, header, original = volume.path.name, volume.header, reference_header(files)
+    if volume.squeezed:
+        return f"{name} (not three-dimensional)"
     if not volume.compressed:
         return f"{name} (not compressed)"
     if header.get_data_dtype() != dtype or volume.voxels.dtype != header.get_data_dtype():

@@ -20,7 +20,9 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.submission.check import grid_problem, header_problem, reference_header, refuse
+from nnunetv2_mmkd.geometry import Alignment, align
+from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.submission.check import grid_problem, header_problem, reference_grid, reference_header, refuse
 from nnunetv2_mmkd.submission.write import archive_name, write_files
 
 _TOLERANCE = 1e-2
@@ -132,16 +134,21 @@ def _maps(spec: EditionSpec, path: Path, files: CaseFiles) -> dict[str, bytes]:
             heads = np.asarray(stored["probabilities"])
     except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"cannot be read: {error}") from error
-    header = reference_header(files)
-    expected = tuple(header.get_data_shape())[::-1]  # nnU-Net's arrays are z, y, x
+    grid, header = reference_grid(files), reference_header(files)
+    alignment = Alignment.none()
+    segmentation = path.with_suffix(".nii.gz")
+    if segmentation.is_file():  # probabilities have no header: they are on the grid of the segmentation
+        predicted = grid_of(segmentation, nifti.read_header(segmentation))
+        alignment, grid = align(predicted, grid), predicted
+    expected = grid.shape[::-1]  # nnU-Net's arrays are z, y, x
     if heads.shape[1:] != expected:
-        raise InputError(f"shape {heads.shape}, expected {expected} per head: z, y, x of {files.files[0].name}")
+        raise InputError(f"shape {heads.shape}, expected {expected} per head: z, y, x of {grid.path.name}")
     if not (heads.min() >= -_TOLERANCE and heads.max() <= 1 + _TOLERANCE):  # NaN fails, too
         raise InputError(f"values from {heads.min():g} to {heads.max():g}, expected probabilities")
     regions = probabilities_of_regions(spec, heads)
     return {
         f"{files.case}{ending}.nii.gz": nifti.compress(
-            nifti.image_bytes(np.ascontiguousarray(uncertainty(regions[region]).transpose(2, 1, 0)), header)
+            nifti.image_bytes(np.ascontiguousarray(alignment.apply(uncertainty(regions[region]).T)), header)
         )
         for ending, region in spec.uncertainty.items()
     }

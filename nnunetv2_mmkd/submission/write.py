@@ -10,15 +10,24 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import atomic_write, replacing
-from nnunetv2_mmkd.submission.check import Check, check_archive, grid_problem, label_problem, reference_header, refuse
+from nnunetv2_mmkd.geometry import Alignment, align, note
+from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.submission.check import (
+    Check,
+    check_archive,
+    grid_problem,
+    label_problem,
+    reference_grid,
+    reference_header,
+    refuse,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -149,41 +158,44 @@ def _convert_all(
     spec: EditionSpec, predictions: Path, pairs: dict[str, tuple[Path, CaseFiles]], show_progress: bool
 ) -> dict[str, bytes]:
     """Submission file name -> content; all offenders are named at once."""
-    refuse(
-        predictions,
-        "predictions whose geometry is not that of the original case",
-        [problem for path, files in pairs.values() if (problem := _geometry_problem(path, files))],
-    )
+    alignments, problems = _alignments(pairs)
+    refuse(predictions, "predictions whose geometry is not that of the original case", problems)
     refuse(
         predictions,
         f"cases whose grid {spec.platform.name} does not take",
         [
             problem
-            for name, (path, _) in pairs.items()
-            if (problem := grid_problem(spec, name, nifti.read_header(path)))
+            for name, (_, files) in pairs.items()
+            if (problem := grid_problem(spec, name, reference_header(files)))
         ],
     )
     contents: dict[str, bytes] = {}
     foreign = []
     allowed = sorted(spec.to_submission())
     for name, (path, files) in tqdm(pairs.items(), f"submission {spec.title}", disable=not show_progress):
-        labels = nifti.integer_labels(nifti.read_volume(path))
+        labels = alignments[name].apply(nifti.integer_labels(path, nifti.read_volume(path).voxels))
         mapped, unknown = nifti.map_labels(labels, spec.to_submission(), spec.submission_dtype)
         if unknown:
-            foreign.append(f"{path.name} ({', '.join(map(str, unknown))})")
+            foreign.append(f"{path.name} ({first_few(unknown, 5)})")
         contents[name] = nifti.compress(nifti.image_bytes(mapped, reference_header(files)))
     refuse(predictions, f"predictions with labels other than {', '.join(map(str, allowed))}", foreign)
     return contents
 
 
-def _geometry_problem(path: Path, files: CaseFiles) -> str | None:
-    header, original = nifti.read_header(path), reference_header(files)
-    if header.get_data_shape() != original.get_data_shape():
-        return f"{path.name} (shape {header.get_data_shape()}, {files.files[0].name} has {original.get_data_shape()})"
-    if nifti.same_affine(header, original):
-        return None
-    difference = np.abs(header.get_best_affine() - original.get_best_affine()).max()
-    return f"{path.name} (affine differs by up to {difference:.3g} mm from {files.files[0].name})"
+def _alignments(pairs: Mapping[str, tuple[Path, CaseFiles]]) -> tuple[dict[str, Alignment], list[str]]:
+    """How each prediction gets onto the grid of its original case, which is said; and those that do not."""
+    alignments, problems = {}, []
+    for name, (path, files) in pairs.items():
+        grid, original = grid_of(path, nifti.read_header(path)), reference_grid(files)
+        try:
+            alignments[name] = align(grid, original)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        changed = note(grid, original, alignments[name])
+        if changed is not None:
+            logger.warning("%s", changed)
+    return alignments, problems
 
 
 def _zip(contents: Mapping[str, bytes]) -> bytes:

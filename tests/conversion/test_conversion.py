@@ -157,12 +157,13 @@ def test_float_labels(tmp_path: Path, raw: Path) -> None:
     assert np.array_equal(written, np.array([0, 2, 1, 9, 3])[labels()])
 
 
-def test_another_origin_is_replaced_with_a_warning(tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rounded_origin_is_replaced_with_a_warning(
+    tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = write_case(tmp_path / "src")
     moved = AFFINE.copy()
-    moved[:3, 3] = 5, 6, 7
-    data = voxels(folder / f"{CASE}_t2.nii.gz")
-    shifted = nib.Nifti1Image(data, moved)
+    moved[:3, 3] += 0.05
+    shifted = nib.Nifti1Image(voxels(folder / f"{CASE}_t2.nii.gz"), moved)
     shifted.header.set_slope_inter(2, 1)
     nib.save(shifted, folder / f"{CASE}_t2.nii.gz")
     before = nib.load(folder / f"{CASE}_t2.nii.gz").get_fdata()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from brats_like import AFFINE, SHAPE, save
+from brats_like import SHAPE, save
 from edition_fixtures import truth, write
 
 from nnunetv2_mmkd.conversion.convert import convert
@@ -121,26 +120,6 @@ def test_of_two_roots_the_later_wins(order: tuple[int, int], tmp_path: Path) -> 
     folders = [write(PED, tmp_path / name, folder="BraTS-PED-00255-000") for name in ("a", "b")]
     (found,) = discover(PED, [folders[index].parent for index in order])
     assert found.folder == folders[order[1]]
-
-
-@pytest.mark.parametrize("spoiled", ["-t2w", "-seg"])
-def test_another_geometry_is_replaced_by_that_of_the_first_image(
-    spoiled: str, tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = write(MET, tmp_path)
-    path = folder / f"{folder.name}{spoiled}.nii.gz"
-    before = np.asanyarray(nib.load(path).dataobj)
-    moved = AFFINE.copy()
-    moved[:, 0] *= -1
-    save(path, before, moved)
-    with caplog.at_level(logging.WARNING):
-        target = run("brats2024-met", tmp_path)
-    assert f"origin or direction of {path.name} differs from {folder.name}-t1n.nii.gz" in caplog.text
-    for written in (*(target / "imagesTr").iterdir(), *(target / "labelsTr").iterdir()):
-        assert np.array_equal(nib.load(written).affine, AFFINE)
-    name = f"imagesTr/{folder.name}_0002" if spoiled == "-t2w" else f"labelsTr/{folder.name}"
-    after = np.asanyarray(nib.load(target / f"{name}.nii.gz").dataobj)
-    assert np.array_equal(after != 0, before != 0)
 
 
 @pytest.mark.parametrize("label", [True, False])

@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.label_map import read_grid, read_label_map, require_same_grid
+from nnunetv2_mmkd.evaluation.label_map import read_grid, read_label_map
+from nnunetv2_mmkd.geometry import align
 
 LABELS = np.arange(24).reshape(2, 3, 4) % 3
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -2.0, 0, 20], [0, 0, 3.0, 30], [0, 0, 0, 1]])
@@ -34,7 +35,7 @@ def itk(path: Path, values: np.ndarray, *, vector: bool = False) -> Path:
 def test_nifti(tmp_path: Path, dtype: str, ending: str) -> None:
     found = read_label_map(nifti(tmp_path / f"a{ending}", LABELS.astype(dtype)), {0, 1, 2})
     assert found.values.dtype == np.int64 and (found.values == LABELS).all()
-    assert found.spacing == (1.0, 2.0, 3.0) and found.placement == tuple(AFFINE.ravel())
+    assert found.spacing == (1.0, 2.0, 3.0) and (found.grid.affine == AFFINE).all()
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
@@ -58,8 +59,8 @@ def test_grid_without_voxels_is_that_of_the_whole(tmp_path: Path, name: str) -> 
         values = LABELS[:1] if name == "flat.mha" else LABELS[0] if name == "a.png" else LABELS
         path = itk(tmp_path / name, values.astype("uint8"))
     grid, whole = read_grid(path), read_label_map(path)
-    assert (grid.shape, grid.spacing, grid.placement) == (whole.shape, whole.spacing, whole.placement)
-    require_same_grid(grid, whole)
+    assert grid.shape == whole.grid.shape and (grid.affine == whole.grid.affine).all()
+    assert align(grid, whole.grid).same and whole.on_grid_of(whole) is whole
 
 
 @pytest.mark.parametrize(
@@ -94,27 +95,38 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_bad_values_in_other_formats(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.mha: holds values that are no whole numbers"):
+    with pytest.raises(InputError, match=r"a\.mha: label value 0\.[48] is not a whole number"):
         read_label_map(itk(tmp_path / "a.mha", (LABELS * 0.4).astype("float32")))
-    with pytest.raises(InputError, match=r"a\.mha: holds values that are no whole numbers"):
+    with pytest.raises(InputError, match=r"a\.mha: 8 voxels are NaN"):
         read_label_map(itk(tmp_path / "a.mha", np.where(LABELS == 1, np.nan, 0).astype("float32")))
     with pytest.raises(InputError, match=r"a\.png: has 3 values per voxel"):
         read_label_map(itk(tmp_path / "a.png", np.zeros((4, 5, 3), "uint8"), vector=True))
 
 
-def test_same_grid(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_a_flipped_label_map_is_turned_back(tmp_path: Path, ending: str) -> None:
+    truth = tmp_path / f"truth{ending}"
+    sitk.WriteImage(sitk.ReadImage(str(nifti(tmp_path / "a.nii.gz", LABELS.astype("uint8")))), str(truth))
+    sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(truth)), "PIR"), str(tmp_path / f"turned{ending}"))
+    true, turned = read_label_map(truth), read_label_map(tmp_path / f"turned{ending}")
+    assert turned.values.shape != true.values.shape
+    back = turned.on_grid_of(true)
+    assert (back.values == true.values).all() and back.spacing == true.spacing
+
+
+def test_another_grid_is_refused(tmp_path: Path) -> None:
     truth = read_label_map(nifti(tmp_path / "truth.nii.gz", LABELS.astype("uint8")))
     near = AFFINE.copy()
-    near[0, 3] += 5e-4
-    require_same_grid(read_label_map(nifti(tmp_path / "near.nii.gz", LABELS.astype("uint8"), near)), truth)
+    near[0, 3] += 0.09
+    read_label_map(nifti(tmp_path / "near.nii.gz", LABELS.astype("uint8"), near)).on_grid_of(truth)
     for what, values, affine in (
-        ("shape", LABELS[:, :, :3], AFFINE),
-        ("spacing in mm", LABELS, AFFINE @ np.diag([1, 1, 2, 1])),
-        ("affine", LABELS, AFFINE + np.outer([1, 0, 0, 0], [0, 0, 0, 1])),
+        (r"has shape \(2, 3, 3\), but truth\.nii\.gz has \(2, 3, 4\)", LABELS[:, :, :3], AFFINE),
+        (r"has voxel size \[1\.0, 2\.0, 6\.0\] mm, but", LABELS, AFFINE @ np.diag([1, 1, 2, 1])),
+        (r"up to 1 voxels away", LABELS, AFFINE + np.outer([1, 0, 0, 0], [0, 0, 0, 1])),
     ):
         other = read_label_map(nifti(tmp_path / "other.nii.gz", values.astype("uint8"), affine))
-        with pytest.raises(InputError, match=rf"other\.nii\.gz: its .*{what} .* is not that of .*truth\.nii\.gz"):
-            require_same_grid(other, truth)
+        with pytest.raises(InputError, match=rf"other\.nii\.gz .*{what}.*resample"):
+            other.on_grid_of(truth)
     flat = read_label_map(itk(tmp_path / "flat.png", LABELS[0].astype("uint8")))
     with pytest.raises(InputError, match="shape"):
-        require_same_grid(flat, truth)
+        flat.on_grid_of(truth)

@@ -333,8 +333,8 @@ def test_absent_files_are_named_before_anything_is_scored(folders: Folders, meas
     ("shape", "affine", "what"),
     [
         ((12, 3, 4), np.eye(4), "shape"),
-        ((12, 3, 3), np.diag([1, 1, 2, 1]), "spacing"),
-        ((12, 3, 3), np.eye(4) + np.outer([0, 5, 0, 0], [0, 0, 0, 1]), "affine"),
+        ((12, 3, 3), np.diag([1, 1, 2, 1]), "voxel size"),
+        ((12, 3, 3), np.eye(4) + np.outer([0, 5, 0, 0], [0, 0, 0, 1]), "up to 5 voxels away"),
     ],
 )
 def test_other_grid_is_named_before_anything_is_scored(
@@ -343,7 +343,7 @@ def test_other_grid_is_named_before_anything_is_scored(
     folders.truth(c=line(1), d=line(1))
     folders.prediction("t1", "c", line(1))
     folders.prediction("t1", "d", np.zeros(shape, np.uint8), affine=affine.astype(float))
-    with pytest.raises(InputError, match=rf"t1/d\.nii\.gz: its .*{what}.* is not that of .*labels/d\.nii\.gz"):
+    with pytest.raises(InputError, match=rf"case d: .*t1/d\.nii\.gz .*{what}.* d\.nii\.gz.*resample"):
         folders.score({"c": ("t1",), "d": ("t1",)})
     assert measured == []
 

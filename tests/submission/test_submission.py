@@ -63,7 +63,7 @@ def test_round_trip(predictions: Path, originals: Path, tmp_path: Path, capsys: 
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1), (3, 2)])
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (3, 2)])
 def test_codes_and_scaling_of_the_original(codes: tuple[int, int], tmp_path: Path) -> None:
     folder = write_case(tmp_path / "src", CASES[0], label=False, qform=codes[0], sform=codes[1])
     scaled = nib.load(folder / f"{CASES[0]}_t1.nii.gz")
@@ -92,8 +92,8 @@ def test_another_geometry(predictions: Path, originals: Path, tmp_path: Path) ->
     save(predictions / f"{CASES[1]}.nii.gz", labels(shape=(14, 12, 11)))
     with pytest.raises(InputError, match="2 predictions whose geometry") as error:
         submit(predictions, originals, tmp_path / "out")
-    assert f"{CASES[0]}.nii.gz (affine differs by up to 7 mm from {CASES[0]}_t1ce.nii.gz)" in str(error.value)
-    assert f"{CASES[1]}.nii.gz (shape (14, 12, 11), {CASES[1]}_t1.nii has (14, 12, 10))" in str(error.value)
+    assert f"{CASES[0]}.nii.gz lies up to 7 voxels away" in str(error.value)
+    assert f"{CASES[1]}.nii.gz has shape (14, 12, 11), but {CASES[1]}_t1.nii has (14, 12, 10)" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.planes import Picture, read_picture
 from nnunetv2_mmkd.evaluation.figures.style import NORMAL, SMALL, legend_above, new_figure, png, save, shown, wrapped
-from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map, require_same_grid
+from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map
 from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
 from nnunetv2_mmkd.evaluation.metrics.registry import measure
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR
@@ -144,15 +144,12 @@ def overlays(
     if not subsets or not regions:
         raise InputError("overlays need at least one method with one prediction, and one region")
     picture, true = read_picture(image), read_label_map(truth)
-    if picture.voxels.shape != true.values.shape:
-        raise InputError(f"{image}: shape {picture.voxels.shape}; {truth} has {true.values.shape}; give one grid")
+    picture = picture.on_grid(true.grid)
     segmentations = {
-        (method, subset): read_label_map(file)
+        (method, subset): read_label_map(file).on_grid_of(true)
         for method, files in predictions.items()
         for subset, file in files.items()
     }
-    for prediction in segmentations.values():
-        require_same_grid(prediction, true)
     scene = _scene(picture, true, [one.values for one in segmentations.values()], regions, slice_index, style, crop)
     scene = replace(scene, greys=_greys(picture.voxels, brightness))
     dice = {key: _dice(one, true, regions, empty, ignored) for key, one in segmentations.items()}

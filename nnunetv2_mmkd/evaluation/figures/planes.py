@@ -13,12 +13,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.images import read_volume
+from nnunetv2_mmkd.geometry import Grid, align, itk_grid
+from nnunetv2_mmkd.images import is_nifti, read_volume, require_file
 
 THICK = 3.0
 """Ratio of spacings from which an image is a stack of slices, shown in the plane they were taken in."""
-
-_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +27,25 @@ class Picture:
     Attributes:
         voxels: grey values, 2d or 3d, axes as :class:`~nnunetv2_mmkd.evaluation.label_map.LabelMap` has them.
         plane: how to slice it.
+        grid: where its voxels are.
     """
 
     voxels: NDArray[np.float32]
     plane: Plane
+    grid: Grid
+
+    def on_grid(self, target: Grid) -> Picture:
+        """The same, its axes permuted or flipped if that is needed.
+
+        Raises:
+            InputError: it is on another grid.
+        """
+        alignment = align(self.grid, target)
+        if not alignment.reoriented:
+            return self
+        if is_nifti(self.grid.path):
+            return _nifti_picture(alignment.apply(self.voxels), target)
+        return _picture(alignment.apply_reversed(self.voxels.reshape(self.grid.shape[::-1])), target)
 
 
 @dataclass(frozen=True)
@@ -72,12 +86,10 @@ def read_picture(path: Path) -> Picture:
     Raises:
         InputError: absent or damaged.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-    if path.name.endswith((".nii", ".nii.gz")):
+    require_file(path)
+    if is_nifti(path):
         volume = read_volume(path)
-        affine = volume.header.get_best_affine()[:3, :3]
-        return Picture(volume.voxels.astype(np.float32), plane_of(affine, volume.voxels.shape))
+        return _nifti_picture(volume.voxels.astype(np.float32), volume.grid)
     try:
         image = sitk.ReadImage(str(path))
         voxels = sitk.GetArrayFromImage(image).astype(np.float32)
@@ -85,15 +97,21 @@ def read_picture(path: Path) -> Picture:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[-150:]})") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         voxels = voxels.mean(axis=-1)
-    if voxels.ndim == 3 and voxels.shape[0] == 1:
-        voxels = voxels[0]
-    spacing = image.GetSpacing()
+    return _picture(
+        voxels, itk_grid(path, image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    )
+
+
+def _nifti_picture(voxels: NDArray[np.float32], grid: Grid) -> Picture:
+    return Picture(voxels, plane_of(grid.affine[:3, :3], voxels.shape), grid)
+
+
+def _picture(voxels: NDArray[np.float32], grid: Grid) -> Picture:
+    """A picture of axes ``[z, y, x]`` or ``[y, x]``."""
+    voxels = voxels[0] if voxels.ndim == 3 and len(voxels) == 1 else voxels
     if voxels.ndim == 2:
-        return Picture(voxels, Plane(None, False, (False, False), spacing[1] / spacing[0], ""))
-    if voxels.ndim != 3:
-        raise InputError(f"{path}: {voxels.ndim} dimensions; expected 2 or 3")
-    affine = _LPS @ np.reshape(image.GetDirection(), (3, 3)) @ np.diag(spacing)
-    return Picture(voxels, plane_of(affine[:, ::-1], voxels.shape))
+        return Picture(voxels, Plane(None, False, (False, False), grid.spacing[1] / grid.spacing[0], ""), grid)
+    return Picture(voxels, plane_of(grid.affine[:3, 2::-1], voxels.shape), grid)
 
 
 def plane_of(affine: NDArray[Any], shape: Sequence[int]) -> Plane:

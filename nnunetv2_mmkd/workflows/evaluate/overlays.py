@@ -35,9 +35,15 @@ def draw_overlays(
             continue
         folders = {method: each.folder for method, each in made.items()}
         path = output / "figures" / f"overlay_{case}.png"
-        draw_overlay(
-            case, image, reference, first.labels, folders, subsets, first.dataset_json, path, report.overlay_brightness
-        )
+        try:
+            draw_overlay(
+                case, image, reference, first.labels, folders, subsets, first.dataset_json, path,
+                report.overlay_brightness,
+            )  # fmt: skip
+        except InputError as error:
+            if report.overlay:
+                raise
+            log.warning("no overlay of %s: %s", case, error)
 
 
 def check_overlays(first: SubsetPredictions, target: Target, report: ReportOptions) -> None:

@@ -18,6 +18,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.label_map import read_grid
+from nnunetv2_mmkd.geometry import align
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
@@ -73,7 +75,10 @@ def labelled_cases(
         labels, by_fold = listed(model, predictor.plans_manager.dataset_name, predictor.model.folds)
         cases = {fold: preprocessed_cases(predictor, names) for fold, names in by_fold.items()}
     else:
-        labels, cases = str(target.labels), {"all": folder_cases(predictor, target.images, progress)}
+        labels, cases = (
+            str(target.labels),
+            {"all": folder_cases(predictor, target.images, str(target.labels), progress)},
+        )
     if not os.path.isdir(labels):
         raise InputError(f"the folder of labels {labels} does not exist")
     for case in [case.identifier for group in cases.values() for case in group]:
@@ -242,15 +247,20 @@ def _any(data: Any, channel: int) -> bool:
     return bool(np.any(data[channel, data.shape[1] // 2]) or np.any(data[channel]))
 
 
-def folder_cases(predictor: AllSubsetsPredictor, images: str, progress: bool = True) -> list[SubsetCase]:
+def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progress: bool = True) -> list[SubsetCase]:
     """Cases of a folder of images in nnU-Net's naming; any image may be absent.
 
     Raises:
-        InputError: a broken image, a case without any.
+        InputError: a broken image, a case without any, a label on another grid.
     """
     ending = predictor.dataset_json["file_ending"]
     found = cases_of_folder(images, predictor.modalities, ending)
     checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
+    for case in checked:
+        label = Path(labels, case.identifier + ending)
+        if label.is_file():  # its absence is said by the caller
+            image = next(file for file in case.files if file is not None)
+            align(read_grid(label), read_grid(Path(image)), f"case {case.identifier}: ")
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
 
     def load(case: Case) -> Preprocessed:
