@@ -109,6 +109,11 @@ def require_file(path: Path) -> int:
         if isinstance(error, FileNotFoundError):
             raise InputError(f"{path} does not exist") from error
         raise unreadable(path, error) from error
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # SimpleITK opens no such file
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise InputError(f"{shown}: its name is not UTF-8; rename it (or the folder)") from error
     if stat.S_ISREG(status.st_mode):
         return status.st_size
     what = next((name for test, name in _KINDS.items() if test(status.st_mode)), "no file")

@@ -25,6 +25,8 @@ from nnunetv2_mmkd.geometry import ROUNDING, Grid, displacement, itk_grid
 
 _LONGEST_HEADER = 1 << 24  # bytes before the voxels, extensions included
 _MOST_VOXELS = 2**31  # of an image; more is a damaged header
+_LEAST_SLOPE = 1e-15  # SimpleITK takes less for none
+_MAGIC = (b"n+1", b"n+2")
 _MM = (0, 2)  # xyzt_units: not said, or mm
 REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -60,7 +62,7 @@ def image_class(start: bytes) -> type[nib.Nifti1Image]:
         return nib.Nifti1Image
     if 540 in sizes:
         return nib.Nifti2Image
-    raise ImageFileError("no NIfTI header")
+    raise ImageFileError("no NIfTI header" if start else "the file is empty")
 
 
 def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, nib.Nifti1Header]:
@@ -75,9 +77,14 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
     header_class: Any = image_class(start).header_class
     start += stream.read(header_class.template_dtype.itemsize - len(start))
     raw = header_class(start, check=False)
+    if bytes(raw["magic"])[:3] not in _MAGIC:
+        raise ImageFileError("its header is that of Analyze, or of a pair of files; convert it to NIfTI in one file")
     offset = float(raw["vox_offset"])
     if not 0 <= offset <= _LONGEST_HEADER:
         raise InputError(f"{path}: vox_offset {offset:g} of its header is out of range; {REMEDY}")
+    slope = float(raw["scl_slope"])
+    if 0 < abs(slope) < _LEAST_SLOPE:
+        raise InputError(f"{path}: scl_slope {slope:.3g} of its header is out of range; {REMEDY}")
     start += stream.read(max(int(offset) - len(start), 4))
     shape = tuple(map(int, raw.get_data_shape()))
     if len(shape) < 2 or min(shape) < 1 or max(shape[3:], default=1) > 1:

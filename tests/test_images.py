@@ -60,6 +60,7 @@ FIELDS = {
     "pixdim": (76, "8f"),
     "scl_slope": (112, "f"),
     "scl_inter": (116, "f"),
+    "magic": (345, "B"),
 }
 
 
@@ -100,6 +101,7 @@ NEAR = AFFINE + np.outer([1, 0, 0, 0], [0, 0, 0, 0.05])
         (pixdim(-1, 1.2, 1.5), r"pixdim \(voxel size\) \[-1.0, 1.2"),
         (pixdim(8, 8, 8), r"pixdim .* says voxel size \[8.0, 8.0, 8.0\] mm, its affine says \[1.0, 1.2, 1.5\]"),
         (changed(scl_slope=1e38, scl_inter=1e38), r"values up to 2e\+38"),
+        (changed(scl_slope=1e-37), "scl_slope 1e-37"),
         (changed(scl_slope=1, scl_inter=np.nan), "cannot be read"),
         (forms(SHEARED, 1, AFFINE, 0), "sheared"),
         (forms(MOVED, 2, AFFINE, 1), r"ambiguous .*\[35.*\] mm as LPS, SimpleITK at \[5"),
@@ -109,6 +111,7 @@ NEAR = AFFINE + np.outer([1, 0, 0, 0], [0, 0, 0, 0.05])
         (changed(dim=[3, 300, 300, 300, 1, 1, 1, 1]), "truncated"),
         (changed(dim=[4, 2, 5, 6, 2, 1, 1, 1]), r"shape \(2, 5, 6, 2\); expected a 3-D image"),
         (changed(dim=[3, 4, 0, 6, 1, 1, 1, 1]), r"shape \(4, 0, 6\)"),
+        (changed(magic=0), "of a pair of files"),
         (changed(datatype=128), "voxels of type"),  # RGB
         (changed(datatype=32), "voxels of type complex64"),
         (changed(datatype=1536), "voxels of type float128|cannot be read"),
@@ -177,6 +180,16 @@ def test_what_is_no_file_is_not_opened(make: Callable[[Path], object], message: 
     for read in (read_header, read_volume):
         with pytest.raises(InputError, match=rf"a\.nii\.gz:? {message}"):
             read(tmp_path / "a.nii.gz")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    file = tmp_path / "\udcff.nii"
+    try:
+        file.write_bytes(image())
+    except OSError:
+        pytest.skip("this disk has no such names")
+    with pytest.raises(InputError, match=r"\\xff\.nii: its name is not UTF-8; rename it"):
+        read_volume(file)
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def target_folder(dataset_id: int, name: str) -> Path:
 
 def settings_of(spec: EditionSpec, sources: Sequence[Path | str], labels: str) -> dict[str, Any]:
     """What makes two conversions the same one."""
-    return {"edition": spec.name, "labels": labels, "sources": [str(Path(source).resolve()) for source in sources]}
+    return {"edition": spec.name, "labels": labels, "sources": [os.path.realpath(source) for source in sources]}
 
 
 def open_folder(target: Path, settings: dict[str, Any], with_test: bool) -> None:

@@ -76,7 +76,7 @@ def source_root(source: Path | str) -> Path:
     Raises:
         InputError: it does not exist, or is a file.
     """
-    root = Path(source).resolve()
+    root = Path(os.path.realpath(source))  # Path.resolve() fails where links lead in a circle
     if not root.is_dir():
         what = "is a file: unpack it and give the folder" if root.exists() else "does not exist"
         raise InputError(f"source folder {source} {what}")
@@ -139,7 +139,7 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
     for source in sources:
         root = source_root(source)
         stems = [(path, stem_of(path.name)) for folder in walk(root) for path in listed(folder)]
-        files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and path.is_file()]
+        files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and not path.is_dir()]
         if not any(parts for _, parts in files):
             raise InputError(
                 f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "

@@ -349,6 +349,18 @@ def test_other_grid_is_named_before_anything_is_scored(
 
 
 @pytest.mark.parametrize("which", ["labels", "a/t1"])
+def test_a_reoriented_file_scores_the_same(folders: Folders, which: str, caplog: pytest.LogCaptureFixture) -> None:
+    folders.truth(c=line(1, 2, 3))
+    folders.prediction("t1", "c", line(1, 2))
+    expected = folders.score({"c": ("t1",)})
+    file = folders.root / which / "c.nii.gz"
+    nib.save(nib.load(file).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])), file)
+    found = folders.score({"c": ("t1",)})
+    pd.testing.assert_frame_equal(found, expected)
+    assert "case c: c.nii.gz is stored as" in caplog.text
+
+
+@pytest.mark.parametrize("which", ["labels", "a/t1"])
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -39,7 +39,7 @@ def with_nan(file: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda file: file.write_bytes(b"not an image"), "cannot be read"),
-    "empty": (lambda file: file.write_bytes(b""), "no NIfTI header"),
+    "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
     "truncated": (truncate, "cannot be read"),
     "end cut off": (lambda file: truncate(file, 0.999), "cannot be read"),
     "damaged": (flip, "cannot be read"),

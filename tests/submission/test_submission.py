@@ -97,6 +97,17 @@ def test_another_geometry(predictions: Path, originals: Path, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_a_flipped_prediction_is_turned_back(
+    predictions: Path, originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = zipfile.ZipFile(submit(predictions, originals, tmp_path / "out"))
+    file = predictions / f"{CASES[0]}.nii.gz"
+    nib.save(nib.as_closest_canonical(nib.load(file)), file)
+    found = zipfile.ZipFile(submit(predictions, originals, tmp_path / "new"))
+    assert [found.read(name) for name in found.namelist()] == [expected.read(name) for name in expected.namelist()]
+    assert f"{file.name} is stored as RAS" in caplog.text
+
+
 def test_unknown_and_missing_cases(predictions: Path, originals: Path, tmp_path: Path) -> None:
     shutil.copy(predictions / f"{CASES[0]}.nii.gz", predictions / "Brats18_X_9.nii.gz")
     with pytest.raises(InputError, match=r"1 predictions that match no original case: Brats18_X_9.nii.gz"):

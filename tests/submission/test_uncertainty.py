@@ -53,6 +53,15 @@ def test_three_files_in_the_geometry_of_the_case(heads: np.ndarray, tmp_path: Pa
         assert np.asanyarray(written.dataobj).max() <= 100
 
 
+def test_probabilities_on_the_grid_of_a_flipped_prediction(heads: np.ndarray, tmp_path: Path) -> None:
+    expected = zipfile.ZipFile(submit(tmp_path))
+    flipped = nib.as_closest_canonical(nib.load(next((tmp_path / "src").rglob("*_seg.nii"))))
+    nib.save(flipped, tmp_path / "predictions" / f"{CASE}.nii.gz")
+    np.savez(tmp_path / "predictions" / f"{CASE}.npz", probabilities=heads[:, :, ::-1, ::-1])
+    found = zipfile.ZipFile(submit(tmp_path))
+    assert [found.read(name) for name in found.namelist()] == [expected.read(name) for name in expected.namelist()]
+
+
 def test_regions_from_labels() -> None:
     softmax = np.random.default_rng(0).dirichlet(np.ones(4), SHAPE).transpose(3, 0, 1, 2)
     regions = probabilities_of_regions(SPEC, softmax)

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.images import require_file
 
 
 def read_volumes(files: Sequence[Path | None], grid: int, progress: bool = False) -> Tensor:
@@ -38,6 +39,7 @@ def read_volumes(files: Sequence[Path | None], grid: int, progress: bool = False
 
 def read_on_grid(file: Path, grid: int) -> Tensor:
     """One volume, ``[1, grid, grid, grid]``; see :func:`read_volumes`."""
+    require_file(file)
     try:
         values = np.asarray(nib.load(file).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
     except (OSError, ValueError, EOFError, ImageFileError) as error:
