@@ -130,7 +130,13 @@ def synthetic_plan(topology: str = "plain", features_scale: float = 1.0, batch_s
         network, convolutions = "ResidualEncoderUNet", 1
         architecture["n_blocks_per_stage"] = list(BLOCKS)
     architecture["n_conv_per_stage_decoder"] = [convolutions] * (stages - 1)
+    resampling: dict[str, Any] = {}
+    for kind, order in (("data", 3), ("seg", 1), ("probabilities", 1)):
+        name, arguments = f"resampling_fn_{kind}", {"is_seg": kind == "seg", "order": order, "order_z": 0}
+        resampling[name] = "resample_data_or_seg_to_shape"
+        resampling[f"{name}_kwargs"] = {**arguments, "force_separate_z": None}
     configuration = {
+        **resampling,
         "data_identifier": "benchmark_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": batch_size,
@@ -149,6 +155,8 @@ def synthetic_plan(topology: str = "plain", features_scale: float = 1.0, batch_s
     plans = {
         "dataset_name": NAME,
         "plans_name": "benchmark",
+        "image_reader_writer": "SimpleITKIO",
+        "foreground_intensity_properties_per_channel": {},
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "configurations": {"3d_fullres": configuration},

@@ -39,7 +39,7 @@ SAME = {
 """Trainers of which the same is compiled as of another one."""
 
 DIFFERENT = [found for found in every_trainer() if not any(found in same for same in SAME.values())]
-QUICK = (nnUNetTrainerModalityDropout, nnUNetTrainerMetaKD, nnUNetTrainerPASSION_SharedStreams)
+QUICK = (nnUNetTrainerModalityDropout, nnUNetTrainerPASSION_SharedStreams)
 
 
 @pytest.fixture
