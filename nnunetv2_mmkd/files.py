@@ -58,6 +58,20 @@ def check_writable(folder: str) -> None:
         raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
 
 
+def check_apart(output: str | Path, *inputs: str | Path | None) -> None:
+    """Check that output does not go into a folder that is read, under whatever name.
+
+    Raises:
+        InputError: it would.
+    """
+    for folder in inputs:
+        if folder is not None and os.path.realpath(folder) == os.path.realpath(output):
+            raise InputError(
+                f"output folder {output} is {folder}, which is read: results would be mixed with input. Choose another "
+                "output folder"
+            )
+
+
 def within(folder: Path, name: str) -> Path:
     """The path of an entry below a folder, where the name was read from a file; symbolic links are resolved.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.catalogue import get_edition
+from nnunetv2_mmkd.files import check_apart
 from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.uncertainty import write_uncertainty
 from nnunetv2_mmkd.submission.write import write_submission
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if args.predictions is None or args.out is None:
         parser.error("give the folder of predictions (-i) and the folder for the submission (-o)")
+    check_apart(args.out, args.predictions, *args.originals)
     if args.uncertainty:  # first: it may not be possible
         write_uncertainty(
             spec,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_writable, write_json
+from nnunetv2_mmkd.files import check_apart, check_writable, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 REPORT_NAME = "mmkd_report.json"
 """The report, in the output folder."""
+
+_OF_PREDICTIONS = ("mmkd_report", "predict_from_raw_data_args")  # a folder with such a file holds predictions
 
 
 def report_name(part_id: int = 0, num_parts: int = 1) -> str:
@@ -253,6 +255,8 @@ def prepare_job(
         found = cases_of_folder(request.source, model.modalities, ending)
     else:
         found = cases_of_lists(request.source, model.modalities, ending)
+    if isinstance(output, str):
+        _check_no_input(output, request, model, found)
     require_modalities(found, model.subset)
     cases = [case.without(excluded) for case in found]
     outputs = [os.path.join(output, case.identifier) for case in cases] if isinstance(output, str) else output
@@ -283,6 +287,29 @@ def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending:
         return list(mine)
     endings = [ending, ".npz"] if request.save_probabilities else [ending]
     return [index for index in mine if not all(os.path.isfile(outputs[index] + each) for each in endings)]
+
+
+def _check_no_input(output: str, request: JobRequest, model: TrainedModel, cases: Sequence[Case]) -> None:
+    """Refuse an output folder that holds what is read, or a data set or model, whose JSON nnU-Net would overwrite."""
+    source = request.source if isinstance(request.source, str) else None
+    check_apart(output, source, request.previous_stage, model.folder or None)
+    names = set(os.listdir(output)) if os.path.isdir(output) else set()
+    for case in cases:
+        image = next((name for name in names if _is_image(name, case.identifier, model.dataset_json.file_ending)), None)
+        if image is not None:
+            raise InputError(
+                f"output folder {output} holds the image {image} of case {case.identifier}. Choose another"
+            )
+    foreign = names & {"dataset.json", "plans.json", "nnUNetPlans.json"}
+    if foreign and not any(name.startswith(_OF_PREDICTIONS) for name in names):
+        raise InputError(
+            f"{output} is the folder of a data set or model: nnU-Net would overwrite {min(foreign)}. Choose another"
+        )
+
+
+def _is_image(name: str, case: str, ending: str) -> bool:
+    suffix = name[len(case) : -len(ending)]
+    return name.startswith(f"{case}_") and name.endswith(ending) and len(suffix) == 5 and suffix[1:].isdigit()
 
 
 def with_model(job: PredictionJob, model: TrainedModel, description: ModelDescription) -> PredictionJob:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import pydoc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
@@ -23,14 +26,21 @@ from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion]
 """``scales, largest first -> fusion``."""
 
+_MODULES = ("dynamic_network_architectures.", "torch.nn.")
+
 
 def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
     """The network exactly as nnU-Net plans and initialises it, for so many input channels.
 
     Raises:
+        InputError: the plans name something else than a network and its layers.
         NotImplementedError: the plan's architecture is not a plain or residual-encoder U-Net.
     """
     configuration = request.configuration
+    arguments = configuration.network_arch_init_kwargs
+    layers = [arguments.get(key) for key in configuration.network_arch_init_kwargs_req_import]
+    for name in (configuration.network_arch_class_name, *(layer for layer in layers if layer is not None)):
+        _check_module(name)
     network = get_network_from_plans(
         configuration.network_arch_class_name,
         configuration.network_arch_init_kwargs,
@@ -47,6 +57,14 @@ def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
         )
     planned: nn.Module = network
     return planned
+
+
+def _check_module(name: Any) -> None:
+    """Plans may come with a model of others, and nnU-Net calls whatever function they name."""
+    known = isinstance(name, str) and name.startswith(_MODULES)
+    found = pydoc.locate(name) if known else None
+    if not known or not (found is None or (inspect.isclass(found) and issubclass(found, nn.Module))):
+        raise InputError(f"the plans ask for {name!r}: expected a module below {' or '.join(_MODULES)}")
 
 
 def early_fusion(request: NetworkRequest) -> nn.Module:

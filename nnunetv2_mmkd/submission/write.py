@@ -16,7 +16,7 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.files import atomic_write, replacing
+from nnunetv2_mmkd.files import atomic_write, check_apart, replacing
 from nnunetv2_mmkd.geometry import Alignment, align, note
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.submission.check import (
@@ -72,8 +72,7 @@ def write_submission(
         if "{case}" not in file_name or Path(file_name).name != file_name or not file_name.endswith(".nii.gz"):
             raise InputError(f"file name {file_name!r}: expected a name with {{case}} that ends in .nii.gz, no folders")
         spec = replace(spec, submission_name=file_name)
-    if out.resolve() == predictions.resolve():
-        raise InputError(f"-o {out} is the folder of the predictions; choose another, so that they are not overwritten")
+    check_apart(out, predictions, *originals)
     found = _predictions(predictions)
     cases = {files.case: files for files in discover(spec, originals)}
     refuse(predictions, "predictions that match no original case", [found[name].name for name in found.keys() - cases])

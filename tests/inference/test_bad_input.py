@@ -157,3 +157,43 @@ def test_model_that_is_not_complete(model: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("nnUNet_extTrainer")
     with pytest.raises(InputError, match=rf"nnUNet_extTrainer.*{TRAINER}"):
         MMKDPredictor().initialize_from_trained_model_folder(str(model), (0,))
+
+
+def result_folder(tmp_path: Path, model: Path, kind: str) -> Path:
+    """A folder that output must not go to."""
+    folder = tmp_path / kind
+    if kind == "link to the input":
+        folder.symlink_to(tmp_path / "in", target_is_directory=True)
+    elif kind == "the model":
+        shutil.copytree(model, folder)
+    elif kind == "images of the case":
+        write_case(folder, "a", (1,))
+    else:
+        folder.mkdir()
+        (folder / "dataset.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("link to the input", "which is read"),
+        ("the model", "would overwrite dataset.json"),
+        ("images of the case", "holds the image a_0001.nii.gz of case a"),
+        ("a data set", "would overwrite dataset.json"),
+    ],
+)
+def test_output_where_input_lies(make_predictor: Make, model: Path, tmp_path: Path, kind: str, message: str) -> None:
+    write_case(tmp_path / "in", "a")
+    folder = result_folder(tmp_path, model, kind)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(folder))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_output_below_the_input_and_again(make_predictor: Make, tmp_path: Path) -> None:
+    write_case(tmp_path / "in", "a")
+    for _ in range(2):  # its own dataset.json is no other's
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "in" / "out"))
+    assert (tmp_path / "in" / "out" / "a.nii.gz").is_file()

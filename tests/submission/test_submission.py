@@ -128,7 +128,7 @@ def test_broken_prediction_and_bad_folders(predictions: Path, originals: Path, t
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no predictions"):
         submit(tmp_path / "empty", originals, tmp_path / "out")
-    with pytest.raises(InputError, match="folder of the predictions"):
+    with pytest.raises(InputError, match="which is read"):
         submit(predictions, originals, predictions)
     with pytest.raises(InputError, match="without folders"):
         submit(predictions, originals, tmp_path / "out", zip_name="../x.zip")

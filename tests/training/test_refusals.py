@@ -12,6 +12,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import RESIDUAL, Home, differences, log_of, same_start, start, steps
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
@@ -42,6 +43,17 @@ def test_plans_that_are_no_unets_are_refused(home: Home, trainer_class: type) ->
     trainer = home.trainer(trainer_class, identifier=RESIDUAL, edit_plans=other_network)
     with pytest.raises(NotImplementedError, match="the plans ask for ResidualUNet"):
         trainer.initialize()
+
+
+@pytest.mark.parametrize("name", ["subprocess.Popen", "torch.nn.modules.module.torch.hub.os.system", 3])
+@pytest.mark.parametrize("part", ["network_class_name", "nonlin"])
+def test_plans_name_networks_and_layers_only(home: Home, part: str, name: Any) -> None:
+    def edit(plans: dict[str, Any]) -> None:
+        architecture = plans["configurations"]["3d_fullres"]["architecture"]
+        (architecture if part == "network_class_name" else architecture["arch_kwargs"])[part] = name
+
+    with pytest.raises(InputError, match="the plans ask for"):
+        home.trainer(nnUNetTrainerModalityDropout, edit_plans=edit).initialize()
 
 
 def test_ct_normalisation_is_warned_about(home: Home) -> None:

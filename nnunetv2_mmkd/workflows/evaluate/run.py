@@ -17,7 +17,7 @@ from nnunetv2_mmkd.evaluation.card import CARD_METRIC, fold_card, write_card
 from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
-from nnunetv2_mmkd.files import locked
+from nnunetv2_mmkd.files import check_apart, locked
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.workflows.evaluate.given_predictions import given_predictions
 from nnunetv2_mmkd.workflows.evaluate.models import SubsetJob, prepare_model
@@ -80,6 +80,7 @@ def evaluate(
     both = [method for method in models if method in folders]
     if both:
         raise InputError(f"{both[0]} names a model and a folder of predictions")
+    check_apart(output, target.images, target.labels, *models.values(), *folders.values())
     with locked(output):
         if not models and not folders:
             raise InputError("nothing to evaluate: name models or folders of predictions")

@@ -1,0 +1,67 @@
+"""Processes that end: workers with their starter, and a main process on Ctrl-C or SIGTERM with one exception."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STARTER = """
+import multiprocessing, os, sys, time
+from nnunetv2_mmkd.workers import end_with_starter, supervised_workers
+
+def sleep():
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with supervised_workers():
+        forked = multiprocessing.get_context("fork").Process(target=sleep)
+        forked.start()
+        pool = multiprocessing.get_context("spawn").Pool(1, end_with_starter)
+        pool.apply_async(time.sleep, (60,))
+        print(pool._pool[0].pid, flush=True)
+        try:
+            forked.join()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130)
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up processes in /proc")
+@pytest.mark.parametrize(
+    ("by", "code", "said"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_no_worker_is_left(tmp_path: Path, by: signal.Signals, code: int, said: str) -> None:
+    (tmp_path / "starter.py").write_text(STARTER)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "starter.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    if by == signal.SIGKILL:
+        time.sleep(1)  # the spawned worker needs a moment until it runs Python
+    os.killpg(process.pid, by) if by == signal.SIGINT else process.send_signal(by)  # a terminal sends it to all
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    if by != signal.SIGKILL:
+        assert error == said
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
