@@ -115,7 +115,9 @@ def cases_of_folder(folder: str, modalities: Sequence[str], file_ending: str) ->
     """
     if not os.path.isdir(folder):
         raise InputError(f"input folder {folder} does not exist")
-    names = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(
+        entry.name for entry in os.scandir(folder) if not os.path.isdir(entry.path) and not entry.name.startswith(".")
+    )
     found: dict[str, dict[int, str]] = {}
     for name in names:
         if name.endswith(file_ending):

@@ -44,6 +44,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "end cut off": (lambda file: truncate(file, 0.999), "cannot be read"),
     "damaged": (flip, "cannot be read"),
     "dangling link": (lambda file: (file.unlink(), file.symlink_to("nowhere")), "leads nowhere"),
+    "circle of links": (lambda file: (file.unlink(), file.symlink_to(file)), "leads nowhere"),
+    "named pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "is a named pipe"),
     "nan": (with_nan, "1 voxels are NaN"),
     "shape": (lambda file: write(file, image_of("b", 1, (13, 20, 22))), "has shape"),
     "spacing": (lambda file: write(file, image_of("b", 1), (1.0, 1.0, 1.6)), "has voxel size"),
