@@ -382,4 +382,5 @@ def _is_free(descriptor: int, owner: Mapping[str, Any]) -> bool:
             return False
         except OSError:
             pass
-    return not owner or not is_running(int(owner["process"]), str(owner["host"]))
+    process = owner.get("process")
+    return type(process) is not int or not is_running(process, str(owner.get("host")))

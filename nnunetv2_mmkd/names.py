@@ -28,6 +28,17 @@ def canonical(name: str) -> str:
     return ALIASES.get(key, key)
 
 
+def channel_suffixes(dataset_json: Mapping[str, Any]) -> tuple[int, ...]:
+    """The numbers that images of the M channels end in, in channel order: the keys of ``channel_names``, ascending.
+
+    nnU-Net sorts the files of a case, so that a data set with the channels 0, 1 and 3 has three.
+
+    Args:
+        dataset_json: as :func:`modality_names` has checked it.
+    """
+    return tuple(sorted(map(int, dataset_json["channel_names"])))
+
+
 def modality_names(dataset_json: Mapping[str, Any], where: object = "dataset.json") -> tuple[str, ...]:
     """Names of the modalities of a data set, canonical, in channel order.
 
@@ -40,10 +51,18 @@ def modality_names(dataset_json: Mapping[str, Any], where: object = "dataset.jso
             be told apart by name).
     """
     channels = dataset_json.get("channel_names")
+    if channels is None and "modality" in dataset_json:
+        raise InputError(f"{where}: 'modality' is nnU-Net v1's key; rename it to 'channel_names'")
     if not isinstance(channels, Mapping) or not all(str(key).isdecimal() for key in channels):
         raise InputError(f'{where}: \'channel_names\' must be {{"0": name, "1": name, ...}}, not {channels!r}')
     if not channels or not all(isinstance(name, str) and name.strip() for name in channels.values()):
         raise InputError(f"{where}: 'channel_names' must give each channel a name, not {channels!r}")
+    numbers = [int(key) for key in channels]
+    if len(set(numbers)) < len(numbers) or max(numbers) > 9999:
+        raise InputError(
+            f"{where}: channel_names has the keys {', '.join(map(str, channels))}; expected different numbers of at "
+            "most four digits, those that the names of the images end in"
+        )
     names = tuple(canonical(channels[key]) for key in sorted(channels, key=int))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:

@@ -7,12 +7,14 @@ what their keys mean is checked where it is known.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.label_names import Meanings, label_meanings
 from nnunetv2_mmkd.names import canonical, indices, modality_names
 
 T = TypeVar("T")
@@ -79,8 +81,13 @@ def read_json(file: str | Path) -> Any:
     Raises:
         InputError: it is not readable, not UTF-8, not JSON, or nested too deeply.
     """
+    path = Path(file)
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        if path.is_fifo():
+            raise InputError("it is a pipe")
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+    except InputError as error:
+        reason = str(error)
     except OSError as error:
         reason = error.strerror or str(error)
     except UnicodeDecodeError as error:
@@ -90,6 +97,15 @@ def read_json(file: str | Path) -> Any:
     except ValueError as error:
         reason = f"not JSON: {error}"
     raise InputError(f"{file} cannot be read ({reason}): restore it")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different; JSON readers else keep the last one without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise InputError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands in it twice")
+    return content
 
 
 def read_object(file: str | Path) -> dict[str, Any]:
@@ -113,7 +129,7 @@ def value_of(content: Mapping[str, Any], key: str, kind: type[T], where: str | P
     Raises:
         InputError: the key does not exist, or its value is of another type.
     """
-    if key not in content:
+    if key not in _of_kind(content, dict, str(where)):
         raise InputError(f"{where} has no {key!r}: expected {_KINDS[kind]}")
     return _of_kind(content[key], kind, f"{where}: {key!r}")
 
@@ -125,6 +141,24 @@ def names_of_list(content: Mapping[str, Any], key: str, where: str | Path) -> tu
         InputError: as :func:`value_of`, or an entry is no text.
     """
     return tuple(_of_kind(name, str, f"{where}: an entry of {key!r}") for name in value_of(content, key, list, where))
+
+
+def labels_beside(folder: str | Path, *, parent: bool = False) -> tuple[Path, Meanings] | None:
+    """What the ``dataset.json`` in a folder of segmentations says their labels mean, and the file; None without one.
+
+    Args:
+        folder: of segmentations.
+        parent: look in the folder above, too, where nnU-Net's raw and preprocessed data have it.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    for place in (Path(folder), Path(folder).absolute().parent) if parent else (Path(folder),):
+        file = place / "dataset.json"
+        if file.is_file() and "labels" in (content := read_object(file)):
+            check_labels(content, file)
+            return file, label_meanings(content["labels"])
+    return None
 
 
 def read_dataset_json(file: str | Path) -> DatasetJson:
@@ -148,8 +182,10 @@ def check_dataset_json(content: dict[str, Any], where: str | Path = "dataset.jso
             ``regions_class_order``, or bad ``missing_modalities`` (see :func:`missing_modalities`).
     """
     modalities = modality_names(content, where)
-    _check_labels(content, where)
+    check_labels(content, where)
     ending = value_of(content, "file_ending", str, where)
+    if not re.fullmatch(r"(\.\w+)+", ending):
+        raise InputError(f"{where}: 'file_ending' is {ending!r}: expected an ending such as '.nii.gz'")
     return DatasetJson(content, modalities, ending, missing_modalities(content, modalities, where=where))
 
 
@@ -179,7 +215,7 @@ def missing_modalities(
     for case in declared:
         names = names_of_list(declared, case, f"{where}, {MISSING}")
         if cases is not None and case not in cases:
-            raise InputError(f"{where}, {MISSING}: the data set has no case {case!r}")
+            raise InputError(f"{where}, {MISSING}: the data set has no case {case!r}; correct the name or take it out")
         try:
             missing[case] = tuple(modalities[index] for index in indices(names, modalities))
         except InputError as error:
@@ -187,26 +223,46 @@ def missing_modalities(
     return {case: names for case, names in missing.items() if names}
 
 
-def _check_labels(content: Mapping[str, Any], where: str | Path) -> None:
-    """Labels are values or lists of values; ``regions_class_order`` has a value of each region, in their order."""
+def check_labels(content: Mapping[str, Any], where: str | Path) -> None:
+    """Check that labels are values or lists of values, and that each region has a value that it alone paints last.
+
+    Args:
+        content: of ``dataset.json``.
+        where: the file, for messages.
+
+    Raises:
+        InputError: labels of the wrong type, no background, or regions that contradict ``regions_class_order``.
+    """
     labels = value_of(content, "labels", dict, where)
+    if labels.get("background") != 0 or isinstance(labels["background"], bool):
+        raise InputError(f"{where}: 'labels' must have 'background': 0, as nnU-Net asks")
     for name, value in labels.items():
-        for each in value if isinstance(value, list) else [value]:
+        if value == []:
+            raise InputError(f"{where}: label {name!r} is an empty list: expected label values")
+        for each in value if isinstance(value, list | tuple) else [value]:
             _of_kind(each, int, f"{where}: label {name!r}")
-    if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+    if not any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
         return
     order = value_of(content, "regions_class_order", list, where)
-    regions = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
+    regions = {name: value if isinstance(value, list | tuple) else [value] for name, value in labels.items()}
     regions = {name: values for name, values in regions.items() if name != "ignore" and set(values) != {0}}
     if len(order) != len(regions):
         raise InputError(
             f"{where}: 'regions_class_order' has {len(order)} entries, 'labels' has {len(regions)} regions "
             f"({', '.join(regions)}); give one label value per region"
         )
-    for value, (name, values) in zip(order, regions.items(), strict=True):
-        if value not in values:
+    for index, (value, name) in enumerate(zip(order, regions, strict=True)):
+        if _of_kind(value, int, f"{where}: an entry of 'regions_class_order'") not in regions[name]:
             raise InputError(
-                f"{where}: 'regions_class_order' has {value!r} for the region {name!r}, whose labels are {values}"
+                f"{where}: 'regions_class_order' has {value!r} for the region {name!r}, whose labels are "
+                f"{regions[name]}"
+            )
+        later = [other for other in list(regions)[index + 1 :] if value in regions[other]]
+        if later:
+            raise InputError(
+                f"{where}: 'regions_class_order' has {value} for the region {name!r}, but {later[0]!r}, which is "
+                f"painted later, also has the label {value}: no voxel could be {value}. Order 'labels' from large "
+                "regions to small, and give each region a label that no later one has"
             )
 
 
@@ -230,6 +286,9 @@ def check_plans(content: dict[str, Any], where: str | Path = "plans.json") -> Pl
         InputError: as :func:`read_plans`.
     """
     configurations = value_of(content, "configurations", dict, where)
+    name = content.get("dataset_name", "")
+    if name in (".", "..") or "/" in str(name) or "\\" in str(name):
+        raise InputError(f"{where}: 'dataset_name' is {name!r}: expected the name of a folder in nnU-Net's folders")
     for name in configurations:
         value_of(configurations, name, dict, f"{where}, configurations")
     entry = value_of(content, "mmkd", dict, where) if "mmkd" in content else {}

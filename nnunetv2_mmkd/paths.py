@@ -6,6 +6,7 @@ Imports neither torch nor nnU-Net: ``mmkd env`` runs in every new shell.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def export_line(shell: str, value: str) -> str:
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"set -gx {EXT_TRAINER} '{quoted}'"
     if shell == "powershell":
-        quoted = value.replace("'", "''")
+        quoted = re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value)  # PowerShell takes all of these for quotes
         return f"$env:{EXT_TRAINER} = '{quoted}'"
     if shell == "cmd":
         return f'set "{EXT_TRAINER}={value}"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def test_what_is_read(tmp_path: Path) -> None:
         (b"", "not JSON"),
         (b'{"a": 1', "not JSON"),
         (b'{"a": "\xff"}', "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        ('{"a": 1}'.encode("utf-8-sig"), "not JSON: Unexpected UTF-8 BOM"),
+        (b'{"b": {"a": 1, "a": 2}}', "the key 'a' stands in it twice"),
         (b"[" * 100000 + b"]" * 100000, "nested too deeply"),
         (b"1" * 5000, "not JSON"),
     ],
@@ -93,7 +97,17 @@ def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
         ({"file_ending": 7}, "'file_ending' is a whole number: expected text"),
         ({"regions_class_order": None}, "'regions_class_order' is null: expected a list"),
         ({"regions_class_order": [1, 2]}, r"has 2 entries, 'labels' has 3 regions \(whole, core, enhancing\)"),
-        ({"regions_class_order": [3, 1, 2]}, r"has 1 for the region 'core', whose labels are \[2, 3\]"),
+        ({"regions_class_order": [1, 1, 3]}, r"has 1 for the region 'core', whose labels are \[2, 3\]"),
+        ({"regions_class_order": [3, 2, 3]}, "has 3 for the region 'whole', but 'core', which is painted later"),
+        ({"regions_class_order": [1, 3, 3]}, "has 3 for the region 'core', but 'enhancing', which is painted later"),
+        ({"regions_class_order": ["1", 2, 3]}, "an entry of 'regions_class_order' is text"),
+        ({"labels": {"tumour": 1}}, "must have 'background': 0"),
+        ({"labels": {"background": 1}}, "must have 'background': 0"),
+        ({"labels": {"background": 0, "tumour": []}}, "label 'tumour' is an empty list"),
+        ({"file_ending": "/../../x.nii.gz"}, "expected an ending such as"),
+        ({"file_ending": ""}, "expected an ending such as"),
+        ({"channel_names": {"0": "T1", "00": "T2"}}, "expected different numbers"),
+        ({"channel_names": {"10000": "T1"}}, "at most four digits"),
         ({"missing_modalities": ["a"]}, "'missing_modalities' is a list: expected an object"),
         ({"missing_modalities": "flair"}, "'missing_modalities' is text: expected an object"),
         ({"missing_modalities": {"a": "flair"}}, "missing_modalities: 'a' is text: expected a list"),
@@ -107,6 +121,18 @@ def test_bad_dataset_json(tmp_path: Path, change: dict[str, Any], message: str) 
     with pytest.raises(InputError, match=message) as error:
         read_dataset_json(file)
     assert str(error.value).startswith(str(file))
+
+
+def test_the_first_nnunets_key_is_named() -> None:
+    content = {"modality" if key == "channel_names" else key: value for key, value in DATASET.items()}
+    with pytest.raises(InputError, match="rename it to 'channel_names'"):
+        check_dataset_json(content)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dataset.json")
+    with pytest.raises(InputError, match="it is a pipe"):
+        read_json(tmp_path / "dataset.json")
 
 
 @pytest.mark.parametrize("key", ["channel_names", "labels", "file_ending", "regions_class_order"])

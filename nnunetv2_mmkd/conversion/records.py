@@ -51,6 +51,9 @@ def _read_record(target: Path, case: str) -> CaseRecord | None:
         record = CaseRecord(**read_object(target / STATE / f"{case}.json"))
         for name in record.outputs:
             within(target, name)
+        for texts in (record.missing, record.messages):
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                return None
     except (InputError, TypeError):
         return None
     return record if record.case == case else None

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.image_names import refuse_twins
 from nnunetv2_mmkd.images import stem_of
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles
         InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality.
     """
     found = _by_folder(spec, sources) if spec.layout == "folders" else _by_file(spec, sources)
+    refuse_twins(found, ", ".join(map(str, sources)))
     for case in found.values():
         if not any(case.images):
             expected = ", ".join(f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels)
@@ -119,6 +122,9 @@ def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Ca
     for source in sources:
         root = source_root(source)
         folders = sorted(_case_folders(spec, root), key=lambda folder: folder.parts)
+        for folder in walk(root, spec.is_case):
+            if folder != root and not spec.is_case(folder.name):
+                refuse_copy(spec, folder, listed(folder))
         if not folders:
             raise InputError(
                 f"no case of {spec.title} below {source}: no directory name matches {spec.case_pattern!r}. "
@@ -145,6 +151,8 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
                 f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
                 "the suffix of a modality. Is this the right edition and the unpacked folder?"
             )
+        taken = {path: parts for path, parts in files if parts is not None}
+        refuse_stray_files(spec, (path for path, _ in stems if path not in taken), set(taken.values()))
         for path, parts in sorted(files, key=lambda file: (file[0].parent.parts, file[0].name)):  # .nii, then .nii.gz
             if parts is None:
                 continue
@@ -189,6 +197,8 @@ def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:
     exact = [(stem, path) for stem, path in rest if re.match(re.escape(case) + r"[_-]seg", stem, re.IGNORECASE)]
     loose = [(stem, path) for stem, path in rest if re.search("seg", stem.replace(case, ""), re.IGNORECASE)]
     label = _choose(case, "segmentation", re.compile(r"[_-]seg", re.IGNORECASE), exact or loose)
+    others = [path.name for path in listed(folder) if path not in (*images, label)]
+    refuse_in_case(spec, folder, others, images, label)
     grades = [part.upper() for part in folder.parent.parts if _GRADE.fullmatch(part)]
     return CaseFiles(
         case=case,

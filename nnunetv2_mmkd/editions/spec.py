@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.label_names import Meanings, label_meanings
 
 LABEL_STYLES = ("regions", "classes")
 """How ``dataset.json`` declares the labels: overlapping regions (BraTS) or exclusive classes."""
@@ -253,6 +254,10 @@ class EditionSpec:
         if self.submission_labels is not None:
             return dict(self.submission_labels)
         return self.to_edition()
+
+    def label_meanings(self) -> Meanings:
+        """Every name of classes and regions -> nnU-Net values, to be compared with those of a ``dataset.json``."""
+        return label_meanings({**self.classes, **self.also_scored, **self.regions})
 
     def channel_names(self) -> dict[str, str]:
         """``dataset.json["channel_names"]``."""

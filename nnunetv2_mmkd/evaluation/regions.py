@@ -7,6 +7,7 @@ from typing import Any
 
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.label_names import check_same_labels, label_meanings
 
 SHORT: Mapping[str, str] = {
     "whole_tumor": "WT",
@@ -39,6 +40,9 @@ def evaluated_regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, .
     if edition is not None and edition.regions:
         regions = {**edition.regions, **edition.also_scored}
         missing = {value for values in regions.values() for value in values} - label_values(dataset_json)[0]
+        meanings, own = label_meanings(declared), edition.label_meanings()
+        if common := {name: values for name, values in meanings.items() if name in own}:
+            check_same_labels(common, own, "dataset.json", edition.title)
         if missing:
             raise InputError(
                 f"dataset.json: a data set of {edition.title} has the label {min(missing)}, but 'labels' does not "

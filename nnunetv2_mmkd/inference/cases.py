@@ -5,17 +5,23 @@ Legend: M modalities, in channel order.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.image_names import list_images, refuse_halves, refuse_twins
+from nnunetv2_mmkd.inference.naming import ImageNaming
 from nnunetv2_mmkd.inference.reader import is_placeholder, placeholder
+
+log = logging.getLogger(__name__)
 
 NO_FILE = "no file"
 """Why a modality is missing: its image does not exist."""
@@ -106,33 +112,47 @@ def require_modalities(cases: Iterable[Case], subset: Sequence[str]) -> None:
             )
 
 
-def cases_of_folder(folder: str, modalities: Sequence[str], file_ending: str) -> list[Case]:
+def cases_of_folder(folder: str, naming: ImageNaming) -> list[Case]:
     """The cases of a folder in nnU-Net's naming, ``CASE_XXXX`` + file ending, any subset of the channels per case.
 
     Raises:
         InputError: the folder does not exist or has no case; a file has no channel suffix, a channel that the model has
-            not, or another file ending than the model reads where an image would otherwise be missing.
+            not, or another file ending than the model reads where an image would otherwise be missing; something looks
+            like an image that is missing; two cases have all but the same name.
     """
-    if not os.path.isdir(folder):
-        raise InputError(f"input folder {folder} does not exist")
-    names = sorted(
-        entry.name for entry in os.scandir(folder) if not os.path.isdir(entry.path) and not entry.name.startswith(".")
-    )
+    content = list_images(folder, naming.file_ending)
     found: dict[str, dict[int, str]] = {}
-    for name in names:
-        if name.endswith(file_ending):
-            identifier, channel = _split(os.path.join(folder, name), modalities, file_ending)
-            found.setdefault(identifier, {})[channel] = os.path.join(folder, name)
-    _refuse_other_endings(folder, names, found, file_ending)
+    for name in content.images:
+        identifier, number = _split(os.path.join(folder, name), naming)
+        found.setdefault(identifier, {})[number] = os.path.join(folder, name)
+    naming = _in_order(naming, found, folder)
+    for identifier, files in found.items():
+        for number, file in files.items():
+            if number not in naming.channels:
+                raise InputError(_unknown_channel(file, identifier, number, naming))
+    refuse_twins(found, folder)
+    refuse_halves({case: files for case, files in found.items() if len(files) < len(naming.channels)}, folder)
+    absent = {
+        f"{case}_{number:04d}": f"case {case}, {naming.modalities[channel]}"
+        for case, files in found.items()
+        for number, channel in naming.channels.items()
+        if number not in files
+    }
+    content.refuse_lookalikes(absent, partial(_unread_image, naming=naming))
     if not found:
         raise InputError(
-            f"input folder {folder} has no image CASE_XXXX{file_ending} (XXXX: the channel, 0000 for {modalities[0]})"
+            f"input folder {folder} has no image CASE_XXXX{naming.file_ending} (XXXX: the channel; {naming.shown()})"
         )
-    channels = range(len(modalities))
-    return [case_of_files(case, modalities, [files.get(i) for i in channels]) for case, files in sorted(found.items())]
+    _warn_numbered(folder, found, naming)
+    number_of = {channel: number for number, channel in naming.channels.items()}
+    channels = range(len(naming.modalities))
+    return [
+        case_of_files(case, naming.modalities, [files.get(number_of.get(channel, -1)) for channel in channels])
+        for case, files in sorted(found.items())
+    ]
 
 
-def cases_of_lists(lists: Iterable[Sequence[str | None]], modalities: Sequence[str], file_ending: str) -> list[Case]:
+def cases_of_lists(lists: Iterable[Sequence[str | None]], naming: ImageNaming) -> list[Case]:
     """Cases from lists of files: one entry per modality (None: missing), or fewer, told apart by their suffix.
 
     Raises:
@@ -140,18 +160,23 @@ def cases_of_lists(lists: Iterable[Sequence[str | None]], modalities: Sequence[s
             for one channel.
     """
     cases = []
+    modalities = naming.modalities
     for entries in lists:
         real = [str(entry) for entry in entries if entry is not None and not is_placeholder(str(entry))]
         if not real:
             raise InputError(f"a case of the input list has no image: {list(entries)}")
         if len(entries) == len(modalities):
-            named = re.fullmatch(r"(.+)_\d{4}", _stem(real[0], file_ending))
-            identifier = named[1] if named else _stem(real[0], file_ending)
+            stem = _stem(real[0], naming.file_ending)
+            named = re.fullmatch(r"(.+)_\d{4}", stem)
+            identifier = named[1] if named else stem
             files = [str(entry) if entry is not None and str(entry) in real else None for entry in entries]
         else:
             files = [None] * len(modalities)
             for file in real:
-                identifier, channel = _split(file, modalities, file_ending)
+                identifier, number = _split(file, naming)
+                if number not in naming.channels:
+                    raise InputError(_unknown_channel(file, identifier, number, naming))
+                channel = naming.channels[number]
                 if files[channel] is not None:
                     raise InputError(f"case {identifier}: {files[channel]} and {file} are both {modalities[channel]}")
                 files[channel] = file
@@ -164,34 +189,59 @@ def _stem(file: str, file_ending: str) -> str:
     return name[: -len(file_ending)] if name.endswith(file_ending) else name
 
 
-def _split(file: str, modalities: Sequence[str], file_ending: str) -> tuple[str, int]:
-    channels = ", ".join(f"_{channel:04d} {name}" for channel, name in enumerate(modalities))
-    named = re.fullmatch(r"(.+)_(\d{4})", _stem(file, file_ending))
+def _split(file: str, naming: ImageNaming) -> tuple[str, int]:
+    named = re.fullmatch(r"(.+)_([0-9]{4})", _stem(file, naming.file_ending))
     if named is None:
         raise InputError(
-            f"{file} has no channel suffix: images are named CASE_XXXX{file_ending} with {channels}. Rename the file "
-            "or take it out of the input folder"
+            f"{file} has no channel suffix: images are named CASE_XXXX{naming.file_ending} with {naming.shown()}. "
+            "Rename the file or take it out of the input folder"
         )
-    identifier, channel = named[1], int(named[2])
-    if channel >= len(modalities):
-        raise InputError(
-            f"{file} (case {identifier}): this model has no channel {named[2]}, only {channels}. Rename the file or "
-            "take it out of the input folder"
-        )
-    return identifier, channel
+    return named[1], int(named[2])
 
 
-def _refuse_other_endings(
-    folder: str, names: Iterable[str], found: Mapping[str, Mapping[int, str]], file_ending: str
-) -> None:
-    """An image in another file format must not count as missing without a word."""
-    endings = {ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings} - {file_ending}
-    pattern = re.compile(r"(.+)_(\d{4})(?:" + "|".join(map(re.escape, sorted(endings))) + ")", re.IGNORECASE)
-    for name in names:
-        other = pattern.fullmatch(name)
-        if other and int(other[2]) not in found.get(other[1], {}):
-            raise InputError(
-                f"{os.path.join(folder, name)} (case {other[1]}): this model reads {file_ending}, and there is no "
-                f"{other[1]}_{other[2]}{file_ending}. Convert the file; if it is to count as "
-                "missing, take it out of the folder"
-            )
+def _unknown_channel(file: str, identifier: str, number: int, naming: ImageNaming) -> str:
+    what = f"{naming.source} has no channel {number:04d}, only {naming.shown()}"
+    if number in naming.unknown:
+        what = f"{naming.source} says that {number:04d} is {naming.unknown[number]}, which the model does not have"
+    return (
+        f"{file} (case {identifier}): {what}. XXXX in CASE_XXXX{naming.file_ending} is the channel, not the case. "
+        "Rename the file or take it out of the input folder"
+    )
+
+
+def _in_order(naming: ImageNaming, found: Mapping[str, Mapping[int, str]], folder: str) -> ImageNaming:
+    """Images that are numbered from 0 although ``channel_names`` is not: nnU-Net takes whole cases in their order."""
+    plain = range(len(naming.channels))
+    if set(naming.channels) == {*plain} or not found or any(set(files) != {*plain} for files in found.values()):
+        return naming
+    log.warning(
+        "%s: the images are numbered from 0, channel_names of %s is not (%s); all cases are whole, so their images are "
+        "taken in this order, as nnU-Net does", folder, naming.source, naming.shown(),
+    )  # fmt: skip
+    return replace(naming, channels=dict(zip(plain, naming.channels.values(), strict=True)))
+
+
+def _warn_numbered(folder: str, found: Mapping[str, Mapping[int, str]], naming: ImageNaming) -> None:
+    """Ask back where no case has the first channel: the numbers may be those of cases."""
+    first = min(naming.channels)
+    if not any(first in files for files in found.values()):
+        case, files = next(iter(sorted(found.items())))
+        log.warning(
+            "%s: is %s meant as one case with %d images? XXXX in CASE_XXXX%s is the channel, not the case: %s. If the "
+            "files are different cases, name them such as %s_%04d_%04d%s",
+            folder, ", ".join(sorted(map(os.path.basename, files.values()))), len(files), naming.file_ending,
+            naming.shown(), case, min(files), first, naming.file_ending,
+        )  # fmt: skip
+
+
+def _unread_image(name: str, naming: ImageNaming) -> str | None:
+    """What image an entry could be that the model does not read: another format, a folder ``CASE_XXXX``."""
+    numbered = re.search(r"_([0-9]{4})(?![0-9])", name)
+    if numbered and int(numbered[1]) in naming.channels:
+        return f"{name[: numbered.end()]}{naming.file_ending} (case {name[: numbered.start()].lstrip('._')})"
+    if numbered and re.fullmatch("|".join(map(re.escape, _ENDINGS)), name[numbered.end() :], re.IGNORECASE):
+        return f"an image of case {name[: numbered.start()]}"
+    return None
+
+
+_ENDINGS = sorted({ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings})

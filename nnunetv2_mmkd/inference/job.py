@@ -17,6 +17,7 @@ from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists,
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
+from nnunetv2_mmkd.inference.naming import folder_naming, model_naming
 from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
 from nnunetv2_mmkd.nnunet_json import read_object
 
@@ -252,9 +253,10 @@ def prepare_job(
     for folder in [output] if isinstance(output, str) else {os.path.dirname(file) for file in output or ()}:
         check_writable(folder)
     if isinstance(request.source, str):
-        found = cases_of_folder(request.source, model.modalities, ending)
+        naming = folder_naming(model.modalities, model.dataset_json, request.source)
+        found = cases_of_folder(request.source, naming)
     else:
-        found = cases_of_lists(request.source, model.modalities, ending)
+        found = cases_of_lists(request.source, model_naming(model.modalities, model.dataset_json))
     if isinstance(output, str):
         _check_no_input(output, request, model, found)
     require_modalities(found, model.subset)

@@ -14,7 +14,16 @@ from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import write_json
-from nnunetv2_mmkd.nnunet_json import DatasetJson, missing_modalities, read_dataset_json, read_json, read_object
+from nnunetv2_mmkd.image_names import list_images, refuse_twins
+from nnunetv2_mmkd.names import channel_suffixes
+from nnunetv2_mmkd.nnunet_json import (
+    DatasetJson,
+    missing_modalities,
+    read_dataset_json,
+    read_json,
+    read_object,
+    value_of,
+)
 from nnunetv2_mmkd.paths import require_variables
 
 SPLITS = "splits_final.json"
@@ -71,6 +80,8 @@ def read_data_set(dataset_id: int) -> DataSet:
         raise InputError(f"{folders[0]} has no case with a label: there is nothing to split")
     case_map = folders[0] / "case_map.json"
     entries = read_object(case_map) if case_map.is_file() else {}
+    for case in entries:
+        value_of(entries, case, dict, case_map)
     missing = declared_missing(dataset_json, file, folders[0], {*cases, *entries})
     return DataSet(
         name=name,
@@ -104,8 +115,31 @@ def declared_missing(
     images = (path.name for name in ("imagesTr", "imagesTs") for path in (raw / name).glob(f"*_????{ending}"))
     labels = (path.name.removesuffix(ending) for path in (raw / "labelsTr").glob(f"*{ending}"))
     known = {*cases, *labels, *(name.removesuffix(ending)[:-5] for name in images)}
-    known |= set(dataset_json.content.get("dataset", ()))
+    if "dataset" in dataset_json.content:
+        known |= set(value_of(dataset_json.content, "dataset", dict, file))
+    else:
+        _refuse_lookalikes(raw, dataset_json)
     return missing_modalities(dataset_json.content, dataset_json.modalities, where=file, cases=known)
+
+
+def _refuse_lookalikes(raw: Path, dataset_json: DatasetJson) -> None:
+    """Refuse what looks like an image or a label of a data set and is none, and case names that are all but the same.
+
+    Raises:
+        InputError: there is one.
+    """
+    ending, numbers = dataset_json.file_ending, channel_suffixes(dataset_json.content)
+    for folder in (raw / "imagesTr", raw / "labelsTr"):
+        if not folder.is_dir():
+            continue
+        content = list_images(folder, ending)
+        stems, absent = set(content.stems), {}
+        if folder.name == "imagesTr":
+            cases = {stem[:-5] for stem in stems}
+            names = [(case, f"{case}_{number:04d}") for case in cases for number in numbers]
+            absent = {name: f"case {case}" for case, name in names if name not in stems}
+        refuse_twins(stems, folder)
+        content.refuse_lookalikes(absent)
 
 
 def check_free(path: Path, content: Any, overwrite: bool) -> None:
@@ -137,13 +171,15 @@ def write_preprocessed(path: Path, content: Any) -> None:
 def _labelled_cases(folder: Path, dataset_json: DatasetJson) -> tuple[str, ...]:
     """Names as nnU-Net makes them: the keys of ``dataset``, or the labels without the file ending."""
     if "dataset" in dataset_json.content:
-        return tuple(sorted(dataset_json.content["dataset"]))
+        return tuple(sorted(value_of(dataset_json.content, "dataset", dict, folder / "dataset.json")))
     ending = dataset_json.file_ending
     labels = next((folder / name for name in ("labelsTr", "gt_segmentations") if (folder / name).is_dir()), None)
     if labels is None:
         raise InputError(f"{folder} has neither labelsTr nor gt_segmentations: its training cases are not known")
-    found = (path.name for path in labels.iterdir() if path.name.endswith(ending) and not path.name.startswith("."))
-    return tuple(sorted(name[: -len(ending)] for name in found))
+    content = list_images(labels, ending)
+    content.refuse_lookalikes({})
+    refuse_twins(content.stems, labels)
+    return tuple(content.stems)
 
 
 def _noted(entries: Mapping[str, Mapping[str, Any]], what: str, cases: Iterable[str]) -> dict[str, str]:

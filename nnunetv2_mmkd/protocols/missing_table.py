@@ -34,14 +34,17 @@ def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[st
     """
     if not path.is_file():
         raise InputError(
-            f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it "
-            '({"rates": ..., "seed": ..., "source": ..., "missing": {case: [modalities]}}) or drop the ending'
+            f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it with "
+            f"`mmkd rates DATASET_ID --tag {path.stem.removeprefix('mmkd_missing_')} ...`, or drop the ending"
         )
     try:
         table = read_object(path)
         missing = {case: names_of_list(table["missing"], case, path) for case in value_of(table, "missing", dict, path)}
     except InputError as error:
-        raise InputError(f"{path} is no missing-rate table ({error}): it needs 'missing': {{case: [names]}}") from error
+        raise InputError(
+            f"{path} is no missing-rate table ({error}): it needs 'missing': {{case: [names]}}. "
+            "Write it again with `mmkd rates`, --overwrite"
+        ) from error
     known = set(cases)
     for case in missing:
         if case not in known:

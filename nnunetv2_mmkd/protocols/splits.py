@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.nnunet_json import read_object, value_of
+from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_list
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, check_free, read_data_set, write_preprocessed
 from nnunetv2_mmkd.protocols.folds import Fold, group_folds, patient_of
@@ -139,10 +139,11 @@ def read_test_cases(preprocessed: Path) -> list[list[str]]:
         raise InputError(
             f"{path} does not exist: `mmkd splits` writes it where a test list is given with the train and val lists"
         )
+    folds = value_of(read_object(path), "folds", list, path)
     try:
-        return [[str(case) for case in fold] for fold in value_of(read_object(path), "folds", list, path)]
-    except TypeError as error:
-        raise InputError(f"{path} holds no lists of test cases ('folds'): write the splits again") from error
+        return [list(names_of_list({"folds": fold}, "folds", path)) for fold in folds]
+    except InputError as error:
+        raise InputError(f"{path} holds no lists of test cases ({error}): write the splits again") from error
 
 
 def patients_of(data: DataSet, key: str | None = None) -> dict[str, str]:

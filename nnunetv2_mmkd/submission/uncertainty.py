@@ -11,6 +11,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import Alignment, align
+from nnunetv2_mmkd.image_names import list_images
+from nnunetv2_mmkd.label_names import translation
 from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.nnunet_json import labels_beside
 from nnunetv2_mmkd.submission.check import grid_problem, header_problem, reference_grid, reference_header, refuse
 from nnunetv2_mmkd.submission.write import archive_name, write_files
 
@@ -41,21 +45,52 @@ def uncertainty(probability: np.ndarray) -> np.ndarray:
     return result
 
 
-def probabilities_of_regions(spec: EditionSpec, heads: np.ndarray) -> dict[str, np.ndarray]:
+def probabilities_of_regions(
+    spec: EditionSpec, heads: np.ndarray, order: Sequence[frozenset[int]] | None = None
+) -> dict[str, np.ndarray]:
     """Probability of each region.
 
     Args:
         spec: the edition.
         heads: ``[K, ...]``; a head per region, or per label with the background first.
+        order: the edition's values that each head stands for; None: as the edition's own data set has them.
 
     Raises:
         InputError: another number of heads.
     """
+    if order is not None:
+        if len(order) != len(heads):
+            raise InputError(f"{len(heads)} heads; dataset.json declares {len(order)}")
+        return {name: _joined(name, frozenset(values), heads, order) for name, values in spec.regions.items()}
     if len(heads) == len(spec.regions):
         return dict(zip(spec.regions, heads, strict=True))
     if len(heads) == len(spec.classes) + 1:
         return {name: heads[list(values)].sum(axis=0, dtype=np.float32) for name, values in spec.regions.items()}
     raise InputError(f"{len(heads)} heads; expected {len(spec.regions)} regions or {len(spec.classes) + 1} labels")
+
+
+def _joined(region: str, values: frozenset[int], heads: np.ndarray, order: Sequence[frozenset[int]]) -> np.ndarray:
+    """The head of a region, or the sum of those of its labels."""
+    if values in order:
+        head: np.ndarray = heads[order.index(values)]
+        return head
+    parts = [index for index, each in enumerate(order) if each <= values]
+    if frozenset().union(*(order[index] for index in parts)) != values:
+        raise InputError(f"no head for {region}: dataset.json declares neither the region nor all its labels")
+    total: np.ndarray = heads[parts].sum(axis=0, dtype=np.float32)
+    return total
+
+
+def _order(spec: EditionSpec, folder: Path) -> list[frozenset[int]] | None:
+    """The edition's values of each head, by the names in the ``dataset.json`` of the predictions; None without one."""
+    beside = labels_beside(folder)
+    if beside is None:
+        return None
+    file, meanings = beside
+    values = translation(meanings, spec.label_meanings(), file)
+    if any(len(each) > 1 for each in meanings.values()):
+        return [spec.label_meanings()[name] for name in meanings]
+    return [frozenset([values[value]]) for value in sorted(values)]
 
 
 def write_uncertainty(
@@ -97,8 +132,13 @@ def write_uncertainty(
         raise InputError(f"{folder} holds no probabilities; predict with --save_probabilities to get <case>.npz")
     cases = {files.case: files for files in discover(spec, originals)}
     refuse(folder, "files that match no original case", [found[case].name for case in found if case not in cases])
+    lacking = [case for case in cases if case not in found]
+    content = list_images(folder, ".npz")
+    beside = (".nii", ".nii.gz", ".pkl")  # what nnU-Net writes with them
+    others = tuple(name for name in content.others if not name.endswith(beside))
+    replace(content, others=others).refuse_lookalikes(dict.fromkeys(lacking, "probabilities"))
+    order = _order(spec, folder)
     if not allow_missing:
-        lacking = [case for case in cases if case not in found]
         refuse(folder, "original cases have no probabilities (--allow-missing leaves them out)", lacking)
     grids = [grid_problem(spec, path.name, reference_header(cases[case])) for case, path in found.items()]
     refuse(folder, f"cases whose grid {spec.platform.name} does not take", [grid for grid in grids if grid is not None])
@@ -106,7 +146,7 @@ def write_uncertainty(
     wrong = []
     for case, path in tqdm(found.items(), f"uncertainty {spec.title}", disable=not show_progress):
         try:
-            contents |= _maps(spec, path, cases[case])
+            contents |= _maps(spec, path, cases[case], order)
         except InputError as error:
             wrong.append(f"{path.name} ({error})")
     refuse(folder, "files that do not hold the probabilities of their case", wrong)
@@ -127,7 +167,7 @@ def _expected(spec: EditionSpec, cases: Mapping[str, CaseFiles]) -> dict[str, Ca
     return {f"{case}{ending}.nii.gz": files for case, files in cases.items() for ending in spec.uncertainty}
 
 
-def _maps(spec: EditionSpec, path: Path, files: CaseFiles) -> dict[str, bytes]:
+def _maps(spec: EditionSpec, path: Path, files: CaseFiles, order: Sequence[frozenset[int]] | None) -> dict[str, bytes]:
     """File name -> content, for one case."""
     try:
         with np.load(path) as stored:
@@ -145,7 +185,7 @@ def _maps(spec: EditionSpec, path: Path, files: CaseFiles) -> dict[str, bytes]:
         raise InputError(f"shape {heads.shape}, expected {expected} per head: z, y, x of {grid.path.name}")
     if not (heads.min() >= -_TOLERANCE and heads.max() <= 1 + _TOLERANCE):  # NaN fails, too
         raise InputError(f"values from {heads.min():g} to {heads.max():g}, expected probabilities")
-    regions = probabilities_of_regions(spec, heads)
+    regions = probabilities_of_regions(spec, heads, order)
     return {
         f"{files.case}{ending}.nii.gz": nifti.compress(
             nifti.image_bytes(np.ascontiguousarray(alignment.apply(uncertainty(regions[region]).T)), header)

@@ -18,7 +18,10 @@ from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import atomic_write, check_apart, replacing
 from nnunetv2_mmkd.geometry import Alignment, align, note
+from nnunetv2_mmkd.image_names import list_images, refuse_twins
+from nnunetv2_mmkd.label_names import translation
 from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.nnunet_json import labels_beside
 from nnunetv2_mmkd.submission.check import (
     Check,
     check_archive,
@@ -74,9 +77,13 @@ def write_submission(
         spec = replace(spec, submission_name=file_name)
     check_apart(out, predictions, *originals)
     found = _predictions(predictions)
+    values = _submission_values(spec, predictions)
     cases = {files.case: files for files in discover(spec, originals)}
     refuse(predictions, "predictions that match no original case", [found[name].name for name in found.keys() - cases])
     missing = [case for case in cases if case not in found]
+    content = list_images(predictions, ".nii.gz")
+    others = tuple(name for name in content.others if nifti.stem_of(name) not in found)
+    replace(content, others=others).refuse_lookalikes(dict.fromkeys(missing, "a prediction"))
     if missing and not allow_missing:
         refuse(predictions, "original cases have no prediction (--allow-missing leaves them out)", missing)
     if missing:
@@ -84,7 +91,7 @@ def write_submission(
     pairs = {spec.submission_name.format(case=case): (path, cases[case]) for case, path in sorted(found.items())}
     unheard = [name for name in pairs if spec.platform.key(name) is None]
     refuse(out, f"file names in which {spec.platform.name} finds no id ({spec.platform.id_pattern})", unheard)
-    contents = _convert_all(spec, predictions, pairs, show_progress)
+    contents = _convert_all(spec, predictions, pairs, values, show_progress)
     expected = {spec.submission_name.format(case=case): files for case, files in cases.items()}
     write_files(spec, archive, contents, expected, label_problem, allow_missing=allow_missing)
     return archive
@@ -149,12 +156,31 @@ def _predictions(folder: Path) -> dict[str, Path]:
     if not files:
         raise InputError(f"{folder} holds no predictions; expected <case>.nii.gz as nnUNetv2_predict writes them")
     stems = [stem for stem, _ in files]
+    refuse_twins(set(stems), folder)
     refuse(folder, "cases with two files", sorted({stem for stem in stems if stems.count(stem) > 1}))
     return dict(files)
 
 
+def _submission_values(spec: EditionSpec, predictions: Path) -> dict[int, int]:
+    """Value in a prediction -> value in the submission, by the names in the ``dataset.json`` of the predictions."""
+    values = spec.to_submission()
+    beside = labels_beside(predictions)
+    if beside is None:
+        return values
+    file, meanings = beside
+    own = translation(meanings, spec.label_meanings(), file)
+    changed = [f"{value} -> {to}" for value, to in own.items() if value != to]
+    if changed:
+        logger.warning("%s: labels of %s by name: %s", file, spec.title, ", ".join(changed))
+    return {value: values[to] for value, to in own.items()}
+
+
 def _convert_all(
-    spec: EditionSpec, predictions: Path, pairs: dict[str, tuple[Path, CaseFiles]], show_progress: bool
+    spec: EditionSpec,
+    predictions: Path,
+    pairs: dict[str, tuple[Path, CaseFiles]],
+    values: dict[int, int],
+    show_progress: bool,
 ) -> dict[str, bytes]:
     """Submission file name -> content; all offenders are named at once."""
     alignments, problems = _alignments(pairs)
@@ -170,10 +196,10 @@ def _convert_all(
     )
     contents: dict[str, bytes] = {}
     foreign = []
-    allowed = sorted(spec.to_submission())
+    allowed = sorted(values)
     for name, (path, files) in tqdm(pairs.items(), f"submission {spec.title}", disable=not show_progress):
         labels = alignments[name].apply(nifti.integer_labels(path, nifti.read_volume(path).voxels))
-        mapped, unknown = nifti.map_labels(labels, spec.to_submission(), spec.submission_dtype)
+        mapped, unknown = nifti.map_labels(labels, values, spec.submission_dtype)
         if unknown:
             foreign.append(f"{path.name} ({first_few(unknown, 5)})")
         contents[name] = nifti.compress(nifti.image_bytes(mapped, reference_header(files)))

@@ -15,12 +15,13 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
 from nnunetv2_mmkd.names import modality_names
-from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
 from nnunetv2_mmkd.paths import require_variables
-from nnunetv2_mmkd.protocols.data_set import declared_missing
+from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -74,12 +75,41 @@ def check_training(
     if issubclass(trainer_class, nnUNetTrainerMMKD):
         raw = os.path.join(os.environ.get("nnUNet_raw", ""), os.path.basename(folder))
         declared_missing(check_dataset_json(content, file), file, Path(raw))
+    _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     if pretrained is not None:
         check_pretrained(pretrained, trainer_class, planned.content, configuration, content)
     for name in loaded:
         model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
         saved = os.path.join(os.environ["nnUNet_results"], os.path.basename(folder), model, f"fold_{fold}", name)
         check_loaded(saved, trainer_class, planned.content, configuration, content)
+
+
+def _check_splits(folder: Path, fold: str, ending: str) -> None:
+    """Check the fold of ``splits_final.json``; where it has no such fold, nnU-Net draws one itself.
+
+    Raises:
+        InputError: the file is broken, or the fold is empty, trains on its validation cases or has an unknown case.
+    """
+    file = folder / SPLITS
+    if not file.is_file():
+        return
+    splits = read_splits(file)
+    if fold == "all" or int(fold) >= len(splits):
+        return
+    cases = splits[int(fold)]
+    for what, names in {"train": cases.train, "val": cases.val}.items():
+        if not names:
+            raise InputError(f"{file}, fold {fold}: {what!r} is empty; write the splits again with `mmkd splits`")
+    if both := sorted(set(cases.train) & set(cases.val)):
+        raise InputError(f"{file}, fold {fold}: {both[0]} is a training case and a validation case; keep it in one")
+    labels = folder / "gt_segmentations"
+    if labels.is_dir() and ending:
+        known = set(list_images(labels, ending).stems)
+        if known and (unknown := [name for name in (*cases.train, *cases.val) if name not in known]):
+            raise InputError(
+                f"{file}, fold {fold}: the data set has no case {unknown[0]!r} (none in {labels}); correct the name, "
+                "or preprocess it"
+            )
 
 
 def check_loaded(

@@ -41,6 +41,11 @@ def test_value_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ("zsh", "/a b:/it's", "export nnUNet_extTrainer='/a b:/it'\"'\"'s'"),
         ("fish", "/a b/it's", "set -gx nnUNet_extTrainer '/a b/it\\'s'"),
         ("powershell", "C:\\a b\\it's", "$env:nnUNet_extTrainer = 'C:\\a b\\it''s'"),
+        (
+            "powershell",
+            "\u2018a\u2019; \u201ab\u201b",
+            "$env:nnUNet_extTrainer = '\u2018\u2018a\u2019\u2019; \u201a\u201ab\u201b\u201b'",
+        ),
         ("cmd", "C:\\a b", 'set "nnUNet_extTrainer=C:\\a b"'),
     ],
 )

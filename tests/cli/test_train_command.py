@@ -167,3 +167,45 @@ def test_weights_are_compared_before_anything_is_made(
     assert f"{file} is from a model of another topology" in error and "(6, " in error
     assert len(calls) == 1
     assert not list((data.parents[1] / "results").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ("{", "cannot be read"),
+        ("{}", "splits_final.json is an object: expected a list"),
+        ('["a"]', "fold 0 is text: expected an object"),
+        ('[{"train": ["a"]}]', "fold 0 has no 'val'"),
+        ('[{"train": "a", "val": ["b"]}]', "'train' is text: expected a list"),
+        ('[{"train": ["a"], "val": []}]', "'val' is empty"),
+        ('[{"train": ["a", "b"], "val": ["b"]}]', "b is a training case and a validation case"),
+        ('[{"train": ["a"], "val": ["../c"]}]', "the data set has no case '../c'"),
+        ("[" * 100000, "nested too deeply"),
+    ],
+)
+def test_broken_splits(
+    data: Path, calls: list[object], splits: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "dataset.json").write_text(json.dumps(DATASET))
+    (data / "gt_segmentations").mkdir()
+    for case in ("a", "b"):
+        (data / "gt_segmentations" / f"{case}.nii.gz").touch()
+    (data / "splits_final.json").write_text(splits)
+    assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 1
+    assert f"{data / 'splits_final.json'}" in (error := capsys.readouterr().err) and message in error
+    assert not calls
+    (data / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 0 and len(calls) == 1
+
+
+def test_images_are_not_missing_by_their_names(
+    data: Path, calls: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "dataset.json").write_text(json.dumps(DATASET))
+    raw = data.parents[1] / "raw" / data.name
+    for name in ("labelsTr/a.nii.gz", "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz.part"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+    assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 1
+    assert "a_0001.nii.gz.part looks like a_0001.nii.gz (case a)" in capsys.readouterr().err
+    assert not calls

@@ -43,9 +43,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (truncate, "cannot be read"),
     "end cut off": (lambda file: truncate(file, 0.999), "cannot be read"),
     "damaged": (flip, "cannot be read"),
-    "dangling link": (lambda file: (file.unlink(), file.symlink_to("nowhere")), "leads nowhere"),
-    "circle of links": (lambda file: (file.unlink(), file.symlink_to(file)), "leads nowhere"),
-    "named pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "is a named pipe"),
     "nan": (with_nan, "1 voxels are NaN"),
     "shape": (lambda file: write(file, image_of("b", 1, (13, 20, 22))), "has shape"),
     "spacing": (lambda file: write(file, image_of("b", 1), (1.0, 1.0, 1.6)), "has voxel size"),
@@ -76,7 +73,8 @@ def test_several_channels_in_one_file(make_predictor: Make, tmp_path: Path) -> N
     [
         ("a_0007.nii.gz", "no channel 0007"),
         ("a_t1ce.nii.gz", "no channel suffix"),
-        ("a_0001.nii", "this model reads .nii.gz"),
+        ("a_0001.nii", r"looks like a_0001\.nii\.gz \(case a, t1ce\)"),
+        ("a_0001.nii.gz.part", r"looks like a_0001\.nii\.gz \(case a, t1ce\)"),
     ],
 )
 def test_misnamed_file(make_predictor: Make, tmp_path: Path, name: str, message: str) -> None:
@@ -92,8 +90,29 @@ def test_files_that_do_not_matter(make_predictor: Make, tmp_path: Path) -> None:
     write_case(tmp_path / "in", "a")
     for name in ("a_0001.nii", "._a_0001.nii.gz", "notes.txt"):
         (tmp_path / "in" / name).write_bytes(b"")
-    (tmp_path / "in" / "more_0001.nii.gz").mkdir()
+    (tmp_path / "in" / "more").mkdir()
     assert len(make_predictor()._prepare(JobRequest(str(tmp_path / "in"), None)).cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("replace", "reason"),
+    [
+        (lambda file: file.symlink_to("nowhere"), "a link that leads nowhere"),
+        (lambda file: file.symlink_to(file), "a link that leads nowhere"),
+        (lambda file: os.mkfifo(file), "no regular file"),
+        (lambda file: file.mkdir(), "it is a folder"),
+    ],
+)
+def test_no_file_of_that_name(
+    make_predictor: Make, tmp_path: Path, replace: Callable[[Path], object], reason: str
+) -> None:
+    file = write_case(tmp_path / "in", "a")[1]
+    file.unlink()
+    replace(file)
+    with pytest.raises(InputError, match=f"case a, t1ce.*{reason}") as caught:
+        make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert str(file) in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folder_without_cases(make_predictor: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nnunetv2_mmkd.protocols.case_ids import bare
 from nnunetv2_mmkd.protocols.data_set import read_data_set
 from nnunetv2_mmkd.protocols.folds import group_folds, patient_of
 from nnunetv2_mmkd.protocols.institutions import read_sites
-from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
+from nnunetv2_mmkd.protocols.splits import read_test_cases, write_default_splits, write_splits
 
 CASES = [f"BraTS20_Training_{number:03d}" for number in range(1, 9)]
 
@@ -346,3 +346,29 @@ def test_broken_dataset_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "nnUNet_raw" / "Dataset501_Names" / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="'channel_names' must be"):
         read_data_set(501)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("case_map.json", "[]", "case_map.json is a list: expected an object"),
+        ("case_map.json", '{"a": "b"}', "case_map.json: 'a' is text: expected an object"),
+        ("case_map.json", '{"a": {}, "a": {}}', "the key 'a' stands in it twice"),
+        ("dataset.json", json.dumps({**SMALLEST, "dataset": ["a"]}), "'dataset' is a list: expected an object"),
+        ("labelsTr/a.NII.GZ", "", "looks like an image"),
+    ],
+)
+def test_damaged_files_of_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, message: str
+) -> None:
+    write_names(tmp_path, monkeypatch, ["x", "y"])
+    (tmp_path / "nnUNet_raw" / "Dataset501_Names" / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_data_set(501)
+
+
+@pytest.mark.parametrize("content", ['{"folds": ["abc"]}', '{"folds": [[1]]}', '{"folds": {}}', "[]"])
+def test_damaged_test_lists(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mmkd_test_cases.json").write_text(content)
+    with pytest.raises(InputError, match=r"mmkd_test_cases\.json"):
+        read_test_cases(tmp_path)

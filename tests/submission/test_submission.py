@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -178,3 +179,53 @@ def test_check_of_what_is_no_archive(originals: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be read as a zip"):
         check_submission(BRATS2018, tmp_path / "bad.zip", [originals])
+
+
+SWAPPED = {"background": 0, "NCR": 1, "ED": 2, "ET": 3}
+
+
+def test_labels_are_matched_by_name(
+    predictions: Path, originals: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for case in CASES:
+        image = nib.load(predictions / f"{case}.nii.gz")
+        own = np.array([0, 2, 1, 3])[np.asanyarray(image.dataobj)]  # as SWAPPED says
+        save(predictions / f"{case}.nii.gz", own.astype(np.uint8), image.affine)
+    (predictions / "dataset.json").write_text(json.dumps({"labels": SWAPPED}))
+    submit(predictions, originals, tmp_path / "out")
+    for seed, case in enumerate(CASES):
+        written = nib.load(tmp_path / "out" / f"{case}.nii.gz")
+        assert np.array_equal(np.asanyarray(written.dataobj), labels(seed))
+    assert "labels of BraTS 2018 by name: 1 -> 2, 2 -> 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"labels": {"background": 0, "lesion": 1}}', "dataset.json: the label 'lesion' is unknown"),
+        ('{"labels": ["a"]}', "dataset.json: 'labels' is a list"),
+        ("[]", "dataset.json is a list"),
+    ],
+)
+def test_labels_that_are_not_the_editions(
+    predictions: Path, originals: Path, tmp_path: Path, content: str, message: str
+) -> None:
+    (predictions / "dataset.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        submit(predictions, originals, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [f"{CASES[0]}.nii.gz.part", f"{CASES[0]}.NII.gz.crdownload", f"{CASES[0]} (1).mha"])
+def test_a_prediction_is_not_absent_by_its_name(predictions: Path, originals: Path, tmp_path: Path, name: str) -> None:
+    (predictions / f"{CASES[0]}.nii.gz").rename(predictions / name)
+    with pytest.raises(InputError, match=f"looks like {CASES[0]}.nii.gz"):
+        submit(predictions, originals, tmp_path / "out", allow_missing=True)
+
+
+def test_a_prediction_that_is_not_compressed(predictions: Path, originals: Path, tmp_path: Path) -> None:
+    nib.save(nib.load(predictions / f"{CASES[1]}.nii.gz"), predictions / f"{CASES[1]}.nii")
+    for case in CASES:
+        (predictions / f"{case}.nii.gz").unlink()
+    submit(predictions, originals, tmp_path / "out", allow_missing=True)
+    assert np.array_equal(np.asanyarray(nib.load(tmp_path / "out" / f"{CASES[1]}.nii.gz").dataobj), labels(1))

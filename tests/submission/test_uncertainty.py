@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -114,3 +115,51 @@ def test_unknown_missing_and_broken_files(heads: np.ndarray, tmp_path: Path) -> 
         write_uncertainty(SPEC, tmp_path / "nowhere", [tmp_path / "src"], tmp_path / "out")
     with pytest.raises(InputError, match="BraTS 2018 takes no maps of uncertainty"):
         write_uncertainty(EDITIONS["brats2018"], tmp_path / "predictions", [tmp_path / "src"], tmp_path / "out")
+
+
+def test_heads_are_matched_by_name(heads: np.ndarray, tmp_path: Path) -> None:
+    usual = zipfile.ZipFile(submit(tmp_path)).namelist()
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in usual}
+    np.savez_compressed(tmp_path / "predictions" / f"{CASE}.npz", probabilities=heads[[2, 0, 1]])
+    names = {"background": 0, "ET": [3], "WT": [1, 2, 3], "TC": [2, 3]}
+    content = {"labels": names, "regions_class_order": [3, 1, 2]}
+    (tmp_path / "predictions" / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="painted later"):
+        submit(tmp_path)
+    names = {"background": 0, "WT": [1, 2, 3], "ET": [2], "TC": [2, 3]}
+    content = {"labels": names, "regions_class_order": [1, 2, 3]}
+    np.savez_compressed(tmp_path / "predictions" / f"{CASE}.npz", probabilities=heads[[0, 2, 1]])
+    (tmp_path / "predictions" / "dataset.json").write_text(json.dumps({**content, "regions_class_order": [1, 2, 3]}))
+    with pytest.raises(InputError, match="painted later"):
+        submit(tmp_path)
+    names = {"background": 0, "tumor core": [2, 3], "ET": 3}
+    content = {"labels": names, "regions_class_order": [2, 3]}
+    np.savez_compressed(tmp_path / "predictions" / f"{CASE}.npz", probabilities=heads[[1, 2]])
+    (tmp_path / "predictions" / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no head for whole_tumor"):
+        submit(tmp_path)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in usual} == before
+
+
+def test_heads_of_labels_in_another_order() -> None:
+    softmax = np.random.default_rng(0).dirichlet(np.ones(4), SHAPE).transpose(3, 0, 1, 2)
+    usual = probabilities_of_regions(SPEC, softmax)
+    order = [frozenset([value]) for value in (0, 2, 1, 3)]
+    other = probabilities_of_regions(SPEC, softmax[[0, 2, 1, 3]], order)
+    assert all(np.allclose(usual[name], other[name], atol=1e-7) for name in usual)
+
+
+def test_segmentations_are_not_taken_for_probabilities(heads: np.ndarray, tmp_path: Path) -> None:
+    write(SPEC, tmp_path / "more", label=False)
+    other = next(path.name for path in (tmp_path / "more").rglob("*") if path.is_dir() and SPEC.is_case(path.name))
+    (tmp_path / "predictions" / f"{other}.nii.gz").touch()
+    write_uncertainty(
+        SPEC, tmp_path / "predictions", [tmp_path / "src", tmp_path / "more"], tmp_path / "out", allow_missing=True,
+        show_progress=False,
+    )  # fmt: skip
+    (tmp_path / "predictions" / f"{other}.npz.part").touch()
+    with pytest.raises(InputError, match=f"looks like {other}.npz"):
+        write_uncertainty(
+            SPEC, tmp_path / "predictions", [tmp_path / "src", tmp_path / "more"], tmp_path / "out2",
+            allow_missing=True, show_progress=False,
+        )  # fmt: skip

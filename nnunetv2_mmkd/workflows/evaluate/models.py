@@ -12,6 +12,7 @@ from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.run import pick_device
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.workflows.evaluate.given_predictions import same_labels
 from nnunetv2_mmkd.workflows.evaluate.prediction_record import PREDICTIONS, prediction_record
 from nnunetv2_mmkd.workflows.evaluate.settings import SubsetPredictions, Target, WindowSettings
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import SubsetCase, labelled_cases
@@ -76,6 +77,7 @@ def prepare_model(
     predictor.initialize_from_trained_model_folder(model, target.folds, target.checkpoint)
     subsets = _of_model(choose_subsets(target.subsets, predictor.modalities), predictor)
     labels, cases = labelled_cases(model, predictor, target, progress=window.progress)
+    same_labels(Path(labels), predictor.dataset_json, model, parent=True)
     masks = {name: mask_of(predictor.modalities, available=name.split("+")) for name in subsets}
     expected = {
         case.identifier: tuple(name for name, mask in masks.items() if not bool((mask & ~case.available).any()))

@@ -11,7 +11,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.report import draw_overlay, median_case, overlay_subsets
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets
-from nnunetv2_mmkd.names import indices, modality_names
+from nnunetv2_mmkd.names import channel_suffixes, indices, modality_names
 from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, SubsetPredictions, Target
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _reference(case: str, made: SubsetPredictions, target: Target, reference: st
         return Path(reference), os.path.basename(reference)
     modalities = modality_names(made.dataset_json)
     channel = len(modalities) - 1 if reference is None else indices([reference], modalities)[0]
-    name = f"{case}_{channel:04d}{made.dataset_json['file_ending']}"
+    name = f"{case}_{channel_suffixes(made.dataset_json)[channel]:04d}{made.dataset_json['file_ending']}"
     raw, dataset = os.environ.get("nnUNet_raw", ""), made.dataset_name
     folders = [target.images] if target.images else []
     folders += [os.path.join(raw, dataset, part) for part in ("imagesTr", "imagesTs")] if raw and dataset else []

@@ -38,6 +38,8 @@ def prediction_record(predictor: AllSubsetsPredictor, window: WindowSettings, wh
 def _differences(found: dict[str, Any], record: dict[str, Any]) -> list[str]:
     """Why predictions may not be added: folds may be added, those that exist must not have been trained again."""
     old = found.get("checkpoints", {})
+    if not isinstance(old, dict):
+        return ["checkpoints: damaged"]
     changed = [fold for fold, stamp in old.items() if record["checkpoints"].get(fold, stamp) != stamp]
     return differing(found, record, ignoring=["checkpoints"]) + [f"checkpoint of {fold}" for fold in changed]
 

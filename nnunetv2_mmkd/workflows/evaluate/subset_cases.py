@@ -19,11 +19,14 @@ from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.label_map import read_grid
+from nnunetv2_mmkd.files import within
 from nnunetv2_mmkd.geometry import align
+from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.model_folder import read_model
+from nnunetv2_mmkd.inference.naming import folder_naming
 from nnunetv2_mmkd.nnunet_json import FoldCases, missing_modalities, read_object, read_splits, value_of
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.splits import read_test_cases
@@ -81,9 +84,11 @@ def labelled_cases(
         )
     if not os.path.isdir(labels):
         raise InputError(f"the folder of labels {labels} does not exist")
+    content = list_images(labels, predictor.dataset_json["file_ending"])
     for case in [case.identifier for group in cases.values() for case in group]:
         name = case + predictor.dataset_json["file_ending"]
-        if not os.path.isfile(os.path.join(labels, name)):
+        if name not in content.images:
+            content.refuse_lookalikes({case: f"the label of case {case}"})
             raise InputError(
                 f"case {case} has no label {name} in {labels}: add it, or take the case's images out of the input"
             )
@@ -218,7 +223,7 @@ def preprocessed_cases(predictor: AllSubsetsPredictor, cases: Sequence[str]) -> 
         InputError: a case is not preprocessed for the model's configuration.
     """
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
-    folder = os.path.join(dataset_folder(plans.dataset_name), configuration.data_identifier)
+    folder = str(within(Path(dataset_folder(plans.dataset_name)), configuration.data_identifier))
     if not os.path.isdir(folder):
         raise InputError(
             f"{folder} does not exist: preprocess {plans.dataset_name} for this configuration (nnUNetv2_preprocess)"
@@ -254,7 +259,8 @@ def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progr
         InputError: a broken image, a case without any, a label on another grid.
     """
     ending = predictor.dataset_json["file_ending"]
-    found = cases_of_folder(images, predictor.modalities, ending)
+    naming = folder_naming(predictor.modalities, predictor.trained.dataset_json, images)
+    found = cases_of_folder(images, naming)
     checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
     for case in checked:
         label = Path(labels, case.identifier + ending)

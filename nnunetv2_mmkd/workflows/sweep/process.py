@@ -47,8 +47,8 @@ def runs_elsewhere(task: Task) -> int | None:
     state = state_of(task)
     if state.get("state") != "running" or state.get("host") != socket.gethostname():
         return None
-    process = int(state["process"])
-    if not is_running(process, str(state["host"])):
+    process = state.get("process")
+    if type(process) is not int or not is_running(process, str(state["host"])):
         return None
     with suppress(OSError):  # numbers of processes come again; where /proc tells, another program is not ours
         if b"nnunetv2_mmkd" not in Path(f"/proc/{process}/cmdline").read_bytes():
