@@ -14,6 +14,7 @@ import pandas as pd
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures import FIGURES
 from nnunetv2_mmkd.evaluation.figures.overlay import overlays
+from nnunetv2_mmkd.evaluation.figures.style import plain_style
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.published import check_published
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
@@ -81,7 +82,8 @@ def write_report(
     for metric in metrics:
         for figure in FIGURES:
             if figure.applies(table.select(metric=metric)):
-                figure.draw(table, output / "figures" / f"{_stem(metric)}_{figure.name}.png", metric=metric)
+                with plain_style():
+                    figure.draw(table, output / "figures" / f"{_stem(metric)}_{figure.name}.png", metric=metric)
 
 
 def table_metrics(table: ResultTable) -> list[str]:
@@ -165,15 +167,16 @@ def draw_overlay(
     }
     if not any(files.values()):
         raise InputError(f"case {case} has no prediction to draw; name another one with --overlay")
-    overlays(
-        image,
-        labels / name,
-        files,
-        evaluated_regions(dataset_json),
-        path,
-        reference_name=reference,
-        case=case,
-        modalities=modality_names(dataset_json),
-        brightness=brightness,
-        ignored=label_values(dataset_json)[1],
-    )
+    with plain_style():
+        overlays(
+            image,
+            labels / name,
+            files,
+            evaluated_regions(dataset_json),
+            path,
+            reference_name=reference,
+            case=case,
+            modalities=modality_names(dataset_json),
+            brightness=brightness,
+            ignored=label_values(dataset_json)[1],
+        )

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from nnunetv2_mmkd.evaluation.figures.style import plain_style
 from nnunetv2_mmkd.evaluation.table_writers import DISPLAY
 from nnunetv2_mmkd.files import replacing
 
@@ -75,6 +77,14 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
         groups = dict(list(groups.items())[:SHOWN])
     if not groups:
         return
+    with plain_style():
+        figure = _figure(groups)
+    figure.suptitle(title, fontsize=11)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _figure(groups: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     columns = min(2 if len(groups) <= SHOWN else 4, len(groups))
     rows = -(-len(groups) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.2 * rows), layout="constrained")
@@ -84,9 +94,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], path: Path, title: str = 
         ax.set_visible(False)
     for ax, (group, lines) in zip(axes.flat, groups.items(), strict=False):
         _panel(ax, group, lines)
-    figure.suptitle(title, fontsize=11)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    return figure
 
 
 def _panel(ax: Axes, group: str, lines: Mapping[str, Sequence[float]]) -> None:
@@ -103,6 +111,7 @@ def _panel(ax: Axes, group: str, lines: Mapping[str, Sequence[float]]) -> None:
             linewidth=1.4,
             label=LINES.get(name, DISPLAY.get(name, name)),
         )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     title, label = PANELS.get(group, (group, "value"))
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("epoch", fontsize=8)

@@ -18,7 +18,7 @@ from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
 from nnunetv2_mmkd.evaluation.summary import subset_means
-from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown
+from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown, as_text
 from nnunetv2_mmkd.evaluation.tables import SubsetTable
 from nnunetv2_mmkd.evaluation.tables import subset_table as table_of
 
@@ -325,3 +325,19 @@ def test_a_printed_average_stands_alone_where_nothing_else_is_printed() -> None:
     assert any(note.startswith("where the paper prints nothing but an average") for note in table.notes)
     fewer = subset_table(frame[frame["subset"] != "lge"], "dice", myops, published=("passion_table1",))
     assert np.isnan(column(fewer, "LV", "mmFormer, MyoPS2020, PDT [printed]")).all()
+
+
+@pytest.mark.parametrize("width", [80, 50, 10])
+def test_a_table_for_a_terminal(width: int) -> None:
+    rows = [
+        (method, "c", subset, region, "dice", value)
+        for method, value in (("Mine", 0.5), ("Another", 0.25))
+        for subset in ("flair", "t1+t1ce+t2+flair")
+        for region in ("WT", "TC", "ET")
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "case", "subset", "region", "metric", "value"])
+    text = as_text(subset_table(ResultTable.from_frame(frame, ("t1", "t1ce", "t2", "flair")), "dice"), width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= max(width, 31)
+    assert sum(line.startswith("FLAIR  T1  T1ce  T2") for line in lines) == {80: 1, 50: 3, 10: 6}[width]
+    assert text.count("50.00*") == 9 and text.count("25.00 ") + text.count("25.00\n") == 9

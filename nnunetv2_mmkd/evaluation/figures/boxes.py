@@ -218,7 +218,7 @@ def _note(chosen: Selection, numbers: pd.DataFrame, by: By, groups: int) -> str:
     common = common_count([int(count) for count in numbers["cases"]])
     other = (numbers["cases"] != common).any()
     parts = ["● available, ○ missing."] if by == "subset" else ["One value per case: its mean over the subsets."]
-    parts.append(f"{cases(common)} per box" + ("; where not, their number is above the box." if other else "."))
+    parts.append(f"{cases(common)} each" + ("; where not, their number is above the box." if other else "."))
     if len(numbers) < len(chosen.methods) * len(chosen.regions) * groups:
         parts.append("–: not evaluated.")
     few = numbers["cases"].max() < _LEAST

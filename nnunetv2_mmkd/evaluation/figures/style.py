@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -37,6 +39,12 @@ DPI = 300
 
 _SPELLED = {"t1ce": "T1ce", "bssfp": "bSSFP", "flair": "FLAIR"}
 _POINTS = 72.0
+
+
+def plain_style() -> AbstractContextManager[None]:
+    """A context with matplotlib's own defaults, whatever other packages have set (nnU-Net sets seaborn's)."""
+    context: AbstractContextManager[None] = style.context("default")
+    return context
 
 
 def shown(modality: str) -> str:

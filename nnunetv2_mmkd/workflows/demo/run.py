@@ -22,10 +22,10 @@ FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
 FULL, WITHOUT_T1CE, FLAIR = "t1+t1ce+t2+flair", "t1+t2+flair", "flair"
 NAMES = {FULL: "all four", WITHOUT_T1CE: "without T1ce", FLAIR: "FLAIR alone"}
-NOISE, BIAS = 0.15, 0.3
+NOISE, BIAS = 0.1, 0.3
 """Of the phantoms: so much that no image alone tells all, and each further one helps."""
 
-WARMUP = 0.3
+WARMUP = 0.5
 """Share of the training with all modalities, before any is dropped. The papers have one, too, in their long runs."""
 
 STAGES = (
@@ -60,8 +60,8 @@ class DemoConfig:
     cases: int = 15
     held_out: int = 4
     size: int = 64
-    epochs: int = 4
-    iterations: int = 120
+    epochs: int = 8
+    iterations: int = 60
     features: int = 12
     seed: int = 0
     device: str = "cpu"

@@ -11,10 +11,11 @@ import pytest
 import SimpleITK as sitk
 from long_tables import drawn, one
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS, overlays
+from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS, _greys, _header, _mark_sides, overlays
 from nnunetv2_mmkd.evaluation.figures.planes import plane_of, read_picture
 
 REGIONS = {"WT": (1, 2), "ET": (2,)}
@@ -188,3 +189,29 @@ def test_files_that_do_not_fit(files: dict[str, Path], tmp_path: Path, volume: N
     with pytest.raises(InputError, match="cannot be read"):
         overlays(tmp_path / "text.png", truth, good, REGIONS, path, reference_name="t1")
     assert not path.exists()
+
+
+def test_columns_are_named_by_what_is_missing() -> None:
+    names = ("t1", "t1ce", "t2", "flair")
+    heads = {subset: _header(subset, names).replace("\n", " ") for subset in ("t1+t1ce+t2+flair", "t1+t2", "flair")}
+    assert list(heads.values()) == ["nothing missing", "T1ce, FLAIR missing", "FLAIR alone: T1, T1ce, T2 missing"]
+
+
+@pytest.mark.parametrize(("plane", "marks"), [("axial", ["R", "L"]), ("sagittal", ["A", "P"]), ("", [])])
+def test_sides_are_marked(plane: str, marks: list[str]) -> None:
+    ax = Figure().subplots()
+    _mark_sides(ax, plane)
+    assert [text.get_text() for text in ax.texts] == marks
+
+
+def test_brightness(files: dict[str, Path], tmp_path: Path) -> None:
+    voxels = np.linspace(1, 1000, 4000).reshape(20, 20, 10)
+    low, high = _greys(voxels, 1)
+    assert 900 < high < 1000 and 0 <= low < 5
+    assert _greys(voxels, 2) == pytest.approx((low, low + (high - low) / 2))
+    with pytest.raises(InputError, match="brightness 0"):
+        overlays(
+            *(files["image"], files["truth"], {"A": {"t1": files["truth"]}}, REGIONS, tmp_path / "over.png"),
+            reference_name="t1",
+            brightness=0,
+        )

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from long_tables import MODALITIES, additive, drawn, one
+from matplotlib.axes import Axes
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation import figures
+from nnunetv2_mmkd.evaluation.figures.selection import select
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 
 
@@ -202,3 +204,25 @@ def test_bad_input(figure: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
 def test_unknown_grouping(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'subset' or 'count'"):
         boxplots(additive(("t1", "t2")), ("t1", "t2"), tmp_path / "box.png", by="size")  # type: ignore[arg-type]
+
+
+def test_only_what_was_run_is_drawn_in_the_order_of_the_bullets(tmp_path: Path) -> None:
+    table = ResultTable.from_frame(additive(BRATS), BRATS)
+    assert select(table, "dice").bullets == ("flair", "t1", "t1ce", "t2") == select(table, "dice").subsets[:4]
+    partial = ResultTable.from_frame(additive(BRATS).query("subset in ('t1+t2', 'flair')"), BRATS)
+    assert select(partial, "dice").subsets == ("flair", "t1+t2")
+    numbers = figures.heat_map(partial, tmp_path / "heat.png")
+    assert one(numbers, "mean", subset="average", region="WT") == pytest.approx((0.16 + 0.24) / 2)
+
+
+@pytest.mark.parametrize(("cases", "dots"), [(4, True), (5, True), (21, False)])
+def test_few_cases_are_points_and_fewer_have_no_box(
+    cases: int, dots: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes, points = [], []
+    bxp, plot = Axes.bxp, Axes.plot
+    monkeypatch.setattr(Axes, "bxp", lambda ax, *args, **more: boxes.append(1) or bxp(ax, *args, **more))
+    monkeypatch.setattr(Axes, "plot", lambda ax, *args, **more: points.append(len(args[0])) or plot(ax, *args, **more))
+    boxplots(additive(BRATS, ("A", "B"), ("WT",), cases), BRATS, tmp_path / "box.png")
+    assert len(boxes) == (0 if cases < 5 else 30)
+    assert points.count(cases) == (30 if dots else 0)

@@ -77,13 +77,22 @@ def test_all_at_once_equals_one_by_one(home: Home, models: dict[str, Path], name
     assert len({tuple(logits.flatten().tolist()) for logits in together}) == 7
 
 
-def test_a_case_is_drawn_with_what_it_has(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
+def test_a_case_is_drawn_with_what_it_has(
+    home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """case_1 has no T2, so that of the chosen subsets only one is left to draw it with."""
     raw = home.raw / home.dataset(3, "regions")
     where = ["-i", str(raw / "imagesTr"), "-l", str(raw / "labelsTr"), "-f", "0"]
     how = [*where, "--metrics", "dice", "--subsets", "t1+t1ce+t2", "t1", "--overlay", "case_1"]
     assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), *how) == 0
-    assert (tmp_path / "out" / "figures" / "overlay_case_1.png").is_file()
+    picture = tmp_path / "out" / "figures" / "overlay_case_1"
+    assert picture.with_suffix(".png").is_file()
+    again = [*how, "--overlay_subsets", "singles", "--overlay_brightness", "1.5"]  # nothing is predicted again
+    assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), *again) == 1
+    assert "--overlay_subsets: t1ce is not evaluated" in capsys.readouterr().err
+    again[-3] = "t1"
+    assert run(tmp_path / "out", "-m", str(copies["SharedStreams"]), *again) == 0
+    assert set(pd.read_csv(picture.with_suffix(".csv"))["subset"]) == {"t1"}
 
 
 def test_residual_encoder_in_two_dimensions(home: Home) -> None:
