@@ -30,9 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-n", type=int, help="phantoms to train on, at least 5 (default: 15)")
     parser.add_argument("--size", type=int, help="edge of a phantom in voxels (default: 64)")
-    parser.add_argument("--epochs", type=int, help="default: 8, in 3d 10")
-    parser.add_argument("--iterations", type=int, help="per epoch (default: 60)")
-    parser.add_argument("--seed", type=int, help="of phantoms, weights and modality dropout (default: 0)")
+    parser.add_argument("--epochs", type=int, help="default: 4, in 3d 10")
+    parser.add_argument("--iterations", type=int, help="per epoch (default: 120, in 3d 60)")
+    parser.add_argument("--seed", type=int, help="of weights and modality dropout (default: 0)")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda"], help="default: %(default)s")
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser
