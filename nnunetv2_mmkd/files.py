@@ -35,6 +35,9 @@ except ImportError:  # Windows
 LOCK = ".mmkd.lock"
 """The file that a run holds in a folder while it works there."""
 
+LONGEST_NAME = 255
+"""Bytes in a file's name, on all usual disks."""
+
 TEMPORARY_FOLDER = ".mmkd-partial-"
 """How the names of temporary folders begin."""
 
@@ -155,7 +158,7 @@ def temporary_folder(parent: str | Path) -> Path:
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of this name is no content but our temporary file or lock."""
-    return name == LOCK or name.startswith(TEMPORARY_FOLDER) or (name.startswith(".") and name.endswith(_TEMPORARY))
+    return name.startswith((LOCK, TEMPORARY_FOLDER)) or (name.startswith(".") and name.endswith(_TEMPORARY))
 
 
 def content_of(folder: Path) -> list[Path]:
@@ -210,7 +213,7 @@ def _owner_ending() -> str:
 
 def _is_leftover(name: str) -> bool:
     owner = _OWNER.search(name)
-    return is_temporary(name) and name != LOCK and not (owner and is_running(int(owner[1]), owner[2]))
+    return is_temporary(name) and not name.startswith(LOCK) and not (owner and is_running(int(owner[1]), owner[2]))
 
 
 def _remove(path: Path) -> None:
@@ -319,25 +322,30 @@ class Marker:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, part: str = "") -> Iterator[None]:
     """Use a folder alone. It is made if absent, and removed at the end if it is empty then.
 
     The operating system releases the lock of a process that ends in whatever way.
 
+    Args:
+        folder: the folder.
+        part: of it, where runs with other parts may work in it at the same time.
+
     Raises:
         InputError: another run uses it, or it cannot be written to.
     """
+    file = folder / (LOCK + part)
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _take(folder / LOCK)
+        lock = _take(file)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {_reason(error)}; choose another folder") from error
     try:
         yield
     finally:
         with suppress(OSError):
-            (folder / LOCK).unlink()
+            file.unlink()
         os.close(lock)
         with suppress(OSError):
             for path in new:

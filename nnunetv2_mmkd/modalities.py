@@ -15,7 +15,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.names import indices, parse_names
 
 
@@ -97,7 +97,7 @@ class ModalityDropoutConfig:
     def __post_init__(self) -> None:
         if self.name not in DISTRIBUTIONS:
             raise InputError(
-                f"unknown modality dropout distribution {self.name!r}: choose from {', '.join(DISTRIBUTIONS)}"
+                f"unknown modality dropout distribution {self.name!r}: choose from {choices(self.name, DISTRIBUTIONS)}"
             )
         if self.per not in ("sample", "batch"):
             raise InputError(f"modality dropout is per 'sample' or per 'batch', not per {self.per!r}")

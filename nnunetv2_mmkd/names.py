@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 
 ALIASES: Mapping[str, str] = {
     "t1n": "t1",
@@ -52,7 +52,10 @@ def modality_names(dataset_json: Mapping[str, Any], where: object = "dataset.jso
     """
     channels = dataset_json.get("channel_names")
     if channels is None and "modality" in dataset_json:
-        raise InputError(f"{where}: 'modality' is nnU-Net v1's key; rename it to 'channel_names'")
+        raise InputError(
+            f"{where}: 'modality' is nnU-Net v1's key; rename it to 'channel_names', or convert the data set with "
+            "nnUNetv2_convert_old_nnUNet_dataset"
+        )
     if not isinstance(channels, Mapping) or not all(str(key).isdecimal() for key in channels):
         raise InputError(f'{where}: \'channel_names\' must be {{"0": name, "1": name, ...}}, not {channels!r}')
     if not channels or not all(isinstance(name, str) and name.strip() for name in channels.values()):
@@ -83,7 +86,7 @@ def indices(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
     found = set()
     for name in names:
         if canonical(name) not in known:
-            raise InputError(f"unknown modality {name!r}: this model or data set has {', '.join(known)}")
+            raise InputError(f"unknown modality {name!r}: this model or data set has {choices(canonical(name), known)}")
         found.add(known.index(canonical(name)))
     return sorted(found)
 

@@ -87,16 +87,22 @@ def export_line(shell: str, value: str) -> str:
 
 
 def require_variables(names: Sequence[str]) -> None:
-    """Check that nnU-Net's variables are set.
+    """Check that nnU-Net's variables are set, to folders; these need not exist yet.
 
     Raises:
         InputError: one is not.
     """
     for name in names:
-        if not os.environ.get(name, "").strip():
+        value = os.environ.get(name, "")
+        if value.startswith("~"):
+            raise InputError(f"the environment variable {name} is {value!r}: write your home folder instead of ~")
+        if os.path.exists(value) and not os.path.isdir(value):
+            raise InputError(f"the environment variable {name} is {value!r}, which is a file: set it to a folder")
+        if not value.strip():
             raise InputError(
                 f"the environment variable {name} is not set. nnU-Net keeps its data in three folders: set nnUNet_raw, "
-                f"nnUNet_preprocessed and nnUNet_results, for example `export {name}=/path/to/{name}`"
+                f"nnUNet_preprocessed and nnUNet_results, for example `export {name}=/path/to/{name}` (PowerShell: "
+                f"$env:{name} = '...')"
             )
 
 

@@ -7,11 +7,13 @@ import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
+from nnunetv2_mmkd.paths import require_variables
 
 TOPOLOGIES = ("plain", "resenc")
 """nnU-Net's default U-Net, and the residual-encoder one of its ResEnc planners."""
@@ -185,11 +187,10 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
     Raises:
         InputError: nnU-Net's variable, the data set, its plans or the configuration does not exist.
     """
-    base = os.environ.get("nnUNet_preprocessed", "").strip()
-    if not base:
-        raise InputError("the environment variable nnUNet_preprocessed is not set; -d needs it to find the plans")
-    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdigit() else dataset
-    found = sorted(folder for folder in Path(base).glob(pattern) if folder.is_dir())
+    require_variables(["nnUNet_preprocessed"])
+    base = os.environ["nnUNet_preprocessed"]
+    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() and len(dataset) < 5 else one_line(dataset, 100)
+    found = sorted(path for path in Path(base).glob("Dataset*") if path.is_dir() and fnmatchcase(path.name, pattern))
     if len(found) != 1:
         raise InputError(
             f"data set {dataset!r}: {len(found)} folders {pattern} in {base}; give the full name of one, or run "

@@ -24,7 +24,7 @@ from nnunetv2_mmkd.classification.context import (
 )
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Method, NextMetaBatch, SingleModalityDice, TrainingContext
+from nnunetv2_mmkd.methods.base import Method, NextMetaBatch, SingleModalityDice, TrainingContext, loss_of
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 
 
@@ -218,7 +218,7 @@ class _Run:
             self.method.start_iteration(self.network, self.task_loss, self.iteration)
             batch = batch_of(self.training, rows, self._drop(self.training.present[rows]), self.device)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.method.step(self.network, batch, self.task_loss)["loss"]
+            loss = loss_of(self.method, self.method.step(self.network, batch, self.task_loss))
             loss.backward()
             self.optimizer.step()
             self.method.end_iteration(self.network, self.iteration)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.files import locked
 
 HELP = "classify subjects by tables and volumes of which any may be missing, as in ADNI"
@@ -24,15 +25,21 @@ ADNI itself is restricted; nothing of it is shipped.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd adni``."""
-    parser = argparse.ArgumentParser("mmkd adni", description=DESCRIPTION)
-    parser.add_argument("--csv", required=True, type=Path, metavar="FILE", help="the table of subjects")
-    parser.add_argument("-o", default=Path("mmkd_adni"), type=Path, metavar="FOLDER", help="(default: %(default)s)")
+    parser = arguments.Parser("mmkd adni", description=DESCRIPTION)
+    parser.add_argument("--csv", required=True, type=arguments.file, metavar="FILE", help="the table of subjects")
+    parser.add_argument(
+        "-o", default=Path("mmkd_adni"), type=arguments.folder, metavar="FOLDER", help="(default: %(default)s)"
+    )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: ModalityDropout LCKD MetaKD)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="splits (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=arguments.positive, default=1, metavar="N", help="splits (default: %(default)s)"
+    )
     parser.add_argument("--balance", default="smote", help="smote (default), weights or none")
-    parser.add_argument("--grid", type=int, default=32, metavar="VOXELS", help="of a volume (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=100, help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="(default: %(default)s)")
+    parser.add_argument(
+        "--grid", type=arguments.whole(1, 512), default=32, metavar="VOXELS", help="of a volume (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=arguments.positive, default=100, help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=arguments.positive, default=32, help="(default: %(default)s)")
     parser.add_argument(
         "--law",
         default="count_uniform",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
+
 HELP = "MetaKD's table of Audiovision-MNIST, reproduced alongside the published one"
 
 DESCRIPTION = """\
@@ -20,14 +22,22 @@ results.csv, comparisons.csv, figures/, runs/. An interrupted run continues wher
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd avmnist``."""
-    parser = argparse.ArgumentParser("mmkd avmnist", description=DESCRIPTION)
-    parser.add_argument("--mnist", required=True, type=Path, metavar="FILE", help=".npz with images and labels")
-    parser.add_argument("--fsdd", required=True, type=Path, metavar="FOLDER", help="wav files, 7_jackson_32.wav")
-    parser.add_argument("-o", default=Path("mmkd_avmnist"), type=Path, metavar="FOLDER", help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="repetitions (default: %(default)s)")
+    parser = arguments.Parser("mmkd avmnist", description=DESCRIPTION)
+    parser.add_argument(
+        "--mnist", required=True, type=arguments.file, metavar="FILE", help=".npz with images and labels"
+    )
+    parser.add_argument(
+        "--fsdd", required=True, type=arguments.folder, metavar="FOLDER", help="wav files, 7_jackson_32.wav"
+    )
+    parser.add_argument(
+        "-o", default=Path("mmkd_avmnist"), type=arguments.folder, metavar="FOLDER", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seeds", type=arguments.positive, default=10, metavar="N", help="repetitions (default: %(default)s)"
+    )
     parser.add_argument(
         "--rates",
-        type=float,
+        type=arguments.number(above=0, most=1),
         nargs="+",
         default=(0.05, 0.1, 0.15, 0.2),
         metavar="R",
@@ -35,16 +45,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; a wrong name lists them)")
     parser.add_argument("--published_split", action="store_true", help="the published test part for all seeds")
-    parser.add_argument("--alpha", type=float, default=0.1, help="weight of the distillation (default: %(default)s)")
+    parser.add_argument(
+        "--alpha", type=arguments.number(0), default=0.1, help="weight of the distillation (default: %(default)s)"
+    )
     parser.add_argument(
         "--law",
         default="full",
         help="distribution of modality dropout in training, per subject, in addition to the rate; never of the upper "
         "bound (default: %(default)s, nothing is dropped)",
     )
-    parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
-    parser.add_argument("-np", type=int, default=1, metavar="N", help="trainings at a time (default: %(default)s)")
+    parser.add_argument("--epochs", type=arguments.positive, default=60, help="(default: %(default)s)")
+    parser.add_argument("--batch_size", type=arguments.positive, default=64, help="(default: %(default)s)")
+    parser.add_argument(
+        "-np", type=arguments.processes, default=1, metavar="N", help="trainings at a time (default: %(default)s)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 

@@ -6,9 +6,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.files import check_writable
 
 HELP = "cost of a trainer against the stock trainer on the same plan"
@@ -26,25 +25,27 @@ logger = logging.getLogger(__name__)
 
 
 def _stages(text: str) -> int | None:
-    return None if text == "default" else int(text)
+    return None if text == "default" else arguments.whole(0)(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd benchmark``."""
-    parser = argparse.ArgumentParser("mmkd benchmark", description=DESCRIPTION)
+    parser = arguments.Parser("mmkd benchmark", description=DESCRIPTION)
     parser.add_argument("-tr", nargs="+", metavar="NAME", default=TRAINERS,
                         help=f"trainers (default: {' '.join(TRAINERS)})")  # fmt: skip
     plan = parser.add_argument_group("plan", "a synthetic one of BraTS topology, or that of a data set")
     plan.add_argument("--topology", choices=("plain", "resenc"), default="plain", help="of the synthetic plan")
-    plan.add_argument("--features-scale", type=float, default=1.0, metavar="FACTOR",
+    plan.add_argument("--features-scale", type=arguments.number(above=0, most=64), default=1.0, metavar="FACTOR",
                       help="factor on the synthetic plan's feature maps, for small machines")  # fmt: skip
     plan.add_argument(
         "-d", metavar="DATASET", help="a preprocessed data set, name or id, instead of the synthetic plan"
     )
     plan.add_argument("-c", default="3d_fullres", help="its configuration (default: %(default)s)")
     plan.add_argument("-p", default="nnUNetPlans", help="its plans identifier (default: %(default)s)")
-    plan.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="patch size (default: the plan's)")
-    plan.add_argument("--batch_size", type=int, metavar="B", help="batch size (default: the plan's)")
+    plan.add_argument(
+        "--patch", type=arguments.positive, nargs="+", metavar="VOXELS", help="patch size (default: the plan's)"
+    )
+    plan.add_argument("--batch_size", type=arguments.positive, metavar="B", help="batch size (default: the plan's)")
     steps = parser.add_argument_group("steps")
     steps.add_argument("--subsets", default="uniform", metavar="DISTRIBUTION",
                        help="modality dropout of the measured steps: uniform (default), own (each trainer's, after its "
@@ -52,11 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     steps.add_argument("--recomputed_stages", type=_stages, default=0, metavar="N",
                        help="encoder stages recomputed in backward in the step ratios; 'default' is the trainer's own "
                             "number (default: %(default)s; bytes are shown for none, default and all)")  # fmt: skip
-    steps.add_argument("--steps", type=int, default=3, metavar="N",
+    steps.add_argument("--steps", type=arguments.whole(0), default=3, metavar="N",
                        help="timed rounds, over all subset sizes; 0 only counts (default: %(default)s)")  # fmt: skip
     steps.add_argument(
         "--timed_patch",
-        type=int,
+        type=arguments.positive,
         nargs="+",
         metavar="VOXELS",
         help="patch of the timed steps (default: the plan's; on a CPU at most 64 per axis); each axis a multiple of "
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     steps.add_argument("--compile", action="store_true", help="nnUNet_compile=true for both sides (default: false)")
     steps.add_argument("--cpu_time", action="store_true",
                        help="for a busy CPU: seconds that this process computes (set OMP_NUM_THREADS=1)")  # fmt: skip
-    parser.add_argument("-o", type=Path, metavar="FILE", help="also write everything as JSON")
+    parser.add_argument("-o", type=arguments.file, metavar="FILE", help="also write everything as JSON")
     return parser
 
 
@@ -78,8 +79,6 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
 
     if args.o is not None:
-        if args.o.is_dir():
-            raise InputError(f"-o {args.o} is a folder: name a file in it, e.g. {args.o / 'benchmark.json'}")
         check_writable(str(args.o.parent))
     if args.d is None:
         plan = synthetic_plan(args.topology, args.features_scale)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from nnunetv2_mmkd.cli import arguments
 
 HELP = "two methods of a table of results: differences, intervals, tests"
 
@@ -18,13 +19,18 @@ t-test over the subsets' means; it takes correlated means for independent ones a
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd compare``."""
-    parser = argparse.ArgumentParser("mmkd compare", description=DESCRIPTION)
+    parser = arguments.Parser("mmkd compare", description=DESCRIPTION)
     parser.add_argument("first", metavar="A", help="method; differences are A - B")
     parser.add_argument("second", metavar="B", help="method")
     parser.add_argument(
-        "-i", nargs="+", required=True, metavar="CSV", help="results.csv of `mmkd evaluate` (several are put together)"
+        "-i",
+        nargs="+",
+        required=True,
+        type=arguments.file,
+        metavar="CSV",
+        help="results.csv of `mmkd evaluate` (several are put together)",
     )
-    parser.add_argument("-o", metavar="CSV", help="also write the comparison here")
+    parser.add_argument("-o", type=arguments.file, metavar="CSV", help="also write the comparison here")
     parser.add_argument("--metric", default="dice", help="(default: %(default)s)")
     parser.add_argument("--regions", nargs="+", help="(default: all)")
     parser.add_argument(
@@ -35,12 +41,25 @@ def build_parser() -> argparse.ArgumentParser:
         "--average_row", action="store_true", help="with --unit subsets: the average is one more pair, as in MetaKD"
     )
     parser.add_argument(
-        "--patients", metavar="CSV", help="columns case and patient: cases of one patient are drawn together"
+        "--patients",
+        type=arguments.file,
+        metavar="CSV",
+        help="columns case and patient: cases of one patient are drawn together",
     )
     parser.add_argument("--common", action="store_true", help="leave out what only one method has")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the interval (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--confidence",
+        type=arguments.number(above=0, below=1),
+        default=0.95,
+        help="of the interval (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=arguments.whole(1, 10_000_000),
+        default=10_000,
+        help="of the bootstrap (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of the bootstrap (default: %(default)s)")
     return parser
 
 
@@ -61,9 +80,6 @@ def main(argv: Sequence[str]) -> int:
         resamples=args.resamples,
         seed=args.seed,
     )
-    patients = None if args.patients is None else Path(args.patients)
-    lines = compare_files(
-        [Path(file) for file in args.i], args.first, args.second, settings, patients, args.o and Path(args.o)
-    )
+    lines = compare_files(args.i, args.first, args.second, settings, args.patients, args.o)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -6,8 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.recognise import recognise
@@ -35,20 +37,28 @@ class _ListEditions(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd convert``."""
-    parser = argparse.ArgumentParser(prog="mmkd convert", description=HELP)
+    parser = arguments.Parser(prog="mmkd convert", description=HELP)
     parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all), or auto to recognise it")
-    parser.add_argument("sources", nargs="*", metavar="SRC", help="folder with the cases, nested or flat")
-    parser.add_argument("-i", dest="more", nargs="+", default=[], metavar="SRC", help="the same, as an option")
-    parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="data set id (default: the edition's)")
+    parser.add_argument(
+        "sources", nargs="*", type=arguments.path, metavar="SRC", help="folder with the cases, nested or flat"
+    )
+    parser.add_argument(
+        "-i", dest="more", nargs="+", default=[], type=arguments.path, metavar="SRC", help="the same, as an option"
+    )
+    parser.add_argument(
+        "-d", dest="dataset_id", type=arguments.dataset_id, metavar="ID", help="data set id (default: the edition's)"
+    )
     parser.add_argument("--labels", choices=LABEL_STYLES, default="regions", help="label style (default: regions)")
-    parser.add_argument("--name", help="name of the data set without DatasetXXX_ (default: the edition's)")
+    parser.add_argument(
+        "--name", type=arguments.name, help="name of the data set without DatasetXXX_ (default: the edition's)"
+    )
     parser.add_argument(
         "--splits",
         nargs="+",
         metavar="HOW",
         help="splits as `mmkd splits` makes them: patients, institutions [CSV], lists",
     )
-    parser.add_argument("-np", dest="processes", type=int, metavar="N", help="worker processes")
+    parser.add_argument("-np", dest="processes", type=arguments.processes, metavar="N", help="worker processes")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.add_argument("--list", action=_ListEditions, nargs=0, help="show the editions and leave")
     return parser
@@ -82,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _edition(name: str, sources: Sequence[str]) -> EditionSpec:
+def _edition(name: str, sources: Sequence[Path]) -> EditionSpec:
     if name.strip().lower() != "auto":
         return get_edition(name)
     recognised = recognise(sources)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
+
 HELP = "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce"
 
 DESCRIPTION = """\
@@ -17,9 +19,12 @@ and no download; about two minutes on two CPU cores.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd demo``."""
-    parser = argparse.ArgumentParser("mmkd demo", description=DESCRIPTION)
+    parser = arguments.Parser("mmkd demo", description=DESCRIPTION)
     parser.add_argument(
-        "--out", type=Path, default=Path("mmkd_demo"), help="everything is kept in this folder (default: %(default)s)"
+        "--out",
+        type=arguments.folder,
+        default=Path("mmkd_demo"),
+        help="everything is kept in this folder (default: %(default)s)",
     )
     parser.add_argument("-tr", default="nnUNetTrainerMetaKD", help="trainer (default: %(default)s)")
     parser.add_argument(
@@ -28,11 +33,13 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["2d", "3d_fullres"],
         help="3d_fullres takes ten times as long (default: 2d)",
     )
-    parser.add_argument("-n", type=int, help="phantoms to train on, at least 5 (default: 15)")
-    parser.add_argument("--size", type=int, help="edge of a phantom in voxels (default: 64)")
-    parser.add_argument("--epochs", type=int, help="default: 4, in 3d 10")
-    parser.add_argument("--iterations", type=int, help="per epoch (default: 120, in 3d 60)")
-    parser.add_argument("--seed", type=int, help="of weights and modality dropout (default: 0)")
+    parser.add_argument("-n", type=arguments.whole(5, 10_000), help="phantoms to train on, at least 5 (default: 15)")
+    parser.add_argument("--size", type=arguments.whole(16, 512), help="edge of a phantom in voxels (default: 64)")
+    parser.add_argument("--epochs", type=arguments.whole(1, 10_000), help="default: 4, in 3d 10")
+    parser.add_argument("--iterations", type=arguments.whole(1, 10_000), help="per epoch (default: 120, in 3d 60)")
+    parser.add_argument(
+        "--seed", type=arguments.whole(0, 999_999_999), help="of weights and modality dropout (default: 0)"
+    )
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda"], help="default: %(default)s")
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.paths import EXT_TRAINER, SHELLS, export_line, ext_trainer_value, guess_shell
 
 HELP = "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers"
@@ -21,7 +22,7 @@ Folders that are in {EXT_TRAINER} already stay. Put the line into your shell's s
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd env``."""
-    parser = argparse.ArgumentParser(
+    parser = arguments.Parser(
         "mmkd env", description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shell", choices=SHELLS, help="the shell to print for (default: yours)")

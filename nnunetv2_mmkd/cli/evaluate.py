@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
@@ -27,28 +28,37 @@ then says per case what to expect.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd evaluate``."""
-    parser = argparse.ArgumentParser("mmkd evaluate", description=DESCRIPTION)
-    parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder")
+    parser = arguments.Parser("mmkd evaluate", description=DESCRIPTION)
+    parser.add_argument("-o", required=True, type=arguments.folder, metavar="FOLDER", help="output folder")
     model = parser.add_argument_group("what", "models by -d, -c and -tr or by -m; segmentations by --predictions")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
     model.add_argument("-tr", nargs="+", default=["nnUNetTrainerMetaKD"], help="trainers (default: %(default)s)")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    model.add_argument("-m", nargs="+", metavar="FOLDER", default=[], help="model folders")
+    model.add_argument("-m", nargs="+", type=arguments.path, metavar="FOLDER", default=[], help="model folders")
     model.add_argument(
         "--predictions", nargs="+", metavar="NAME=FOLDER", default=[], help="folders with SUBSET/CASE.nii.gz, needs -l"
     )
-    model.add_argument("--names", nargs="+", help="names of the models in the tables (default: their trainers)")
+    model.add_argument(
+        "--names", nargs="+", type=arguments.name, help="names of the models in the tables (default: their trainers)"
+    )
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     cases = parser.add_argument_group("cases")
-    cases.add_argument("-f", nargs="+", help="folds (default: all that are trained)")
+    cases.add_argument("-f", nargs="+", type=arguments.fold, help="folds (default: all that are trained)")
     cases.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
     cases.add_argument(
         "--test", action="store_true", help="the test cases that `mmkd splits` listed; the folds are averaged"
     )
-    cases.add_argument("-i", metavar="FOLDER", help="images instead of the validation cases; the folds are averaged")
-    cases.add_argument("-l", metavar="FOLDER", help="their segmentations")
-    cases.add_argument("--dataset_json", metavar="FILE", help="for --predictions (default: next to the labels)")
+    cases.add_argument(
+        "-i",
+        type=arguments.folder,
+        metavar="FOLDER",
+        help="images instead of the validation cases; the folds are averaged",
+    )
+    cases.add_argument("-l", type=arguments.folder, metavar="FOLDER", help="their segmentations")
+    cases.add_argument(
+        "--dataset_json", type=arguments.file, metavar="FILE", help="for --predictions (default: next to the labels)"
+    )
     cases.add_argument(
         "--subsets", nargs="+", default=["all"], metavar="SUBSET", help="all (default), singles, full, or e.g. t1+t2"
     )
@@ -68,12 +78,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for name, parameter in metric_parameters().items():
         scores.add_argument(
-            f"--{name}", type=float, default=parameter.default, metavar=parameter.unit.upper(),
-            help=f"{parameter.help} (default: %(default)s)",
+            f"--{name}", type=arguments.number(parameter.least), default=parameter.default,
+            metavar=parameter.unit.upper(),
+            help=f"{parameter.help.replace('%', '%%')} (default: %(default)s)",
         )  # fmt: skip
     scores.add_argument("--lesions", metavar="TASK", help=f"also lesion-wise scores: {', '.join(LESION_TASKS)}")
     scores.add_argument(
-        "--et_threshold", type=int, nargs="?", const=500, default=0, metavar="VOXELS",
+        "--et_threshold", type=arguments.whole(0), nargs="?", const=500, default=0, metavar="VOXELS",
         help="also scores of ET after predictions of fewer voxels were removed (500 if no number is given)",
     )  # fmt: skip
     report = parser.add_argument_group("tables and pictures")
@@ -93,7 +104,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="their columns, as --subsets, e.g. full singles (default: the full set and those that lack one)",
     )  # fmt: skip
     report.add_argument(
-        "--overlay_brightness", type=float, default=1.0, metavar="FACTOR", help="of the image below (default: 1)"
+        "--overlay_brightness",
+        type=arguments.number(above=0, most=100),
+        default=1.0,
+        metavar="FACTOR",
+        help="of the image below (default: 1)",
     )
     report.add_argument(
         "--reference", metavar="NAME", help="modality under the overlays, or an image file (default: the last modality)"
@@ -103,12 +118,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--no_card", action="store_true", help="leave the models' folders as they are")
     window = parser.add_argument_group("prediction")
-    window.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
+    window.add_argument(
+        "-step_size", type=arguments.window_step, default=0.5, help="of the sliding window (default: %(default)s)"
+    )
     window.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     window.add_argument("-device", default="cuda", help="cuda (default), cpu or mps")
     window.add_argument("--not_on_device", action="store_true", help="keep the results off the device")
-    window.add_argument("-np", type=int, default=3, help="processes that score (default: %(default)s)")
-    window.add_argument("-nps", type=int, default=3, help="processes that export (default: %(default)s); 0: none")
+    window.add_argument("-np", type=arguments.processes, default=3, help="processes that score (default: %(default)s)")
+    window.add_argument(
+        "-nps", type=arguments.workers, default=3, help="processes that export (default: %(default)s); 0: none"
+    )
     window.add_argument("--overwrite", action="store_true", help="throw away predictions of another model in -o")
     window.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser
@@ -126,10 +145,7 @@ def main(argv: Sequence[str]) -> int:
         if not equals or not name or not folder:
             parser.error(f"--predictions takes NAME=FOLDER, not {text}")
         folders[name] = folder
-    try:
-        folds = None if args.f is None else tuple(fold if fold == "all" else int(fold) for fold in args.f)
-    except ValueError:
-        parser.error(f"-f takes numbers or 'all', not {' '.join(args.f)}")
+    folds = None if args.f is None else tuple(args.f)
     set_ext_trainer()
 
     from nnunetv2_mmkd.evaluation.score import ScoreSettings
@@ -137,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.workflows.evaluate.run import evaluate, name_models
     from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, Target, WindowSettings
 
-    models = list(args.m)
+    models = [str(folder) for folder in args.m]
     if args.d is not None:
         require_variables(["nnUNet_results"])
         models = [model_folder(args.d, trainer, args.p, args.c) for trainer in args.tr] + models
@@ -149,13 +165,14 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     parameters = {name: getattr(args, name) for name in metric_parameters()}
     settings = ScoreSettings(tuple(args.metrics), args.empty, parameters, args.lesions, args.et_threshold)
-    target = Target(tuple(args.subsets), folds, args.chk, args.i, args.l, args.dataset_json, args.test)
+    images, labels, dataset_json = (path and str(path) for path in (args.i, args.l, args.dataset_json))
+    target = Target(tuple(args.subsets), folds, args.chk, images, labels, dataset_json, args.test)
     report = ReportOptions(
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference,
         args.specialists, tuple(args.overlay_subsets), args.overlay_brightness,
     )  # fmt: skip
     named = name_models(models, args.names)
-    output = Path(args.o)
+    output: Path = args.o
     with trusting(args.trust), supervised_workers():
         evaluate(output, named, folders, target, window, settings, report, processes=args.np, overwrite=args.overwrite)
     for file in sorted((output / "tables").glob("*.txt")):

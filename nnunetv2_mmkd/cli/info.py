@@ -7,12 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 
+from nnunetv2_mmkd.cli import arguments
+
 HELP = "versions, devices, trainers with paper and status, endings, editions, metrics"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd info``."""
-    parser = argparse.ArgumentParser("mmkd info", description=f"Show {HELP}. Add this to a bug report.")
+    parser = arguments.Parser("mmkd info", description=f"Show {HELP}. Add this to a bug report.")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     return parser
 

@@ -10,11 +10,13 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.chatter import silence_warnings
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.cli.last_resort import plain_output, unexpected
+from nnunetv2_mmkd.errors import InputError, choices, one_line
 from nnunetv2_mmkd.workers import TERMINATED
 
 VERBS: dict[str, str] = {
@@ -37,9 +39,47 @@ VERBS: dict[str, str] = {
 }
 
 
+LONGEST_MESSAGE = 4000
+"""Characters; some errors list all offenders."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 done, 1 bad input, 2 wrong usage, 130 interrupted)."""
+    """Run one verb; returns the exit code (0 done, 1 bad input or a failure, 2 wrong usage, 130 interrupted).
+
+    Whatever goes wrong is said in one line. ``--debug``, or ``MMKD_DEBUG=1``, shows the traceback, too.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args or os.environ.get("MMKD_DEBUG", "") not in ("", "0")
+    args = [arg for arg in args if arg != "--debug"]
+    name = f"mmkd {args[0]}" if args and args[0] in VERBS else "mmkd"
+    try:
+        with plain_output():
+            code = _run(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `mmkd convert --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            sys.stderr.write(f"{name}: ended by SIGTERM\n")
+        raise
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted\n")
+        return 130
+    except InputError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"{name}: error: {one_line(error, LONGEST_MESSAGE)}\n")
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"{name}: error: {unexpected(error, args)}\n")
+        return 1
+
+
+def _run(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if args else 2
@@ -48,33 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = args[0]
     if verb not in VERBS:
-        sys.stderr.write(f"mmkd: unknown verb {verb!r}\n\n{usage()}")
+        sys.stderr.write(f"mmkd: unknown verb {one_line(verb, 60)!r}: choose from {choices(verb, VERBS)}\n")
         return 2
     silence_warnings()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("nnunetv2_mmkd").setLevel(logging.INFO)
-    try:
-        return int(importlib.import_module(f"nnunetv2_mmkd.cli.{verb}").main(args[1:]) or 0)
-    except InputError as error:
-        sys.stderr.write(f"mmkd {verb}: error: {error}\n")
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `mmkd convert --list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except SystemExit as end:
-        if end.code == TERMINATED:
-            sys.stderr.write(f"mmkd {verb}: ended by SIGTERM\n")
-        raise
-    except KeyboardInterrupt:
-        sys.stderr.write(f"mmkd {verb}: interrupted\n")
-        return 130
+    return int(importlib.import_module(f"nnunetv2_mmkd.cli.{verb}").main(args[1:]) or 0)
 
 
 def usage() -> str:
     """The text of ``mmkd -h``."""
     width = max(map(len, VERBS))
     lines = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
-    return f"usage: mmkd VERB [options]      (mmkd VERB -h for a verb's own options)\n\n{lines}\n"
+    more = "mmkd VERB -h for a verb's own options; --debug shows tracebacks"
+    return f"usage: mmkd VERB [options]      ({more})\n\n{lines}\n"
 
 
 def train_alias() -> int:

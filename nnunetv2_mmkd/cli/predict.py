@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
 
@@ -28,7 +29,7 @@ def _workers(variable: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd predict``: the flags and defaults of ``nnUNetv2_predict``, and ours."""
-    parser = argparse.ArgumentParser("mmkd predict", description=DESCRIPTION)
+    parser = arguments.Parser("mmkd predict", description=DESCRIPTION)
     ours = parser.add_argument_group("modalities")
     ours.add_argument("--missing", nargs="+", metavar="NAME", help="leave these modalities out of all cases (unread)")
     ours.add_argument("--available", nargs="+", metavar="NAME", help="use only these modalities")
@@ -37,32 +38,53 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
     model.add_argument("-tr", default="nnUNetTrainer", help="trainer class, e.g. nnUNetTrainerMetaKD")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
-    model.add_argument("-m", metavar="MODEL_FOLDER", help="folder of the trained model, instead of -d, -tr, -p and -c")
     model.add_argument(
-        "--models", nargs="+", metavar="FOLDER", default=[],
+        "-m",
+        type=arguments.path,
+        metavar="MODEL_FOLDER",
+        help="folder of the trained model, instead of -d, -tr, -p and -c",
+    )
+    model.add_argument(
+        "--models", nargs="+", type=arguments.path, metavar="FOLDER", default=[],
         help="model folders: specialists of different subsets, and at most one model for any subset (which may also be "
         "named by -d, -c and -tr or by -m); -f and -chk hold for all of them",
     )  # fmt: skip
-    model.add_argument("-f", nargs="+", default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)")
+    model.add_argument(
+        "-f", nargs="+", type=arguments.fold, default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)"
+    )
     model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     host = parser.add_argument_group("as for nnUNetv2_predict")
-    host.add_argument("-i", required=True, help="input folder")
-    host.add_argument("-o", required=True, help="output folder; made if it does not exist")
+    host.add_argument("-i", required=True, type=arguments.folder, help="input folder")
+    host.add_argument("-o", required=True, type=arguments.folder, help="output folder; made if it does not exist")
     host.add_argument(
-        "-step_size", type=float, default=0.5, help="step of the sliding window, in patches (default: %(default)s)"
+        "-step_size",
+        type=arguments.window_step,
+        default=0.5,
+        help="step of the sliding window, in patches (default: %(default)s)",
     )
     host.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     host.add_argument("--verbose", action="store_true", help="let nnU-Net talk")
     host.add_argument("--save_probabilities", action="store_true", help="also write the probabilities (.npz)")
     host.add_argument("--continue_prediction", action="store_true", help="leave out the cases that exist already")
-    host.add_argument("-npp", type=int, default=_workers("nnUNet_npp"), help="preprocessing processes (default: 3)")
     host.add_argument(
-        "-nps", type=int, default=_workers("nnUNet_nps"), help="export processes (default: 3); 0 with -npp 0: none"
+        "-npp", type=arguments.workers, default=_workers("nnUNet_npp"), help="preprocessing processes (default: 3)"
     )
-    host.add_argument("-prev_stage_predictions", help="predictions of the previous stage (cascades)")
-    host.add_argument("-num_parts", type=int, default=1, help="number of calls that share the work (default: 1)")
-    host.add_argument("-part_id", type=int, default=0, help="which of them this one is, from 0 (default: 0)")
+    host.add_argument(
+        "-nps",
+        type=arguments.workers,
+        default=_workers("nnUNet_nps"),
+        help="export processes (default: 3); 0 with -npp 0: none",
+    )
+    host.add_argument(
+        "-prev_stage_predictions", type=arguments.folder, help="predictions of the previous stage (cascades)"
+    )
+    host.add_argument(
+        "-num_parts", type=arguments.positive, default=1, help="number of calls that share the work (default: 1)"
+    )
+    host.add_argument(
+        "-part_id", type=arguments.whole(0), default=0, help="which of them this one is, from 0 (default: 0)"
+    )
     host.add_argument("-device", default="cuda", help="cuda (default), cpu or mps")
     host.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     host.add_argument(
@@ -80,10 +102,6 @@ def main(argv: Sequence[str]) -> int:
         parser.error("name the model either by -d and -c (with -tr and -p), or by its folder with -m")
     if args.models and args.prev_stage_predictions:
         parser.error("-prev_stage_predictions is for the models of cascades, which --models cannot choose from")
-    try:
-        folds = [fold if fold == "all" else int(fold) for fold in args.f]
-    except ValueError:
-        parser.error(f"-f takes numbers or 'all', not {' '.join(map(str, args.f))}")
     set_ext_trainer()
     if args.m is None and not alone:
         require_variables(["nnUNet_results"])
@@ -92,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder, predict_with_models
 
     settings = PredictionSettings(
-        folds=folds,
+        folds=args.f,
         checkpoint=args.chk,
         step_size=args.step_size,
         mirroring=not args.disable_tta,
@@ -104,15 +122,16 @@ def main(argv: Sequence[str]) -> int:
         overwrite=not args.continue_prediction,
         preprocessing_processes=args.npp,
         export_processes=args.nps,
-        previous_stage=args.prev_stage_predictions,
+        previous_stage=args.prev_stage_predictions and str(args.prev_stage_predictions),
         num_parts=args.num_parts,
         part_id=args.part_id,
     )
     general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
+    source, output = str(args.i), str(args.o)
     with trusting(args.trust), supervised_workers():
         if args.models:
-            models = [*args.models, *([] if general is None else [general])]
-            predict_with_models(models, args.i, args.o, settings, missing=args.missing, available=args.available)
+            models = [str(folder) for folder in (*args.models, general) if folder is not None]
+            predict_with_models(models, source, output, settings, missing=args.missing, available=args.available)
         else:
-            predict_folder(str(general), args.i, args.o, settings, missing=args.missing, available=args.available)
+            predict_folder(str(general), source, output, settings, missing=args.missing, available=args.available)
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from nnunetv2_mmkd.cli import arguments
 
 HELP = "write a missing-rate table: by rates and a seed, from the literature's CSV, or by institution"
 
@@ -18,14 +19,18 @@ for. Data sets that are incomplete themselves need no table: missing_modalities 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd rates``."""
-    parser = argparse.ArgumentParser("mmkd rates", description=DESCRIPTION)
-    parser.add_argument("-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set id")
+    parser = arguments.Parser("mmkd rates", description=DESCRIPTION)
+    parser.add_argument(
+        "-d", dest="dataset_id", type=arguments.dataset_id, required=True, metavar="ID", help="data set id"
+    )
     parser.add_argument("--tag", required=True, help="lower-case letters and digits, such as mr2468")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--rates", nargs="+", default=[], metavar="NAME=RATE", help="such as t1=0.2 t1ce=0.4; others 0")
-    how.add_argument("--csv", type=Path, metavar="FILE", help="columns data_name and mask, as PASSION publishes them")
+    how.add_argument(
+        "--csv", type=arguments.file, metavar="FILE", help="columns data_name and mask, as PASSION publishes them"
+    )
     how.add_argument("--lacks", nargs="+", default=[], metavar="SITE=NAMES", help="such as 3=t1ce,flair (FeTS)")
-    parser.add_argument("--seed", type=int, default=0, help="of --rates (default: %(default)s)")
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of --rates (default: %(default)s)")
     parser.add_argument(
         "--order",
         nargs="+",
@@ -35,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--sites",
-        type=Path,
+        type=arguments.file,
         metavar="CSV",
         help="columns Subject_ID and Partition_ID (with --lacks, default: as FeTS was converted); with --rates, one "
         "draw for all cases of an institution",

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nnunetv2_mmkd.cli import arguments
+
 HELP = "write splits_final.json from the literature's case lists, by patients or by institutions"
 
 DESCRIPTION = """\
@@ -19,12 +21,16 @@ mmkd_test_cases.json, which `mmkd evaluate --test` reads.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd splits``."""
-    parser = argparse.ArgumentParser("mmkd splits", description=DESCRIPTION)
+    parser = arguments.Parser("mmkd splits", description=DESCRIPTION)
     parser.add_argument("how", nargs="+", metavar="HOW", help="`patients`, `institutions [CSV]`, or lists")
-    parser.add_argument("-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set id")
-    parser.add_argument("--folds", type=int, metavar="N",
+    parser.add_argument(
+        "-d", dest="dataset_id", type=arguments.dataset_id, required=True, metavar="ID", help="data set id"
+    )
+    parser.add_argument("--folds", type=arguments.whole(2), metavar="N",
                         help="number of folds, not with lists (default: 5, or as many as groups)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffling, not with lists (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=0, help="of the shuffling, not with lists (default: %(default)s)"
+    )
     parser.add_argument(
         "--patient_key",
         metavar="REGEX",

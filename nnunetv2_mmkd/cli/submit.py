@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.editions.catalogue import get_edition
 from nnunetv2_mmkd.files import check_apart
 from nnunetv2_mmkd.submission.check import check_submission
@@ -20,23 +21,33 @@ HELP = "turn predictions into a challenge's submission files"
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd submit``."""
-    parser = argparse.ArgumentParser(prog="mmkd submit", description=HELP)
+    parser = arguments.Parser(prog="mmkd submit", description=HELP)
     parser.add_argument("edition", help="the edition, e.g. brats2018 (mmkd convert --list shows all)")
-    parser.add_argument("-i", dest="predictions", metavar="PREDICTIONS", help="folder of predictions")
     parser.add_argument(
-        "-ref", dest="originals", nargs="+", required=True, metavar="SRC",
+        "-i", dest="predictions", type=arguments.folder, metavar="PREDICTIONS", help="folder of predictions"
+    )
+    parser.add_argument(
+        "-ref", dest="originals", nargs="+", required=True, type=arguments.path, metavar="SRC",
         help="folder with the original cases; their headers are copied",
     )  # fmt: skip
-    parser.add_argument("-o", dest="out", metavar="OUT", help="folder for the files and the zip")
+    parser.add_argument("-o", dest="out", type=arguments.folder, metavar="OUT", help="folder for the files and the zip")
     parser.add_argument(
-        "--zip", dest="zip_name", metavar="NAME", help="name of the archive, .zip or .tar.gz (default: by edition)"
+        "--zip",
+        dest="zip_name",
+        type=arguments.name,
+        metavar="NAME",
+        help="name of the archive, .zip or .tar.gz (default: by edition)",
     )
-    parser.add_argument("--file_name", metavar="NAME", help="names of the files, e.g. '{case}_seg.nii.gz'")
+    parser.add_argument(
+        "--file_name", type=arguments.name, metavar="NAME", help="names of the files, e.g. '{case}_seg.nii.gz'"
+    )
     parser.add_argument(
         "--uncertainty", action="store_true",
         help="also write maps of uncertainty, from <case>.npz in PREDICTIONS, to OUT/uncertainty (BraTS 2019, 2020)",
     )  # fmt: skip
-    parser.add_argument("--check", metavar="ARCHIVE", help="only check an archive, as after writing one")
+    parser.add_argument(
+        "--check", type=arguments.file, metavar="ARCHIVE", help="only check an archive, as after writing one"
+    )
     parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     return parser

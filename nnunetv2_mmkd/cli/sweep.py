@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
 
 HELP = "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables"
@@ -25,10 +25,14 @@ results_templates/sweep_example.yaml.
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd sweep``."""
-    parser = argparse.ArgumentParser("mmkd sweep", description=DESCRIPTION)
-    parser.add_argument("file", type=Path, metavar="FILE", help="what to do")
+    parser = arguments.Parser("mmkd sweep", description=DESCRIPTION)
+    parser.add_argument("file", type=arguments.file, metavar="FILE", help="what to do")
     parser.add_argument(
-        "-o", type=Path, required=True, metavar="FOLDER", help="output: tables, evaluations, logs (jobs/*/log.txt)"
+        "-o",
+        type=arguments.folder,
+        required=True,
+        metavar="FOLDER",
+        help="output: tables, evaluations, logs (jobs/*/log.txt)",
     )
     parser.add_argument(
         "--engine",
@@ -38,7 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
         "'nnunetv2-mmkd[cluster]'; submitit: the same with submitit's local executor, all at once",
     )
     parser.add_argument(
-        "-np", type=int, default=1, metavar="N", help="with local: trainings at a time; several GPUs are shared out"
+        "-np",
+        type=arguments.processes,
+        default=1,
+        metavar="N",
+        help="with local: trainings at a time; several GPUs are shared out",
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything and list the tasks; write nothing")
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
@@ -48,10 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.np < 1:
-        parser.error(f"-np takes a number from 1 on, not {args.np}")
+    args = build_parser().parse_args(argv)
     set_ext_trainer()
 
     from nnunetv2_mmkd.workflows.sweep.run import SweepSettings, run_sweep

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import ExitStack
 
 from nnunetv2_mmkd.chatter import without_chatter
+from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "nnUNetv2_train with its own flags, our trainers found"
 
 
-class _UsageError(Exception):
-    """The arguments make no sense; nnU-Net's parser will say why."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(message)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The arguments that are checked beforehand; nnU-Net's own parser has the last word on all of them."""
-    parser = _Parser("mmkd train", add_help=False)
+    parser = arguments.Parser("mmkd train", add_help=False, usage=argparse.SUPPRESS)
     parser.add_argument("dataset")
     parser.add_argument("configuration")
     parser.add_argument("fold")
@@ -34,8 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", default="nnUNetPlans")
     parser.add_argument("-pretrained_weights")
     parser.add_argument("-device", default="cuda")
-    parser.add_argument("-num_gpus", type=int, default=1)
-    for flag in ("--c", "--val", "--val_best", "--trust"):
+    parser.add_argument("-num_gpus", type=arguments.positive, default=1)
+    for flag in ("--c", "--val", "--val_best", "--disable_checkpointing", "--trust"):
         parser.add_argument(flag, action="store_true")
     return parser
 
@@ -46,25 +38,41 @@ def main(argv: Sequence[str]) -> int:
 
     from nnunetv2.run.run_training import run_training_entry
 
-    from nnunetv2_mmkd.training.preflight import check_training, readable_pretrained
+    from nnunetv2_mmkd.training.preflight import (
+        check_gpus,
+        check_run,
+        check_training,
+        readable_pretrained,
+        removing_failed_start,
+    )
 
     args = None
     if {"-h", "--help"} & set(argv):
         sys.stdout.write(f"mmkd train has the flags of nnUNetv2_train, and\n  --trust  {TRUST_HELP}\n\n")
     else:
-        with contextlib.suppress(_UsageError):
-            args, _ = build_parser().parse_known_args(argv)
+        args, _ = build_parser().parse_known_args(argv)
     before = sys.argv
     sys.argv = ["mmkd train", *(each for each in argv if each != "--trust")]
     try:
-        with trusting(args is not None and args.trust), contextlib.ExitStack() as stack:
+        with trusting(args is not None and args.trust), ExitStack() as stack:
             if args is None or args.num_gpus == 1:  # the processes of several GPUs take Ctrl-C themselves
                 stack.enter_context(supervised_workers())
             if args is not None:
-                check_training(
+                output = check_training(
                     args.dataset, args.configuration, args.fold, args.tr, args.p, args.pretrained_weights, args.device,
                     _loaded(args),
                 )  # fmt: skip
+                check_gpus(args.num_gpus, args.device)
+                check_run(
+                    output,
+                    resume=args.c,
+                    validate=args.val,
+                    validate_best=args.val_best,
+                    pretrained=args.pretrained_weights is not None,
+                    saves=not args.disable_checkpointing,
+                )
+                stack.enter_context(locked(output))
+                stack.enter_context(removing_failed_start(output))
                 stack.enter_context(readable_pretrained(args.pretrained_weights))
             stack.enter_context(without_chatter())
             run_training_entry()

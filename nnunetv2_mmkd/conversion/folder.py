@@ -11,6 +11,7 @@ from typing import Any
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker
+from nnunetv2_mmkd.paths import require_variables
 
 INDENT = 4
 """Of the JSON files of a data set, as nnU-Net's."""
@@ -25,13 +26,8 @@ def raw_folder() -> Path:
     Raises:
         InputError: the environment variable ``nnUNet_raw`` is not set.
     """
-    value = os.environ.get("nnUNet_raw")
-    if not value:
-        raise InputError(
-            "the environment variable nnUNet_raw is not set; set it to the folder for raw data sets, e.g. "
-            "export nnUNet_raw=/path/to/nnUNet_raw (PowerShell: $env:nnUNet_raw = '...')"
-        )
-    return Path(value)
+    require_variables(["nnUNet_raw"])
+    return Path(os.environ["nnUNet_raw"])
 
 
 def target_folder(dataset_id: int, name: str) -> Path:

@@ -6,13 +6,33 @@ script ``dataset_conversion/Dataset5xx_<Name>.py``. The tests run over all editi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 from nnunetv2_mmkd.editions.brats import BRATS_EDITIONS
 from nnunetv2_mmkd.editions.fets import FETS_EDITIONS
 from nnunetv2_mmkd.editions.myops import MYOPS_EDITIONS
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 
-EDITIONS: dict[str, EditionSpec] = {spec.name: spec for spec in (*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS)}
+
+def by_name(specs: Sequence[EditionSpec]) -> dict[str, EditionSpec]:
+    """Editions by name.
+
+    Raises:
+        ValueError: two have one name, one number or one name of a data set; the message names them.
+    """
+    for first, second in combinations(specs, 2):
+        for field in ("name", "dataset_id", "dataset_name"):
+            if getattr(first, field) == getattr(second, field):
+                raise ValueError(
+                    f"the editions {first.title} and {second.title} have the same {field}, {getattr(first, field)}: "
+                    "give each its own"
+                )
+    return {spec.name: spec for spec in specs}
+
+
+EDITIONS: dict[str, EditionSpec] = by_name((*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS))
 """All editions, by the name the user types."""
 
 
@@ -24,7 +44,7 @@ def get_edition(name: str) -> EditionSpec:
     """
     spec = {_plain(known): spec for known, spec in EDITIONS.items()}.get(_plain(name))
     if spec is None:
-        raise InputError(f"unknown edition {name!r}: choose from {', '.join(EDITIONS)}")
+        raise InputError(f"unknown edition {name!r}: choose from {choices(name, EDITIONS)}")
     return spec
 
 

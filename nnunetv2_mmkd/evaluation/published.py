@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, SEPARATOR, subset_name
 
 PUBLISHED_COLUMNS = (
@@ -62,7 +62,7 @@ def load_published(name: str) -> pd.DataFrame:
         InputError: no table of that name, or a file that lacks columns or has an unknown flag.
     """
     if name not in published_names():
-        raise InputError(f"no published table {name!r}; there are {', '.join(published_names())}")
+        raise InputError(f"no published table {name!r}; there are {choices(name, published_names())}")
     with _folder().joinpath(f"{name}.csv").open("r", encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     if tuple(frame.columns) != PUBLISHED_COLUMNS:

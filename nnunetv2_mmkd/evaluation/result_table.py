@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.errors import InputError, choices, first_few
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, subset_name
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
 from nnunetv2_mmkd.names import canonical
@@ -153,7 +153,7 @@ class ResultTable:
         if unknown or not names:
             what = repr(unknown[0]) if unknown else "is chosen"
             among = f" with {', '.join(chosen)}" if chosen else ""
-            listed = ", ".join(present) or "no results"
+            listed = choices((*unknown, "")[0], present) or "no results"
             raise InputError(f"no {column} {what}{among} in {self.source}; there are {listed}")
 
     def renamed(self, methods: Mapping[str, str]) -> ResultTable:

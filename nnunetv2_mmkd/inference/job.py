@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_apart, check_writable, write_json
+from nnunetv2_mmkd.files import check_apart, check_writable, locked, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
@@ -234,6 +234,25 @@ class PredictionJob:
         write_json(Path(self.report_file), {**content, "cases": cases})
 
 
+@contextmanager
+def alone(output: str | Sequence[str] | None, part_id: int = 0, num_parts: int = 1) -> Iterator[None]:
+    """Use an output folder alone; the parts of a prediction share it.
+
+    Args:
+        output: as in :class:`JobRequest`; only a folder is locked.
+        part_id, num_parts: as there.
+
+    Raises:
+        InputError: another run uses it; the message says which process on which host.
+    """
+    if not isinstance(output, (str, Path)):
+        yield
+        return
+    check_writable(str(output))
+    with locked(Path(output), "" if num_parts == 1 else f".part{part_id}of{num_parts}"):
+        yield
+
+
 def prepare_job(
     model: TrainedModel, request: JobRequest, excluded: Mapping[str, str], *, processes: int = 1, progress: bool = True
 ) -> PredictionJob:
@@ -252,6 +271,8 @@ def prepare_job(
     ending, output = model.dataset_json.file_ending, request.output
     for folder in [output] if isinstance(output, str) else {os.path.dirname(file) for file in output or ()}:
         check_writable(folder)
+    if request.previous_stage is not None and not os.path.isdir(request.previous_stage):
+        raise InputError(f"-prev_stage_predictions {request.previous_stage}: there is no such folder")
     if isinstance(request.source, str):
         naming = folder_naming(model.modalities, model.dataset_json, request.source)
         found = cases_of_folder(request.source, naming)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nnunetv2.utilities.file_path_utilities import get_output_folder
@@ -48,7 +49,7 @@ def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> 
         raise InputError(f"data set {dataset!r}: {error}") from error
     if not os.path.isdir(folder):
         parent = os.path.dirname(folder)
-        trained = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
+        trained = sorted({path.parent.parent.name for path in Path(parent).glob("*/fold_*/checkpoint_*.pth")})
         raise InputError(
             f"there is no trained model {folder}. Trained for this data set: {', '.join(trained) or 'nothing'}. Check "
             "-d, -tr, -p and -c, or give the folder with -m"

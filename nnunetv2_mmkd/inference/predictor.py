@@ -15,7 +15,7 @@ from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.arrays import stack_arrays
 from nnunetv2_mmkd.inference.cases import case_of_files, require_modalities
 from nnunetv2_mmkd.inference.checks import check_case
-from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model
+from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, alone, prepare_job, with_model
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import mask_of
@@ -77,9 +77,10 @@ class MMKDPredictor(MaskedPredictor):
             num_parts,
             part_id,
         )
-        job = self._prepare(request, num_processes_preprocessing)
-        with job.running():
-            return self.run(job, max(1, num_processes_preprocessing), num_processes_segmentation_export)
+        with alone(request.output, part_id, num_parts):
+            job = self._prepare(request, num_processes_preprocessing)
+            with job.running():
+                return self.run(job, max(1, num_processes_preprocessing), num_processes_segmentation_export)
 
     def predict_from_files_sequential(
         self,
@@ -97,9 +98,10 @@ class MMKDPredictor(MaskedPredictor):
             overwrite,
             folder_with_segs_from_prev_stage,
         )
-        job = self._prepare(request)
-        with job.running():
-            return self.run(job)
+        with alone(request.output):
+            job = self._prepare(request)
+            with job.running():
+                return self.run(job)
 
     def _prepare(self, request: JobRequest, processes: int = 1) -> PredictionJob:
         job = prepare_job(self.trained, request, self.excluded(), processes=processes, progress=self.allow_tqdm)

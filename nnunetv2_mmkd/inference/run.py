@@ -13,7 +13,7 @@ import torch
 
 from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, prepare_job, with_model, with_models
+from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, alone, prepare_job, with_model, with_models
 from nnunetv2_mmkd.inference.model_check import check_loadable
 from nnunetv2_mmkd.inference.model_choice import choose, read_models
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
@@ -72,22 +72,29 @@ def cpu_threads() -> int:
     return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that nnU-Net does not know or this machine does not have.
+
+    Raises:
+        InputError: it does not.
+    """
+    if name not in ("cuda", "cpu", "mps"):
+        raise InputError(f"-device must be cuda, cpu or mps, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here; use -device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("there is no MPS device here; use -device cpu")
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device, with nnU-Net's choice of threads for it; but of the cores only those that are ours.
 
     Raises:
-        InputError: unknown, or not on this machine.
+        InputError: see :func:`check_device`.
     """
-    if name == "cpu":
-        torch.set_num_threads(cpu_threads())
-    elif name == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError("there is no CUDA device here; use -device cpu")
-        torch.set_num_threads(1)
-    elif name != "mps":
-        raise InputError(f"-device must be cuda, cpu or mps, not {name!r}")
-    elif not torch.backends.mps.is_available():
-        raise InputError("there is no MPS device here; use -device cpu")
+    check_device(name)
+    if name != "mps":
+        torch.set_num_threads(cpu_threads() if name == "cpu" else 1)
     return torch.device(name)
 
 
@@ -116,9 +123,10 @@ def predict_folder(
     _check(settings)
     trained = check_model(model, settings.folds, settings.checkpoint)
     description = check_loadable(model, settings.folds, settings.checkpoint)
-    job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
-    with orderly_termination(), job.running():
-        _predict(model, job, settings, missing, available)
+    with orderly_termination(), alone(output, settings.part_id, settings.num_parts):
+        job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
+        with job.running():
+            _predict(model, job, settings, missing, available)
 
 
 def predict_with_models(
@@ -151,19 +159,20 @@ def predict_with_models(
     candidates = read_models(models, settings.folds, settings.checkpoint)
     # in names, reader and file ending all agree; together they are no specialist
     together = replace(candidates[0], plans=replace(candidates[0].plans, subset=()))
-    job = _prepare(together, source, output, settings, missing, available)
-    chosen = choose(job.cases, candidates)
-    descriptions: dict[str, ModelDescription] = {}
-    for candidate in candidates:
-        count = list(chosen.values()).count(candidate)
-        if count:
-            description = check_loadable(candidate.folder, settings.folds, settings.checkpoint)
-            descriptions[candidate.folder] = description
-            log.info("%s, for %s: %d case%s", description.trainer, candidate.takes, count, "s" * (count > 1))
-    job = with_models(job, chosen, descriptions)
-    with orderly_termination(), job.running():
-        for folder, description in descriptions.items():
-            _predict(folder, job.only(description), settings, missing, available)
+    with orderly_termination(), alone(output, settings.part_id, settings.num_parts):
+        job = _prepare(together, source, output, settings, missing, available)
+        chosen = choose(job.cases, candidates)
+        descriptions: dict[str, ModelDescription] = {}
+        for candidate in candidates:
+            count = list(chosen.values()).count(candidate)
+            if count:
+                description = check_loadable(candidate.folder, settings.folds, settings.checkpoint)
+                descriptions[candidate.folder] = description
+                log.info("%s, for %s: %d case%s", description.trainer, candidate.takes, count, "s" * (count > 1))
+        job = with_models(job, chosen, descriptions)
+        with job.running():
+            for folder, description in descriptions.items():
+                _predict(folder, job.only(description), settings, missing, available)
 
 
 def _check(settings: PredictionSettings) -> None:

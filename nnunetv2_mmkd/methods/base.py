@@ -15,6 +15,8 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.errors import InputError
+
 TaskLoss = Callable[[Any, Any], Tensor]
 """``(output of the network, target) -> scalar``."""
 
@@ -43,6 +45,22 @@ class StepResult(TypedDict):
 
     loss: Tensor
     parts: dict[str, Tensor]
+
+
+def loss_of(method: Method[Any], result: Any) -> Tensor:
+    """The loss in what a method's step returned.
+
+    Raises:
+        InputError: it is no :class:`StepResult` with a loss of one number; the message names the method.
+    """
+    loss = result.get("loss") if isinstance(result, Mapping) else None
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        kind = type(result).__name__ if loss is None else f"a loss {tuple(getattr(loss, 'shape', ())) or loss!r}"
+        raise InputError(
+            f"{type(method).__name__}.step returned {kind}: expected {{'loss': a tensor of one number, 'parts': "
+            "{name: tensor}}"
+        )
+    return loss
 
 
 def sum_of_parts(parts: Mapping[str, Tensor]) -> StepResult:

@@ -238,7 +238,7 @@ class MetaKD(StreamDistillation):
                 values[f"importance logit/{modality}"] = logit
             ratio = self.importance.ratios()
             values["largest ratio/of two weights"] = max(
-                float(ratio[i, j]) for i, j in permutations(range(len(ratio)), 2)
+                (float(ratio[i, j]) for i, j in permutations(range(len(ratio)), 2)), default=1.0
             )
             values["meta updates/so far"] = float(self.meta_updates)
         return values

@@ -103,12 +103,13 @@ def multi_stream(
         fusion: makes the fusion from what it may know of the scales.
 
     Raises:
-        ValueError: fewer than two modalities; parts of their own with encoders of their own.
+        InputError: fewer than two modalities.
+        ValueError: parts of their own with encoders of their own.
         NotImplementedError: see :func:`planned_network`.
     """
     modalities = request.modalities
     if len(modalities) < 2:
-        raise ValueError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
+        raise InputError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
     if own_parts and not shared:
         raise ValueError("separate encoders have all parts of their own: own_parts is for a shared one")
     planned: Any = planned_network(request, 1)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.decoder import run_decoder
-from nnunetv2_mmkd.networks.fusion.base import Fusion
+from nnunetv2_mmkd.networks.fusion.base import Fusion, check_fused
 from nnunetv2_mmkd.networks.masking import resolve
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams, pairs_of
 
@@ -136,6 +136,7 @@ class MultiStreamUNet(nn.Module):
         fused: Fused = self.fusions(
             streams, weights=weights, recomputed_scales=self.recomputed_stages if self._recomputes() else 0
         )
+        check_fused(self.fusions, fused, streams)
         return fused
 
     def decode(self, skips: list[Tensor]) -> Tensor | list[Tensor]:

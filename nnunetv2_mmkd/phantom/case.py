@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom import fields
 from nnunetv2_mmkd.phantom.brain import BRAIN_MIN_SIZE, draw_brain, hollow
@@ -58,8 +58,13 @@ class PhantomConfig(fields.ScannerConfig):
 
     def __post_init__(self) -> None:
         sizes = tuple(self.size) if isinstance(self.size, tuple | list) else (self.size,) * 3
-        if len(sizes) != 3 or not all(isinstance(length, Integral) and length >= BRAIN_MIN_SIZE for length in sizes):
-            raise InputError(f"phantom size: one or three whole numbers of at least {BRAIN_MIN_SIZE}, not {self.size}")
+        if len(sizes) != 3 or not all(
+            isinstance(length, Integral) and BRAIN_MIN_SIZE <= length <= fields.LARGEST_SIZE for length in sizes
+        ):
+            raise InputError(
+                f"phantom size: one or three whole numbers from {BRAIN_MIN_SIZE} to {fields.LARGEST_SIZE}, not "
+                f"{self.size}"
+            )
         object.__setattr__(self, "size", tuple(int(length) for length in sizes))
         object.__setattr__(self, "enhancing", modality_name(self.enhancing))
         fields.check_spacing(self.spacing)
@@ -111,7 +116,7 @@ def modality_name(name: str) -> str:
         InputError: not a modality of the phantom.
     """
     if not isinstance(name, str) or canonical(name) not in BRAIN_MODALITIES:
-        raise InputError(f"unknown modality {name!r}: the brain phantom has {', '.join(BRAIN_MODALITIES)}")
+        raise InputError(f"unknown modality {name!r}: the brain phantom has {choices(name, BRAIN_MODALITIES)}")
     return canonical(name)
 
 

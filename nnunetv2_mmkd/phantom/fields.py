@@ -48,6 +48,10 @@ class ScannerConfig:
             raise InputError(f"phantom seed must be a whole number, not negative, not {self.seed}")
 
 
+LARGEST_SIZE = 512
+"""Voxels along an axis: a case of this size takes several gigabytes of memory."""
+
+
 def check_spacing(spacing: float | None) -> None:
     """Check the edge of a voxel, mm, where one is given.
 

@@ -53,8 +53,10 @@ class HeartConfig(fields.ScannerConfig):
     slices: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, Integral) or self.size < HEART_MIN_SIZE:
-            raise InputError(f"heart phantom size must be a whole number of at least {HEART_MIN_SIZE}, not {self.size}")
+        if not isinstance(self.size, Integral) or not HEART_MIN_SIZE <= self.size <= fields.LARGEST_SIZE:
+            raise InputError(
+                f"heart phantom size: a whole number from {HEART_MIN_SIZE} to {fields.LARGEST_SIZE}, not {self.size}"
+            )
         if self.slices is not None and (not isinstance(self.slices, Integral) or self.slices < 1):
             raise InputError(f"the number of slices must be a positive whole number, not {self.slices}")
         fields.check_spacing(self.spacing)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.editions.brats import BRATS2018
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.files import Marker, atomic_write, differing, locked
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.phantom.editions import Config, archive_of, fitting_config, institution, make_edition_case
@@ -136,7 +136,7 @@ def _left_out(spec: EditionSpec, missing: Mapping[int, Iterable[str]], n: int) -
             raise InputError(f"missing modalities of case {index} must be a tuple of names, not {missing[index]!r}")
         names = {canonical(name) for name in missing[index]}
         for name in sorted(names - set(known)):
-            raise InputError(f"unknown modality {name!r}: the phantom of {spec.title} has {', '.join(known)}")
+            raise InputError(f"unknown modality {name!r}: the phantom of {spec.title} has {choices(name, known)}")
         if len(names) == len(known):
             raise InputError(f"case {index} would have no image at all: at least one modality must be left")
         if names:

@@ -99,12 +99,13 @@ def read_masks(
         InputError: the order does not name the data set's modalities; a mask that is none or has nothing; see
             :func:`.case_ids.match`.
     """
+    rows = read_listed_ids(path, "data_name", ["mask"])
     names = [canonical(name) for name in order]
     if sorted(names) != sorted(data.modalities):
         raise InputError(
             f"--order {' '.join(order)}: name each modality of {data.name} once: {', '.join(data.modalities)}"
         )
-    found, unknown = match(read_listed_ids(path, "data_name", ["mask"]), data, partial)
+    found, unknown = match(rows, data, partial)
     if unknown:
         logger.warning("%s: %d ids that the data set does not have: %s", path, len(unknown), first_few(unknown))
     missing = {}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from nnunetv2_mmkd.protocols.missing_masks import (
     share_missing,
     site_pattern,
 )
-from nnunetv2_mmkd.protocols.missing_table import table_path
+from nnunetv2_mmkd.protocols.missing_table import check_tag, table_path
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +89,12 @@ def write_rates(
     Raises:
         InputError: see the message; nothing is written then.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*", tag):
-        raise InputError(f"--tag {tag!r}: use lower-case letters and digits, a letter first, such as mr2468")
-    if re.fullmatch(r"seed\d+", tag):
-        raise InputError(f"--tag {tag!r}: a trainer's name that ends in _{tag} asks for a seed; take another tag")
+    try:
+        check_tag(tag)
+    except InputError as error:
+        raise InputError(f"--tag {error}, such as mr2468") from error
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a number from 0 on")
     if sum(map(bool, (rates, table, lacks))) != 1:
         raise InputError("give one of --rates, --csv and --lacks")
     if table and sites:

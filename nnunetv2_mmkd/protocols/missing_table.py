@@ -7,11 +7,12 @@ in ``_<tag>``; cases that it does not list miss nothing. :mod:`.missing_rates` w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 
@@ -19,6 +20,18 @@ from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 def table_path(folder: str | Path, tag: str) -> Path:
     """The file of the table with a tag."""
     return Path(folder) / f"mmkd_missing_{tag}.json"
+
+
+def check_tag(tag: str) -> None:
+    """Check the tag of a missing-rate table, which ends names of trainers and of files.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,31}", tag):
+        raise InputError(f"{one_line(tag, 60)!r}: use at most 32 lower-case letters and digits, a letter first")
+    if re.fullmatch(r"seed\d+", tag):
+        raise InputError(f"{tag!r}: a trainer's name that ends in _{tag} asks for a seed; take another tag")
 
 
 def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> dict[str, Any]:
@@ -35,7 +48,7 @@ def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[st
     if not path.is_file():
         raise InputError(
             f"there is no missing-rate table {path}: the ending of the trainer's name asks for it. Write it with "
-            f"`mmkd rates DATASET_ID --tag {path.stem.removeprefix('mmkd_missing_')} ...`, or drop the ending"
+            f"`mmkd rates -d ID --tag {path.stem.removeprefix('mmkd_missing_')} ...`, or drop the ending"
         )
     try:
         table = read_object(path)

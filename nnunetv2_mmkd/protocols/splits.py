@@ -70,15 +70,17 @@ def write_splits(
     Raises:
         InputError: see the message; nothing is written then.
     """
+    if seed < 0:
+        raise InputError(f"--seed {seed}: expected a number from 0 on")
     data = read_data_set(dataset_id)
     patients = patients_of(data, patient_key)
     if list(how) == ["patients"]:
-        made = group_folds(patients, folds or _usual(patients), seed)
+        made = group_folds(patients, _usual(patients) if folds is None else folds, seed)
     elif how and how[0] == "institutions":
         if len(how) > 2:
             raise InputError("institutions: give one CSV file with the columns Subject_ID and Partition_ID, or none")
         sites = read_sites(Path(how[1]) if how[1:] else None, data, partial)
-        made = group_folds(sites, folds or _usual(sites), seed)
+        made = group_folds(sites, _usual(sites) if folds is None else folds, seed)
     else:
         made = list_folds([Path(file) for file in how], data, partial)
     _warn(made, data, patients)

@@ -16,7 +16,7 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.files import atomic_write, check_apart, replacing
+from nnunetv2_mmkd.files import atomic_write, check_apart, locked, remove_leftovers, replacing
 from nnunetv2_mmkd.geometry import Alignment, align, note
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.label_names import translation
@@ -72,8 +72,12 @@ def write_submission(
     predictions, out = Path(predictions), Path(out)
     archive = out / archive_name(spec, zip_name or f"{spec.name}_submission")
     if file_name is not None:
-        if "{case}" not in file_name or Path(file_name).name != file_name or not file_name.endswith(".nii.gz"):
-            raise InputError(f"file name {file_name!r}: expected a name with {{case}} that ends in .nii.gz, no folders")
+        rest = file_name.replace("{case}", "", 1)
+        if rest == file_name or set(rest) & set("{}") or Path(rest).name != rest or not rest.endswith(".nii.gz"):
+            raise InputError(
+                f"file name {file_name!r}: expected a name with {{case}} once that ends in .nii.gz, no folders and no "
+                "other braces"
+            )
         spec = replace(spec, submission_name=file_name)
     check_apart(out, predictions, *originals)
     found = _predictions(predictions)
@@ -119,17 +123,19 @@ def write_files(
     out = archive.parent
     try:
         out.mkdir(parents=True, exist_ok=True)
-        archive.unlink(missing_ok=True)  # an old one must not be taken for this one
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
     others = [path.name for path in out.iterdir() if nifti.stem_of(path.name) is not None and path.name not in contents]
     if others:
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])
-    for name, content in contents.items():
-        atomic_write(out / name, content)
-    with replacing(archive) as temporary:
-        temporary.write_bytes(_tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
-        check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
+    with locked(out):
+        archive.unlink(missing_ok=True)  # an old one must not be taken for this one
+        for name, content in contents.items():
+            atomic_write(out / name, content)
+        with replacing(archive) as temporary:
+            temporary.write_bytes(_tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
+            check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
+        remove_leftovers(out)
     logger.info("%s: %d files, checked", archive, len(contents))
 
 

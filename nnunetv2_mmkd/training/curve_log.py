@@ -9,6 +9,8 @@ from typing import Any
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.training.curves import by_group, draw_curves
 
 FULL_DICE, SUBSET_DICE = "pseudo Dice/all modalities", "pseudo Dice/subset law"
@@ -36,8 +38,14 @@ class CurveLog:
         values: dict[str, list[Any]] = self.host.logger.local_logger.my_fantastic_logging
         return values
 
-    def register(self) -> None:
-        """Let nnU-Net's logger know our curves; those an older checkpoint lacks are NaN up to now."""
+    def register(self, method: Method[Any]) -> None:
+        """Let nnU-Net's logger know our curves; those an older checkpoint lacks are NaN up to now.
+
+        Raises:
+            InputError: the method does not return the curves that it names.
+        """
+        if self.host.current_epoch == 0:
+            self._check(method.curves(), type(method).__name__)
         for name in self.names:
             values = self.values.setdefault(f"mmkd/{name}", [])
             values.extend([float("nan")] * (self.host.current_epoch - len(values)))
@@ -50,10 +58,19 @@ class CurveLog:
             curves: the method's.
         """
         subset_dice = float(self.host.logger.get_value("mean_fg_dice", step=-1))
+        self._check(curves, "the method")
         values = {FULL_DICE: full_dice, SUBSET_DICE: subset_dice, **curves}
         for name in self.names:
             self.host.logger.log(f"mmkd/{name}", values[name], self.host.current_epoch)
         self.host.print_to_log_file(_line(values))
+
+    def _check(self, curves: Mapping[str, float], method: str) -> None:
+        lost = [name for name in self.names if name not in (FULL_DICE, SUBSET_DICE, *curves)]
+        if lost:
+            raise InputError(
+                f"{method} names the curve {lost[0]!r} in curve_names(), and curves() does not return it: return NaN "
+                "where there is nothing yet"
+            )
 
     def draw(self) -> None:
         """Draw ``mmkd_progress.png``."""

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
+from nnunetv2_mmkd.files import LONGEST_NAME, check_writable, content_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
+from nnunetv2_mmkd.inference.run import check_device
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
+
+USUAL_FOLDS = 5
 
 
 def check_training(
@@ -35,7 +41,7 @@ def check_training(
     pretrained: str | None,
     device: str,
     loaded: Sequence[str] = (),
-) -> None:
+) -> Path:
     """Check the arguments of ``nnUNetv2_train``.
 
     Args:
@@ -48,14 +54,15 @@ def check_training(
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
         loaded: checkpoints of the fold that nnU-Net may load.
 
+    Returns:
+        The folder of the fold, which need not exist.
+
     Raises:
         InputError: anything that is absent or wrong, with what to do.
     """
     require_variables(["nnUNet_preprocessed", "nnUNet_results"])
-    if fold != "all" and not fold.isdigit():
-        raise InputError(f"fold must be a number from 0 on or 'all', not {fold!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here; use -device cpu")
+    if fold != "all" and not (fold.isascii() and fold.isdigit() and len(fold) < 5):
+        raise InputError(f"fold must be a number from 0 on or 'all', not {one_line(fold, 60)!r}")
     folder = _preprocessed(dataset)
     plans_file = os.path.join(folder, plans + ".json")
     if not os.path.isfile(plans_file):
@@ -69,19 +76,28 @@ def check_training(
         raise InputError(
             f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
         )
+    model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
+    output = Path(str(nnUNet_results), os.path.basename(folder), model, f"fold_{fold}")
+    if len(os.fsencode(model)) > LONGEST_NAME:
+        raise InputError(f"the model's folder would have a name of {len(model)} letters: at most {LONGEST_NAME} work")
     trainer_class = find_trainer(trainer)
     file = Path(folder, "dataset.json")
     content = read_object(file)
     if issubclass(trainer_class, nnUNetTrainerMMKD):
         raw = os.path.join(os.environ.get("nnUNet_raw", ""), os.path.basename(folder))
-        declared_missing(check_dataset_json(content, file), file, Path(raw))
+        checked = check_dataset_json(content, file)
+        declared_missing(checked, file, Path(raw))
+        if issubclass(trainer_class, nnUNetTrainerMultiStream) and len(checked.modalities) < 2:
+            raise InputError(f"{file} has one channel: {trainer} needs at least two; train nnUNetTrainer on one")
+        _check_enough_cases(Path(folder), checked.file_ending, fold, dataset)
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     if pretrained is not None:
         check_pretrained(pretrained, trainer_class, planned.content, configuration, content)
     for name in loaded:
-        model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
-        saved = os.path.join(os.environ["nnUNet_results"], os.path.basename(folder), model, f"fold_{fold}", name)
-        check_loaded(saved, trainer_class, planned.content, configuration, content)
+        check_loaded(str(output / name), trainer_class, planned.content, configuration, content)
+    check_device(device)
+    check_writable(str(output))
+    return output
 
 
 def _check_splits(folder: Path, fold: str, ending: str) -> None:
@@ -126,6 +142,81 @@ def check_loaded(
     shapes = _shapes(trainer, plans, configuration, dataset_json)
     check_weights(file, weights, shapes, "the plans of its data set ask for")
     check_finite(file, weights)
+
+
+def check_run(
+    output: Path, *, resume: bool, validate: bool, validate_best: bool, pretrained: bool, saves: bool
+) -> None:
+    """Check what ``nnUNetv2_train`` shall do in a fold: flags that exclude one another, checkpoints that must exist.
+
+    Args:
+        output: folder of the fold.
+        resume: ``--c``.
+        validate: ``--val``.
+        validate_best: ``--val_best``.
+        pretrained: ``-pretrained_weights`` is given.
+        saves: not ``--disable_checkpointing``.
+
+    Raises:
+        InputError: nnU-Net could not do it.
+    """
+    if resume and validate:
+        raise InputError("--c goes on with a training and --val only validates one: choose one of them")
+    if pretrained and (resume or validate):
+        raise InputError(
+            "-pretrained_weights is for the start of a training: leave it out, or start anew without --c and --val"
+        )
+    if validate_best and not saves:
+        raise InputError("--val_best needs the checkpoints that --disable_checkpointing does not write: choose one")
+    name = "checkpoint_final.pth"
+    if validate and not (output / name).is_file():
+        raise InputError(f"--val: {output / name} does not exist; finish the training first (with --c)")
+    name = "checkpoint_best.pth"
+    if validate and validate_best and not (output / name).is_file():
+        raise InputError(f"--val_best: {output / name} does not exist; leave it out")
+
+
+def check_gpus(number: int, device: str) -> None:
+    """Check ``-num_gpus``.
+
+    Raises:
+        InputError: more than there are, or several that are no GPUs.
+    """
+    if number > 1 and device != "cuda":
+        raise InputError(f"-num_gpus {number}: several devices are for -device cuda, not {device}")
+    if number > 1 and number > torch.cuda.device_count():
+        raise InputError(f"-num_gpus {number}: there are {torch.cuda.device_count()} GPUs")
+
+
+@contextlib.contextmanager
+def removing_failed_start(output: Path) -> Iterator[None]:
+    """Remove the folder of a fold that held nothing before, where its training is refused before it began.
+
+    Args:
+        output: folder of the fold, in that of the model, in that of the data set; locked by this process.
+    """
+    new = not content_of(output)
+    try:
+        yield
+    except (InputError, NotImplementedError):
+        if new and not any(output.glob("checkpoint_*.pth")):
+            shutil.rmtree(output, ignore_errors=True)
+            model = output.parent
+            if not any(model.glob("fold_*")):  # of no other fold, which may be training
+                shutil.rmtree(model, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                model.parent.rmdir()
+        raise
+
+
+def _check_enough_cases(folder: Path, ending: str, fold: str, dataset: str) -> None:
+    """nnU-Net makes five folds where there are no splits, for which it needs five cases."""
+    cases = [path for path in (folder / "gt_segmentations").glob(f"*{ending}") if not path.name.startswith(".")]
+    if fold != "all" and cases and len(cases) < USUAL_FOLDS and not (folder / SPLITS).is_file():
+        raise InputError(
+            f"{folder} has {len(cases)} cases, and nnU-Net's default is {USUAL_FOLDS} folds: make fewer with "
+            f"`mmkd splits patients -d {dataset} --folds {max(2, len(cases))}`, or train fold all"
+        )
 
 
 def _preprocessed(dataset: str) -> str:

@@ -16,7 +16,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import nn
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.names import canonical, modality_names
 from nnunetv2_mmkd.networks.request import NetworkRequest
@@ -78,7 +78,8 @@ def split_names(names: Sequence[str], modalities: Sequence[str]) -> tuple[tuple[
         raise InputError(f"the trainer's name has the modality {doubled} twice ({', '.join(names)}): name it once")
     others = [name for name in names if canonical(name) not in spelled]
     if len(others) > 1:
-        raise InputError(f"unknown modality {others[0]!r} in the trainer's name: {has}")
+        near = choices(others[0], modalities)
+        raise InputError(f"unknown modality {others[0]!r} in the trainer's name: this data set has {near}")
     if not found:
         raise InputError(
             f"a specialist's name says its modalities, as nnUNetTrainerSpecialist_{'_'.join(list(spelled)[:2])}, and "

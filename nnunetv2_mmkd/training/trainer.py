@@ -23,7 +23,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_mmkd.files import replacing
-from nnunetv2_mmkd.methods.base import Batch, Method
+from nnunetv2_mmkd.methods.base import Batch, Method, loss_of
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.finite import refuse_not_finite
@@ -258,7 +258,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         self.run.restore_random_state()  # the loaders' first batches have drawn
         self.method.begin()
         self.describe_run()
-        self.curves.register()
+        self.curves.register(self.method)
 
     def describe_run(self) -> None:
         """Log what this run is, and write it to ``mmkd_config.json``."""
@@ -318,7 +318,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         prepared = self.prepare(batch, self.cases.training_present)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device):
-            loss = self.method.step(network, prepared, self.loss)["loss"]
+            loss = loss_of(self.method, self.method.step(network, prepared, self.loss))
         gradients.take_step(loss, self.optimizer, self.grad_scaler, network, self.method.trainable())
         self.method.end_iteration(network, self.run.iteration)
         self.run.iteration += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refusal
 
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import (
@@ -20,7 +21,6 @@ from nnunetv2_mmkd.benchmark.environment import (
 )
 from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
 from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
-from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
 from nnunetv2_mmkd.training.preflight import find_own_trainer
@@ -200,7 +200,5 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    for output, said in ((tmp_path, f"{tmp_path} is a folder"), (file / "b.json", f"{file} is not a folder")):
-        assert main(["benchmark", "-o", str(output)]) == 1
-        captured = capsys.readouterr()
-        assert said in captured.err and not captured.out
+    for output, said in ((tmp_path, "expected a file, and this is a folder"), (file / "b.json", "is not a folder")):
+        assert said in refusal(["benchmark", "-o", str(output)], capsys)

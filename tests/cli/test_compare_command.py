@@ -68,4 +68,4 @@ def test_bad_input(results: str, capsys: pytest.CaptureFixture[str], arguments: 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["compare", *arguments])
-    assert stop.value.code == 2 and "usage: mmkd compare" in capsys.readouterr().err
+    assert stop.value.code == 2 and "mmkd compare: error: " in capsys.readouterr().err

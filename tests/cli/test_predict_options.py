@@ -41,7 +41,8 @@ def test_same_options_as_the_host(host_parser: argparse.ArgumentParser) -> None:
     for name, action in host.items():
         assert type(ours[name]) is type(action), name
         assert (ours[name].default, ours[name].nargs) == (action.default, action.nargs), name
-        assert (ours[name].type or str) is (action.type or str), name
+        if action.type in (int, float):
+            assert ours[name].type("1") == action.type("1"), name
         assert ours[name].required == (action.required and name not in ("-d", "-c")), name  # -m stands for them
 
 
@@ -66,6 +67,7 @@ def test_workers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "-d 1",
         "-d 1 -c 3d_fullres -m folder",
         "-m folder -f x",
+        "-m folder -step_size 0",
         "--models a b -d 1",
         "--models a -m b -d 1 -c 2d",
         "--models a -prev_stage_predictions b",
@@ -75,7 +77,8 @@ def test_usage_errors(arguments: str, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as caught:
         main(["predict", "-i", "in", "-o", "out", *arguments.split()])
     assert caught.value.code == 2
-    assert "usage: mmkd predict" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("mmkd predict: error: ") and error.count("\n") == 1
 
 
 def test_errors_are_readable(
@@ -88,9 +91,11 @@ def test_errors_are_readable(
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     assert main(by_name) == 1
     assert "Could not find a dataset with the ID 7" in capsys.readouterr().err
-    (tmp_path / "Dataset007_X" / "nnUNetTrainerA__nnUNetPlans__2d").mkdir(parents=True)
+    for trainer in ("A", "B"):
+        (tmp_path / "Dataset007_X" / f"nnUNetTrainer{trainer}__nnUNetPlans__2d" / "fold_0").mkdir(parents=True)
+    (tmp_path / "Dataset007_X" / "nnUNetTrainerA__nnUNetPlans__2d" / "fold_0" / "checkpoint_best.pth").touch()
     assert main(by_name) == 1
-    assert "Trained for this data set: nnUNetTrainerA__nnUNetPlans__2d" in capsys.readouterr().err
+    assert "Trained for this data set: nnUNetTrainerA__nnUNetPlans__2d. Check" in capsys.readouterr().err
     assert main(["predict", "-i", "in", "-o", "out", "-m", str(tmp_path / "no"), "-device", "cpu"]) == 1
     assert "is not the folder of a trained model" in capsys.readouterr().err
     assert main(["predict", "-i", "in", "-o", "out", "-m", "x", "-num_parts", "2", "-part_id", "2"]) == 1

@@ -57,7 +57,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["sweep", *argv])
-    assert caught.value.code == 2 and "usage: mmkd sweep" in capsys.readouterr().err
+    assert caught.value.code == 2 and "mmkd sweep: error: " in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

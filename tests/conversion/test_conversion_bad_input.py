@@ -167,7 +167,7 @@ def test_output_not_writable(tmp_path: Path, raw: Path, monkeypatch: pytest.Monk
     write_case(tmp_path / "src")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"cannot write to .*Dataset501_BraTS2018"):
+    with pytest.raises(InputError, match=r"nnUNet_raw is .*, which is a file"):
         run(tmp_path / "src")
 
 

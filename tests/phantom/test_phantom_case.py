@@ -132,7 +132,8 @@ def test_size_and_spacing() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"size": 8}, "at least 16, not 8"),
+        ({"size": 513}, "from 16 to 512, not 513"),
+        ({"size": 8}, "from 16 to 512, not 8"),
         ({"size": (32, 32)}, "one or three whole numbers"),
         ({"size": 32.5}, "one or three whole numbers"),
         ({"enhancing": "adc"}, "unknown modality 'adc': the brain phantom has t1, t1ce, t2, flair"),

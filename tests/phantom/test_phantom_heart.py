@@ -114,7 +114,7 @@ def test_seed_and_index_decide() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"size": 31}, "at least 32, not 31"),
+        ({"size": 31}, "from 32 to 512, not 31"),
         ({"size": 40.5}, "whole number"),
         ({"slices": 0}, "slices must be a positive"),
         ({"spacing": -1.0}, "positive number of millimetres"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES
 from nnunetv2_mmkd.classification.training import TrainSettings
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
@@ -94,7 +94,7 @@ class AudiovisionProtocol:
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]
         if unknown:
-            raise InputError(f"unknown method {unknown[0]!r}; there are {', '.join(ARMS)}")
+            raise InputError(f"unknown method {unknown[0]!r}; there are {choices(unknown[0], ARMS)}")
         if self.seeds < 1 or not self.arms or not self.rates:
             raise InputError("at least one seed, one method and one rate are needed")
         for rate in self.rates:

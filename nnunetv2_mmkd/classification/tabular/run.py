@@ -24,7 +24,7 @@ from nnunetv2_mmkd.classification.tabular.parts import TabularSplit, make_split
 from nnunetv2_mmkd.classification.tabular.reader import IMAGING, Sheet
 from nnunetv2_mmkd.classification.tabular.volumes import read_volumes
 from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
@@ -89,9 +89,11 @@ class TabularProtocol:
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown or not self.methods:
-            raise InputError(f"unknown method {', '.join(unknown) or 'none'}; there are {', '.join(METHODS)}")
+            raise InputError(
+                f"unknown method {', '.join(unknown) or 'none'}; there are {choices((*unknown, '')[0], METHODS)}"
+            )
         if self.balance not in BALANCES:
-            raise InputError(f"unknown balance {self.balance!r}; there are {', '.join(BALANCES)}")
+            raise InputError(f"unknown balance {self.balance!r}; there are {choices(self.balance, BALANCES)}")
         if self.seeds < 1:
             raise InputError(f"{self.seeds} seeds: expected at least 1")
 

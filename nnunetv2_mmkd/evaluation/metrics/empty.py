@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 
 LEGACY_PENALTY = math.sqrt(240**2 + 240**2 + 155**2)
 """Distance in mm for a region that is missing on one side: the diagonal of the BraTS 2018-2021 grid, 373.1287."""
@@ -61,5 +61,7 @@ def empty_policy(policy: str | EmptyPolicy) -> EmptyPolicy:
     if isinstance(policy, EmptyPolicy):
         return policy
     if policy not in EMPTY_POLICIES:
-        raise InputError(f"empty-region policy {policy!r} is unknown: choose from {', '.join(EMPTY_POLICIES)}")
+        raise InputError(
+            f"empty-region policy {policy!r} is unknown: choose from {choices(str(policy), EMPTY_POLICIES)}"
+        )
     return EMPTY_POLICIES[policy]

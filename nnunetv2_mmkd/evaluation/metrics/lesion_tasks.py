@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 
 
 @dataclass(frozen=True)
@@ -154,5 +154,5 @@ def lesion_task(task: str | LesionTask) -> LesionTask:
     if isinstance(task, LesionTask):
         return task
     if task not in LESION_TASKS:
-        raise InputError(f"lesion-wise task {task!r} is unknown: choose from {', '.join(LESION_TASKS)}")
+        raise InputError(f"lesion-wise task {task!r} is unknown: choose from {choices(str(task), LESION_TASKS)}")
     return LESION_TASKS[task]

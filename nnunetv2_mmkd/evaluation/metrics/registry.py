@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from numpy.typing import ArrayLike
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.metrics.distance import DISTANCE_METRICS
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionTask
@@ -59,7 +59,7 @@ def check_metrics(names: Sequence[str], parameters: Mapping[str, float]) -> None
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         hint = "; lesion-wise scores are asked for by naming their task" if unknown[0] in LESION_METRICS else ""
-        raise InputError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}{hint}")
+        raise InputError(f"unknown metric {unknown[0]!r}: choose from {choices(unknown[0], METRICS)}{hint}")
     known = metric_parameters()
     for name, value in parameters.items():
         if name not in known:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 
 
@@ -29,6 +30,21 @@ class Fusion(nn.Module):
             recomputed_scales: at so many of the largest scales activations are recomputed in backward.
         """
         raise NotImplementedError
+
+
+def check_fused(fusion: Fusion, fused: Fused, streams: Streams) -> None:
+    """Check what a fusion has returned, before the decoder's layers stumble over it.
+
+    Raises:
+        InputError: not one skip for each scale, with the scale's channels and size; the message names the fusion.
+    """
+    wanted = [(len(streams.available), *scale[0].shape) for scale in streams.scales]
+    found = [tuple(skip.shape) for skip in fused.skips] if isinstance(fused, Fused) else type(fused).__name__
+    if found != wanted:
+        raise InputError(
+            f"{type(fusion).__name__} returned {found}: expected Fused with a skip of each scale, [batch, channels, "
+            f"*size], largest first: {wanted}"
+        )
 
 
 def run(function: Callable[[], Tensor], recompute: bool) -> Tensor:

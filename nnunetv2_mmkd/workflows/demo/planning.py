@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from nnunetv2_mmkd.files import write_json
 from nnunetv2_mmkd.nnunet_json import read_plans
 
 PLANS = "nnUNetPlans"
+WORKERS = "nnUNet_n_proc_DA"
+"""nnU-Net's variable with the number of processes that augment; 0: none, so that seeds hold."""
 
 INTENSITIES = 100_000
 """Voxels that the fingerprint's intensities are drawn from. nnU-Net's hundred million serve CT data sets and would take
@@ -39,12 +43,24 @@ def plan_and_preprocess(dataset_id: int, configuration: str, features: int, *, p
     extractor.show_progress_bar = False
     extractor.num_foreground_voxels_for_intensitystats = INTENSITIES
     extractor.run(overwrite_existing=True)
-    plan_experiments([dataset_id])
+    with threads_for_planning():
+        plan_experiments([dataset_id])
     folder = Path(os.environ["nnUNet_preprocessed"]) / extractor.dataset_name
     plans = read_plans(folder / f"{PLANS}.json").content
     _shrink(plans["configurations"][configuration], features)
     write_json(folder / f"{PLANS}.json", plans)
     _preprocess(PlansManager(plans), extractor.dataset_name, extractor.dataset_json, folder, configuration, progress)
+
+
+@contextmanager
+def threads_for_planning() -> Iterator[None]:
+    """nnU-Net's planner takes the number of processes that augment for a number of threads, which cannot be 0."""
+    workers = os.environ[WORKERS]
+    os.environ[WORKERS] = str(max(1, int(workers)))
+    try:
+        yield
+    finally:
+        os.environ[WORKERS] = workers
 
 
 def _preprocess(

@@ -174,9 +174,10 @@ def check_config(config: DemoConfig) -> None:
     for option, (value, least) in numbers.items():
         if value < least:
             raise InputError(f"{option} {value}: expected at least {least}")
-    workers = os.environ["nnUNet_n_proc_DA"]
-    if not workers.isdecimal() or int(workers) < 1:
-        raise InputError(f"nnUNet_n_proc_DA is {workers!r}: nnU-Net's planning needs at least 1; set it, or unset it")
+    for variable in ("nnUNet_n_proc_DA", "nnUNet_def_n_proc"):
+        workers = os.environ[variable]
+        if not workers.isdecimal():
+            raise InputError(f"{variable} is {workers!r}: expected a number; set it, or unset it")
 
     from nnunetv2_mmkd.inference.run import pick_device
     from nnunetv2_mmkd.phantom.case import PhantomConfig

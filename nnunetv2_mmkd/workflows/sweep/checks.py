@@ -13,7 +13,7 @@ from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.compare_report import read_patients
 from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
@@ -190,4 +190,4 @@ def _check_compare(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet) ->
 def _check_among(key: str, names: Iterable[str], what: str, known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise InputError(f"{key}: {name!r} is not among the {what} {', '.join(known)}")
+            raise InputError(f"{key}: {name!r} is not among the {what} {choices(name, known)}")

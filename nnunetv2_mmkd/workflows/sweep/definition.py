@@ -5,8 +5,6 @@ PyYAML comes with nnU-Net; Python 3.10 has no TOML reader.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -16,7 +14,8 @@ from typing import Any, Literal, TypeVar, cast, get_args
 import dacite
 import yaml
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
+from nnunetv2_mmkd.protocols.missing_table import check_tag
 
 COMPLETE = "complete"
 """Entry of ``missing_rates`` for training cases as they are."""
@@ -64,10 +63,10 @@ class Rates:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9]*", self.tag) or re.fullmatch(r"seed\d+", self.tag):
-            raise _BadValue(
-                "tag", f"is {self.tag!r}: expected lower-case letters and digits, a letter first, not seed<digits>"
-            )
+        try:
+            check_tag(self.tag)
+        except InputError as error:
+            raise _BadValue("tag", f"is {error}") from error
         for name, rate in (self.rates or {}).items():
             if not 0 <= rate <= 1:
                 raise _BadValue(f"rates.{name}", f"is {rate:g}: expected a number from 0 to 1")
@@ -231,9 +230,7 @@ def _section(kind: type[T], content: Any) -> T:
     keys = [each.name for each in fields(cast(Any, kind))]
     for key in _table(content):
         if key not in keys:  # not left to dacite's ``strict``, which does not say where
-            near = difflib.get_close_matches(str(key), keys, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(keys)}"
-            raise _BadValue(str(key), f"is no key of a sweep: {hint}")
+            raise _BadValue(str(key), f"is no key of a sweep: the keys are {choices(str(key), keys)}")
     given = {key: value for key, value in content.items() if value is not None}
     return dacite.from_dict(kind, given, dacite.Config(type_hooks=_HOOKS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,11 @@ def run_sweep(file: Path, output: Path, settings: SweepSettings) -> SweepOutcome
         InputError: anything wrong with file, installation, data or output, before the first task.
     """
     check_writable(str(output))
+    with nullcontext() if settings.dry_run else locked(output):
+        return _run_sweep(file, output, settings)
+
+
+def _run_sweep(file: Path, output: Path, settings: SweepSettings) -> SweepOutcome:
     checked = check_sweep(file, None if settings.engine == "local" else "cpu")
     sweep, models, output = checked.sweep, list(checked.models), output.absolute()
     trainings = trainings_of(sweep, models, output)
@@ -107,23 +113,20 @@ def run_sweep(file: Path, output: Path, settings: SweepSettings) -> SweepOutcome
             )
     if settings.dry_run:
         return SweepOutcome((_listed([TaskRow(task.name, _outlook(task)) for task in tasks]),), ())
-    with locked(output):
-        _prepare(checked)
-        with tqdm(desc=file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
-            trained, rows = _run(trainings, engine, bar)
-            ready = [
-                each for each in evaluations if all(task in trained for task in trainings if task.model == each.model)
-            ]
-            scored, more = _run(ready, engine, bar)
-        rows += [*more, *(TaskRow(each.name, "waiting") for each in evaluations if each not in ready)]
-        problems = _failures(rows)
-        lines: list[str] = []
-        if scored:
-            lines, not_compared = write_tables(sweep, scored, checked.data_set.modalities, output)
-            problems += [f"not compared: {each}" for each in not_compared]
-        write_table(pd.DataFrame(rows), output / "tasks.csv")
-        write_text(output / "tasks.md", _listed(rows))
-        return SweepOutcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
+    _prepare(checked)
+    with tqdm(desc=file.stem, total=len(tasks), unit="task", disable=not settings.progress) as bar:
+        trained, rows = _run(trainings, engine, bar)
+        ready = [each for each in evaluations if all(task in trained for task in trainings if task.model == each.model)]
+        scored, more = _run(ready, engine, bar)
+    rows += [*more, *(TaskRow(each.name, "waiting") for each in evaluations if each not in ready)]
+    problems = _failures(rows)
+    lines: list[str] = []
+    if scored:
+        lines, not_compared = write_tables(sweep, scored, checked.data_set.modalities, output)
+        problems += [f"not compared: {each}" for each in not_compared]
+    write_table(pd.DataFrame(rows), output / "tasks.csv")
+    write_text(output / "tasks.md", _listed(rows))
+    return SweepOutcome((*lines, str(output / "tasks.md"), "", _listed(rows)), tuple(problems))
 
 
 def _engine(sweep: Sweep, output: Path, settings: SweepSettings) -> Engine:

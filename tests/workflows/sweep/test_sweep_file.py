@@ -140,8 +140,8 @@ def test_the_trials_of_the_readme_are_one() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LEAST + "seed: [1]\n", "seed is no key of a sweep: did you mean 'seeds'"),
-        (LEAST + "evaluation: {metric: [dice]}\n", "evaluation.metric is no key of a sweep: did you mean 'metrics'"),
+        (LEAST + "seed: [1]\n", "seed is no key of a sweep: .*; did you mean seeds"),
+        (LEAST + "evaluation: {metric: [dice]}\n", "evaluation.metric is no key of a sweep: .*; did you mean metrics"),
         (LEAST + "zzzz: 1\n", "zzzz is no key of a sweep: the keys are dataset, configuration"),
         (LEAST + "compare: {pair: []}\n", "compare.pair is no key"),
         (LEAST + "length: {epoch: 3}\n", "length.epoch is no key"),
@@ -163,7 +163,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         (LEAST + "missing_rates: [complete, complete]\n", "missing_rates has complete twice"),
         (LEAST + "missing_rates: [{tag: a}, {tag: a}]\n", "missing_rates has a twice"),
         (LEAST + "missing_rates: [{tag: A}]\n", r"missing_rates\[0\].tag is 'A'"),
-        (LEAST + "missing_rates: [{tag: seed3}]\n", r"missing_rates\[0\].tag is 'seed3'.*not seed<digits>"),
+        (LEAST + "missing_rates: [{tag: seed3}]\n", r"missing_rates\[0\].tag is 'seed3'.*asks for a seed"),
         (LEAST + "missing_rates: [{tag: a, rates: {t1: 2}}]\n", r"missing_rates\[0\].rates.t1 is 2"),
         (LEAST + "missing_rates: [{tag: a, rates: [1]}]\n", r"missing_rates\[0\].rates is no table"),
         (
@@ -172,7 +172,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         ),
         (LEAST + "missing_rates: [complete, {tag: a, seed: x}]\n", r"missing_rates\[1\].seed is 'x': expected a whole"),
         (LEAST + "missing_rates: [{rates: {t1: 1}}]\n", r"missing_rates\[0\].tag is missing"),
-        (LEAST + "missing_rates: [{tags: a}]\n", r"missing_rates\[0\].tags is no key.*'tag'"),
+        (LEAST + "missing_rates: [{tags: a}]\n", r"missing_rates\[0\].tags is no key.* tag\?"),
         (LEAST + "compare: {pairs: [[A]]}\n", r"compare.pairs\[0\] is \['A'\]: expected two methods"),
         (LEAST + "compare: {pairs: [[A, A]]}\n", r"compare.pairs\[0\] has A twice"),
         (LEAST + "compare: {pairs: [[A, B], [A, B]]}\n", r"compare.pairs has \[A, B\] twice"),
@@ -181,7 +181,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         (LEAST + "evaluation: {tolerance: .nan}\n", "evaluation.tolerance is nan: expected at least 0"),
         (LEAST + "evaluation: {metrics: dice}\n", "evaluation.metrics is 'dice': expected a list"),
         (LEAST + "slurm: [gpu]\n", "slurm is no table"),
-        (LEAST + "seed:\n", "seed is no key of a sweep: did you mean 'seeds'"),
+        (LEAST + "seed:\n", "seed is no key of a sweep: .*; did you mean seeds"),
         (LEAST.replace("7", "2024-01-01"), "dataset is datetime.date.*: expected a word"),
         (LEAST.replace("7", "yes"), "dataset is True: expected a word"),
         (LEAST + "evaluation: {disable_tta: 1}\n", "evaluation.disable_tta is 1: expected true or false"),

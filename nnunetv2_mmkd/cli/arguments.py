@@ -1,0 +1,132 @@
+"""What the verbs' parsers share: errors on one line, and types of arguments that refuse a bad value before any work."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from nnunetv2_mmkd.errors import one_line
+from nnunetv2_mmkd.files import LONGEST_NAME
+
+LARGEST = 10**9
+"""No count is larger."""
+LARGEST_SEED = 2**63 - 1
+MOST_PROCESSES = 1024
+_LONGEST_SHOWN = 300
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave with 2."""
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (options: {self.prog} -h)\n")
+
+
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """The type of a whole number within bounds.
+
+    >>> whole(0, 9)("7")
+    7
+    """
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            bounds = f"from {least} on" if most == LARGEST else f"from {least} to {most}"
+            raise _bad(text, f"a whole number {bounds}" if value is None or value < least else f"at most {most}")
+        return value
+
+    return convert
+
+
+def number(
+    least: float | None = None, most: float = LARGEST, above: float | None = None, below: float | None = None
+) -> Callable[[str], float]:
+    """The type of a finite number within bounds; ``above`` and ``below`` are not allowed themselves.
+
+    >>> number(above=0, most=1)("0.5")
+    0.5
+    """
+    bounds = {"above": above, "below": below, "at least": least, "at most": most}
+    words = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+    if most == LARGEST:
+        words.pop()
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        good = math.isfinite(value) and value <= most and (least is None or value >= least)
+        if not good or (above is not None and value <= above) or (below is not None and value >= below):
+            raise _bad(text, " ".join(["a number", ", ".join(words)]).strip())
+        return value
+
+    return convert
+
+
+positive = whole(1)
+seed = whole(0, LARGEST_SEED)
+dataset_id = whole(1, 999)
+workers = whole(0, MOST_PROCESSES)
+"""Worker processes; 0: this process does the work."""
+processes = whole(1, MOST_PROCESSES)
+window_step = number(above=0, most=1)
+"""Step of the sliding window as a share of the patch."""
+
+
+def fold(text: str) -> int | str:
+    """The type of a fold: a number or ``"all"``."""
+    return text if text == "all" else _fold(text)
+
+
+def _fold(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 5):
+        raise _bad(text, "a number from 0 on, or all")
+    return int(text)
+
+
+def path(text: str) -> Path:
+    """The type of a path that may or may not exist."""
+    if not text.strip() or "\0" in text:
+        raise _bad(text, "a path")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(text).parts) or len(os.fsencode(text)) > 4000:
+        raise _bad(text, f"names of at most {LONGEST_NAME} bytes in a path")
+    return Path(text).expanduser()  # shells leave --out=~/x as it is
+
+
+def folder(text: str) -> Path:
+    """The type of a folder: it may be absent, but it is no file."""
+    found = path(text)
+    if os.path.lexists(found) and not os.path.isdir(found):
+        raise _bad(
+            text, "a folder, and this is " + ("a file" if os.path.exists(found) else "a link that leads nowhere")
+        )
+    return found
+
+
+def file(text: str) -> Path:
+    """The type of a file: it may be absent, but it is no folder, pipe or device."""
+    found = path(text)
+    if os.path.exists(found) and not os.path.isfile(found):
+        raise _bad(text, "a file, and this is " + ("a folder" if os.path.isdir(found) else "a pipe or device"))
+    return found
+
+
+def name(text: str) -> str:
+    """The type of a name that becomes, or becomes a part of, the name of a file."""
+    if not text.strip() or len(os.fsencode(text)) > 100 or not text.isprintable():
+        raise _bad(text, "a name of at most 100 printable characters")
+    return text
+
+
+def _bad(text: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{one_line(text, _LONGEST_SHOWN)!r}: expected {expected}")
