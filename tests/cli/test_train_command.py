@@ -12,6 +12,7 @@ import torch
 from nnunetv2.run import run_training
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from refusals import refusal
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
@@ -209,3 +210,69 @@ def test_images_are_not_missing_by_their_names(
     assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 1
     assert "a_0001.nii.gz.part looks like a_0001.nii.gz (case a)" in capsys.readouterr().err
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--val"], "checkpoint_final.pth does not exist; finish the training first"),
+        (["--c", "--val"], "choose one of them"),
+        (["--c", "-pretrained_weights", "WEIGHTS"], "-pretrained_weights is for the start of a training"),
+        (["--val_best", "--disable_checkpointing"], "--val_best needs the checkpoints"),
+        (["-num_gpus", "2"], "several devices are for -device cuda, not cpu"),
+        (["-device", "mps"], "there is no MPS device here"),
+        (["-device", "tpu"], "-device must be cuda, cpu or mps, not 'tpu'"),
+        (["-tr", f"nnUNetTrainer{'x' * 300}"], "at most 255 work"),
+    ],
+)
+def test_what_a_training_is_asked_for(
+    data: Path, calls: list[object], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = data.parent / "w.pth"
+    if "WEIGHTS" in flags:
+        (data / "dataset.json").write_text(json.dumps(DATASET))
+        (data / "nnUNetPlans.json").write_text(json.dumps(plans_for(4)))
+        plans = PlansManager(plans_for(4))
+        trainer = find_trainer("nnUNetTrainer")
+        net = trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 2, 2, True)
+        torch.save({"network_weights": net.state_dict()}, weights)
+    assert message in refusal([*OK, *(str(weights) if flag == "WEIGHTS" else flag for flag in flags)], capsys)
+    assert not calls and not list((data.parents[1] / "results").iterdir())
+
+
+def test_a_wrong_number_comes_before_the_device(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ID 8" in refusal(["train", "8", "3d_fullres", "0", "-device", "cuda"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("channels", "cases", "message"),
+    [({"0": "T1"}, 5, "MetaKD needs at least two"), ({"0": "T1", "1": "T2"}, 4, "mmkd splits patients -d 7 --folds 4")],
+)
+def test_too_few(
+    data: Path, calls: list[object], channels: dict, cases: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "dataset.json").write_text(json.dumps({**DATASET, "channel_names": channels}))
+    (data / "gt_segmentations").mkdir()
+    for case in range(cases):
+        (data / "gt_segmentations" / f"{case}.nii.gz").touch()
+    assert message in refusal([*OK, "-tr", "nnUNetTrainerMetaKD"], capsys)
+    assert not calls
+
+
+def test_a_failed_start_leaves_no_folder_and_a_fold_is_trained_once(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = data.parents[1] / "results" / data.name / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
+
+    def start() -> None:
+        assert f"in use by process {os.getpid()}" in refusal(OK, capsys)
+        (fold / "training_log.txt").write_text("begun")
+        raise InputError("the fold has no cases")
+
+    monkeypatch.setattr(run_training, "run_training_entry", start)
+    assert "the fold has no cases" in refusal(OK, capsys)
+    assert not list((data.parents[1] / "results").iterdir())
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_latest.pth").touch()
+    assert "the fold has no cases" in refusal(OK, capsys)
+    assert sorted(path.name for path in fold.iterdir()) == ["checkpoint_latest.pth", "training_log.txt"]

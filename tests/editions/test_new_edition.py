@@ -9,10 +9,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from brats_like import SHAPE, save
 
 from nnunetv2_mmkd.conversion.convert import convert
-from nnunetv2_mmkd.editions.catalogue import EDITIONS
+from nnunetv2_mmkd.editions.catalogue import EDITIONS, by_name
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec, Platform
 from nnunetv2_mmkd.submission.write import write_submission
@@ -61,3 +62,11 @@ def test_a_year_later_is_one_line(tmp_path: Path) -> None:
     later = replace(EDITIONS["brats2024-gli"], name="brats2031-gli", folder_pattern="2031", sibling_pattern=r".*-2\d\d")
     save(tmp_path / "BraTS-GLI-00001-200" / "BraTS-GLI-00001-200-t1n.nii.gz", np.ones(SHAPE, np.uint8))
     assert recognise([tmp_path], [*EDITIONS.values(), later]).spec is later
+
+
+@pytest.mark.parametrize("field", ["name", "dataset_id", "dataset_name"])
+def test_two_editions_of_one_number_are_named(field: str) -> None:
+    first, *_, last = EDITIONS.values()
+    twin = replace(last, **{field: getattr(first, field)})
+    with pytest.raises(ValueError, match=f"{first.title} and {last.title} have the same {field}"):
+        by_name([first, twin])

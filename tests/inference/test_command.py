@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from tiny_model import TRAINER, write_case
 
 from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.inference.job import alone
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.run import PredictionSettings, pick_device, predict_folder
 
@@ -112,3 +114,14 @@ def test_an_image_is_unzipped_once_before_nnunet_reads_it(
     assert (tmp_path / "out" / "a.nii.gz").is_file()
     assert sorted(file for file in before if file.endswith(".gz")) == sorted(files)
     assert all(unzipped.count(file) > 1 for file in files)  # nnU-Net's own reading is seen, too
+
+
+def test_two_predictions_into_one_folder(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_case(tmp_path / "in", "a")
+    argv = ["predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(model), "-f", "0"]
+    argv += ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar"]
+    with alone(str(tmp_path / "out")):
+        assert main(argv) == 1
+        assert f"out is in use by process {os.getpid()} on {socket.gethostname()}" in capsys.readouterr().err
+    with alone(str(tmp_path / "out"), 1, 2):  # the other part of a prediction
+        assert main([*argv, "-num_parts", "2", "-part_id", "0"]) == 0

@@ -10,6 +10,7 @@ import torch
 from fusion_networks import everything, network, random_streams, specs
 from tiny_nnunet import differences
 
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import all_subsets
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransConfig, M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
@@ -17,6 +18,7 @@ from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetConfig, RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
+from nnunetv2_mmkd.networks.streams import Fused, Streams
 
 FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion]
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.__name__)
@@ -226,3 +228,14 @@ def test_only_rfnet_predicts_maps() -> None:
 def test_impossible_shapes_are_refused(config: Callable[..., Any], arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         config(**arguments)
+
+
+@pytest.mark.parametrize(("wider", "fewer"), [(1, 0), (0, 1)])
+def test_skips_that_do_not_fit_the_decoder_are_named(wider: int, fewer: int) -> None:
+    class Wide(MeanFill):
+        def forward(self, streams: Streams, **how: Any) -> Fused:
+            skips = super().forward(streams, **how).skips
+            return Fused([torch.cat([skip, skip[:, :wider]], 1) for skip in skips[fewer:]], [])
+
+    with pytest.raises(InputError, match=r"Wide returned \[.*: expected Fused with a skip of each scale"):
+        network(Wide)(torch.ones(1, 3, 16, 16), torch.ones(1, 3, dtype=torch.bool))

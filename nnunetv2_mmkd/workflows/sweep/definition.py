@@ -68,8 +68,8 @@ class Rates:
         except InputError as error:
             raise _BadValue("tag", f"is {error}") from error
         for name, rate in (self.rates or {}).items():
-            if not 0 <= rate <= 1:
-                raise _BadValue(f"rates.{name}", f"is {rate:g}: expected a number from 0 to 1")
+            if not 0 <= rate < 1:
+                raise _BadValue(f"rates.{name}", f"is {rate:g}: expected at least 0 and less than 1")
         _check_least(0, seed=self.seed)
 
     def words(self) -> list[str]:

@@ -38,7 +38,7 @@ trainers: [nnUNetTrainerMetaKD, Mine]
 folds: [1, 0]
 seeds: [3, 0]
 length: {epochs: 2, iterations: 5}
-missing_rates: [{tag: mr28, rates: {t1: 0.2, flair: 1}, seed: 4}, complete, {tag: there}]
+missing_rates: [{tag: mr28, rates: {t1: 0.2, flair: 0.9}, seed: 4}, complete, {tag: there}]
 evaluation: {metrics: [dice], subsets: [singles], tolerance: 2, lesions: x, et_threshold: 9, step_size: 1,
              disable_tta: true, test: true, processes: 1, empty: nan}
 compare: {pairs: [[nnUNetTrainerMetaKD, Mine]], metrics: [dice], regions: [WT], subsets: [t1], patients: p.csv,
@@ -48,7 +48,7 @@ slurm: {partition: gpu, time: 60, additional_parameters: {a: b}}
     sweep = read_sweep(written(tmp_path, text))
     assert sweep.methods == ("MetaKD", "Mine") and sweep.folds == (1, 0) and sweep.seeds == (3, 0)
     assert sweep.length == Length(2, 5)
-    assert sweep.missing_rates == (Rates("mr28", {"t1": 0.2, "flair": 1.0}, 4), None, Rates("there"))
+    assert sweep.missing_rates == (Rates("mr28", {"t1": 0.2, "flair": 0.9}, 4), None, Rates("there"))
     assert sweep.evaluation == EvaluationOptions(("dice",), ("singles",), "nan", 2.0, "x", 9, 1.0, True, True, 1)
     assert sweep.compare.pairs == (("MetaKD", "Mine"),) and sweep.compare.patients == tmp_path / "p.csv"
     assert (sweep.compare.metrics, sweep.compare.regions, sweep.compare.subsets) == (("dice",), ("WT",), ("t1",))
