@@ -41,11 +41,16 @@ class CurveLog:
     def register(self, method: Method[Any]) -> None:
         """Let nnU-Net's logger know our curves; those an older checkpoint lacks are NaN up to now.
 
+        A resumed training knows its best epoch: nnU-Net saves the latest checkpoint before it looks whether the epoch
+        was the best, so that a worse one could overwrite ``checkpoint_best`` later.
+
         Raises:
             InputError: the method does not return the curves that it names.
         """
         if self.host.current_epoch == 0:
             self._check(method.curves(), type(method).__name__)
+        if averages := self.values["ema_fg_dice"]:
+            self.host._best_ema = max(averages)
         for name in self.names:
             values = self.values.setdefault(f"mmkd/{name}", [])
             values.extend([float("nan")] * (self.host.current_epoch - len(values)))

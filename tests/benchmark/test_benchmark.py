@@ -28,7 +28,7 @@ from nnunetv2_mmkd.training.preflight import find_own_trainer
 FOUR = ("t1", "t1ce", "t2", "flair")
 
 
-def tiny_plan(topology: str = "plain") -> Plan:
+def tiny_plan(topology: str = "plain", modalities: int = 4) -> Plan:
     """Three stages of 4, 8 and 16 features, patch 8^3, batch of one."""
     plan = synthetic_plan(topology, 1 / 8, batch_size=1).resized((8, 8, 8))
     plans = deepcopy(plan.plans)
@@ -39,7 +39,8 @@ def tiny_plan(topology: str = "plain") -> Plan:
     for key, value in architecture.items():
         if isinstance(value, list):
             architecture[key] = value[:2] if key == "n_conv_per_stage_decoder" else value[:3]
-    return Plan(plans, plan.dataset_json, plan.configuration, plan.description)
+    channels = dict(list(plan.dataset_json["channel_names"].items())[:modalities])
+    return Plan(plans, {**plan.dataset_json, "channel_names": channels}, plan.configuration, plan.description)
 
 
 def test_probabilities_of_sizes() -> None:
@@ -53,6 +54,8 @@ def test_probabilities_of_sizes() -> None:
     assert size_probabilities(ModalityDropoutConfig("count_uniform_incomplete"), FOUR[:3]) == pytest.approx(
         (0.5, 0.5, 0)
     )
+    deployment = ModalityDropoutConfig("deployment", missing={"t1ce": 0.3, "flair": 0.5})
+    assert size_probabilities(deployment, FOUR) == pytest.approx((0, 0.15, 0.5, 0.35))
     assert expectation((1, 2, 3, 4), uniform) == pytest.approx(32 / 15)
 
 
@@ -97,26 +100,35 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert "nnUNetTrainerMetaKD" in report.table() and "x bound" in report.table()
 
 
-def test_residual_encoder_counts_only() -> None:
-    settings = BenchmarkSettings(("nnUNetTrainerSharedStreams",), distribution="own", steps=0)
-    report = run_benchmark(tiny_plan("resenc"), settings)
-    (row,) = report.rows
-    assert row.distribution == "count_uniform" and row.streams == pytest.approx(2.5)
-    assert row.event is None and row.time_ratio is None
-    assert row.flops_ratio > 1
+@pytest.mark.parametrize("topology", ["plain", "resenc"])
+def test_counts_only(topology: str) -> None:
+    """Shared streams, and SubsetKD's teacher: a forward pass more in a step, nothing more in prediction."""
+    trainers = ("nnUNetTrainerSharedStreams", "nnUNetTrainerSubsetKD")
+    streams, teacher = run_benchmark(
+        tiny_plan(topology, modalities=3), BenchmarkSettings(trainers, distribution="own", steps=0)
+    ).rows
+    assert streams.distribution == "count_uniform" and streams.streams == pytest.approx(2)
+    assert streams.event is None and streams.time_ratio is None
+    assert streams.flops_ratio > 1
+    assert teacher.flops_ratio == pytest.approx(4 / 3, abs=0.04)  # the first convolution's input has no gradient
+    assert teacher.forward_flops_ratio == pytest.approx([1, 1, 1])
 
 
-def test_a_teacher_and_elections() -> None:
-    names = ("nnUNetTrainerMSTKDNet", "nnUNetTrainerLCKD")
-    report = run_benchmark(tiny_plan(), BenchmarkSettings(names, steps=1))
-    mst, lckd = report.rows
-    assert mst.flops_ratio > 1.9 and mst.event is None and mst.bound == 1
-    assert mst.default_recomputed == 3 and mst.saved_ratio[3] < 0.7 * mst.saved_ratio[0]
-    assert mst.recomputed_flops_ratio[3] > mst.recomputed_flops_ratio[0]
-    assert mst.forward_flops_ratio[0] == mst.forward_flops_ratio[3] < 1.5  # the teacher is not deployed
+def test_elections() -> None:
+    settings = BenchmarkSettings(("nnUNetTrainerLCKD",), steps=1)
+    (lckd,) = run_benchmark(tiny_plan(modalities=2), settings).rows
     assert lckd.event is not None and lckd.event.interval == 5000
     assert lckd.event.steps % 50 == 0 and lckd.event.amortised_flops > 0
     assert lckd.event.amortised_time is not None and lckd.event.amortised_time > 0
+
+
+@pytest.mark.slow
+def test_a_teacher_of_its_own() -> None:
+    (mst,) = run_benchmark(tiny_plan(modalities=2), BenchmarkSettings(("nnUNetTrainerMSTKDNet",), steps=1)).rows
+    assert mst.flops_ratio > 1.9 and mst.event is None and mst.bound == 1
+    assert mst.default_recomputed == 3 and mst.saved_ratio[3] < 0.7 * mst.saved_ratio[0]
+    assert mst.recomputed_flops_ratio[3] > mst.recomputed_flops_ratio[0]
+    assert mst.forward_flops_ratio[0] == mst.forward_flops_ratio[1] < 1.5  # the teacher is not deployed
 
 
 def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,12 +184,11 @@ def test_bad_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert EXT_TRAINER not in os.environ
 
 
+@pytest.mark.slow
 def test_a_fusion_of_all_scales_is_counted() -> None:
     """Fake tensors go through tokens and attention; the auxiliary decodes can be recomputed."""
-    plan = tiny_plan()
-    two = {**plan.dataset_json, "channel_names": {"0": "T1", "1": "FLAIR"}}
-    plan = Plan(plan.plans, two, plan.configuration, plan.description)
-    (row,) = run_benchmark(plan, BenchmarkSettings(("nnUNetTrainerM2FTrans",), steps=0)).rows
+    settings = BenchmarkSettings(("nnUNetTrainerM2FTrans",), steps=0)
+    (row,) = run_benchmark(tiny_plan(modalities=2), settings).rows
     assert row.streams == pytest.approx(4 / 3)
     assert row.saved_ratio[2] < row.saved_ratio[0]
     assert row.recomputed_flops_ratio[2] > row.recomputed_flops_ratio[0]

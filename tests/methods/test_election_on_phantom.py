@@ -10,12 +10,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from phantom_images import SIZE, plan, standardised
+from phantom_images import SIZE, Slices, plan, tumour_slices
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Batch, SingleModalityDice, TrainingContext
@@ -24,34 +23,28 @@ from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.training.election import dice_by_task
 
 NAMES = ("t1", "t1ce", "t2", "flair")
-TRAINING_CASES, ELECTION_CASES, ITERATIONS, INTERVAL = 32, 6, 600, 75
+TRAINING_CASES, ELECTION_CASES, ITERATIONS, INTERVAL, BATCH = 32, 6, 600, 50, 8
 REGIONS = {"enhancing": (4,), "whole": (1, 2, 4)}
 QUALIFIED = 0.5
 """Before the best modality alone reaches this Dice, who wins says little."""
 
 
 @cache
-def cases() -> tuple[Tensor, Tensor]:
-    """Images ``[n, M, *spatial]``, standardised within the brain, and label maps ``[n, *spatial]``."""
-    config = PhantomConfig(size=SIZE, noise=0.06, bias=0.1)
-    images, labels = [], []
-    for index in range(TRAINING_CASES + ELECTION_CASES):
-        case = make_brain_case(config, index)
-        images.append(torch.from_numpy(standardised(case, NAMES)).float())
-        labels.append(torch.from_numpy(case.seg.astype(np.int16)))
-    return torch.stack(images), torch.stack(labels)
+def cases() -> Slices:
+    """Slices of all cases."""
+    return tumour_slices(PhantomConfig(size=SIZE, noise=0.1, bias=0.1), TRAINING_CASES + ELECTION_CASES, NAMES)
 
 
 def train(seed: int, shown: tuple[str, ...]) -> LCKD:
     """Train until the expected modalities have won twice running; channel m shows the contrast of ``shown[m]``."""
     torch.manual_seed(seed)
-    images, labels = cases()
-    images = images[:, [NAMES.index(name) for name in shown]]
-    targets = torch.stack([torch.isin(labels, torch.tensor(each)) for each in REGIONS.values()], 1)
+    data = cases()._replace(images=cases().images[:, [NAMES.index(name) for name in shown]])
+    known = data.of(0, TRAINING_CASES)
+    targets = torch.stack([torch.isin(known.labels, torch.tensor(each)) for each in REGIONS.values()], 1)
     network = multi_stream(NetworkRequest(plan(), NAMES, heads=len(REGIONS), deep_supervision=False))
     sampler, generator = (
         SubsetSampler(ModalityDropoutConfig("count_uniform"), seed),
@@ -61,16 +54,13 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
     @torch.no_grad()
     def single_modality_dice(*, soft: bool, **_: Any) -> Tensor:
         network.eval()
-        alone = torch.eye(len(NAMES)).bool()
-        table = [
-            torch.stack(
-                [
-                    dice_by_task(network(images[case][None], mask)[0], labels[case], [*REGIONS.values()], regions=True)
-                    for mask in alone
-                ]
+        table = []
+        for number in range(TRAINING_CASES, TRAINING_CASES + ELECTION_CASES):
+            case = data.of(number, number + 1)
+            logits = [network(case.images, mask).transpose(0, 1) for mask in torch.eye(len(NAMES)).bool()]
+            table.append(
+                torch.stack([dice_by_task(each, case.labels, [*REGIONS.values()], regions=True) for each in logits])
             )
-            for case in range(TRAINING_CASES, TRAINING_CASES + ELECTION_CASES)
-        ]
         network.train()
         return torch.stack(table)
 
@@ -89,10 +79,10 @@ def train(seed: int, shown: tuple[str, ...]) -> LCKD:
         method.start_iteration(network, loss, iteration)
         if len(method.elections) > 1 and all(expected(election, shown) for election in method.elections[-2:]):
             break
-        chosen = torch.randint(0, TRAINING_CASES, (2,), generator=generator)
-        there = torch.ones(2, len(NAMES), dtype=torch.bool)
+        chosen = torch.randint(0, len(known.case), (BATCH,), generator=generator)
+        there = torch.ones(BATCH, len(NAMES), dtype=torch.bool)
         optimizer.zero_grad()
-        batch = Batch(images[chosen], sampler(there), there, targets[chosen])
+        batch = Batch(known.images[chosen], sampler(there), there, targets[chosen])
         method.step(network, batch, loss)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()

@@ -29,7 +29,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from phantom_images import SIZE, standardised
+from phantom_images import SIZE, Slices, tumour_slices
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
@@ -39,41 +39,29 @@ from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler, all_subsets
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
-from nnunetv2_mmkd.phantom.case import PhantomConfig, make_brain_case
+from nnunetv2_mmkd.phantom.case import PhantomConfig
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 6, 8, 800, 6, 0.4
 NOTHING = MSTKDNetConfig(ms_tkd=False, logit_mse=False, standardised_kl=False, style=False, adversarial=False)
 
 
-class Slices(NamedTuple):
-    """Slices with tumour: images ``[n, M, H, W]``, regions ``[n, 2, H, W]`` (enhancing, whole), case of each."""
-
-    images: Tensor
-    regions: Tensor
-    case: Tensor
+def regions(labels: Tensor) -> Tensor:
+    """Label maps ``[n, H, W]`` -> enhancing and whole tumour ``[n, 2, H, W]``."""
+    return torch.stack([labels == 4, labels > 0], 1)
 
 
 @cache
-def slices() -> tuple[Slices, Slices]:
-    """Noisy training slices and clean held-out ones."""
-    config = PhantomConfig(size=SIZE, noise=0.06, bias=0.1)
-    images, regions, numbers = [], [], []
-    for index in range(TRAINING_CASES + HELD_OUT_CASES):
-        case = make_brain_case(config, index)
-        truth = np.stack([np.isin(case.seg, (4,)), np.isin(case.seg, (1, 2, 4))])
-        chosen = np.flatnonzero(truth[1].any((0, 1)))
-        images.append(torch.from_numpy(standardised(case, NAMES)[..., chosen]).float().permute(3, 0, 1, 2))
-        regions.append(torch.from_numpy(truth[..., chosen]).permute(3, 0, 1, 2))
-        numbers.append(torch.full((len(chosen),), index))
-    everything = Slices(torch.cat(images), torch.cat(regions), torch.cat(numbers))
-    known = everything.case < TRAINING_CASES
-    training, held_out = (Slices(*(part[where] for part in everything)) for where in (known, ~known))
+def slices() -> tuple[Slices, Tensor, Slices]:
+    """Training slices, their noisy regions, and held-out slices."""
+    everything = tumour_slices(PhantomConfig(size=SIZE, noise=0.06, bias=0.1), TRAINING_CASES + HELD_OUT_CASES, NAMES)
+    training = everything.of(0, TRAINING_CASES)
+    truth = regions(training.labels)
     generator = torch.Generator().manual_seed(5)
-    near = max_pool2d(training.regions[:, 1:].float(), 5, 1, 2) > 0
-    wrong = near & (torch.rand(training.regions.shape, generator=generator) < NOISE)
-    guessed = torch.rand(training.regions.shape, generator=generator) < 0.5
-    return training._replace(regions=torch.where(wrong, guessed, training.regions)), held_out
+    near = max_pool2d(truth[:, 1:].float(), 5, 1, 2) > 0
+    wrong = near & (torch.rand(truth.shape, generator=generator) < NOISE)
+    guessed = torch.rand(truth.shape, generator=generator) < 0.5
+    return training, torch.where(wrong, guessed, truth), everything.of(TRAINING_CASES, TRAINING_CASES + HELD_OUT_CASES)
 
 
 def tiny_network() -> TransformerUNet:
@@ -96,7 +84,7 @@ class Student(NamedTuple):
 def student(seed: int, config: MSTKDNetConfig) -> Student:
     """Train a pair and look at it on clean, held-out cases."""
     torch.manual_seed(seed)
-    training, held_out = slices()
+    training, annotated, held_out = slices()
     network, method = tiny_network(), MSTKDNet(config)
     method.setup(
         TrainingContext(
@@ -119,7 +107,7 @@ def student(seed: int, config: MSTKDNetConfig) -> Student:
         method.start_iteration(network, loss, iteration)
         chosen = torch.randint(0, len(training.case), (BATCH,), generator=generator)
         optimizer.zero_grad()
-        batch = Batch(training.images[chosen], sampler(there), there, training.regions[chosen])
+        batch = Batch(training.images[chosen], sampler(there), there, annotated[chosen])
         method.step(network, batch, loss)["loss"].backward()
         for each in pair:
             torch.nn.utils.clip_grad_norm_(each.parameters(), 12)
@@ -141,7 +129,7 @@ def dice(logits: Tensor, truth: Slices) -> np.ndarray:
     values = []
     for case in truth.case.unique():
         predicted, expected = (
-            each[truth.case == case].transpose(0, 1).flatten(1) for each in (logits > 0, truth.regions)
+            each[truth.case == case].transpose(0, 1).flatten(1) for each in (logits > 0, regions(truth.labels))
         )
         values.append((2 * (predicted & expected).sum(1) / (predicted.sum(1) + expected.sum(1)).clamp_min(1)).numpy())
     return np.mean(values, 0)

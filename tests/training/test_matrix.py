@@ -61,21 +61,18 @@ MATRIX = [
 ]
 
 
-WHOLE = [
-    nnUNetTrainerMetaKD,
-    nnUNetTrainerModalityDropout,
-    nnUNetTrainerLCKD,
-    nnUNetTrainerMSTKDNet,
-    nnUNetTrainerPASSION_SharedStreams,
-]
+FIRST, SECOND = (0, 3, 5, 7), (1, 2, 4, 6)
 HALVES = {
-    nnUNetTrainermmFormer: (0, 3, 5, 7),
-    nnUNetTrainerRFNet: (1, 2, 4, 6),
-    nnUNetTrainerM2FTrans: (0, 3, 5, 7),
+    nnUNetTrainerLCKD: SECOND,
+    nnUNetTrainerMSTKDNet: FIRST,
+    nnUNetTrainerPASSION_SharedStreams: SECOND,
+    nnUNetTrainermmFormer: FIRST,
+    nnUNetTrainerRFNet: SECOND,
+    nnUNetTrainerM2FTrans: FIRST,
 }
-"""Rows of the matrix for trainers that differ in the fusion alone: each kind of plan and of data set for each."""
+"""Rows of the matrix: each half has each kind of plan and of data set."""
 
-COMBINATIONS = [(trainer, *row) for trainer in WHOLE for row in MATRIX]
+COMBINATIONS = [(trainer, *row) for trainer in (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout) for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
 COMBINATIONS += [
     (SubsetKDStreams, 2, "regions", "2d", PLAIN),

@@ -1,8 +1,9 @@
-"""A run that is stopped, saved and resumed equals an uninterrupted one; what the checkpoint holds."""
+"""A run that is killed and resumed equals an uninterrupted one; what the checkpoint holds."""
 
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,16 @@ class SameBatches:
     """Feeds epoch e the e-th batches, whoever asks and whenever the run was started."""
 
     batches: dict[str, list[list[dict[str, Any]]]]
-    stop_after: int | None = None
+    remains: Path
+    """A copy of the output folder before the last epoch: what a killed run leaves."""
 
     def apply_suffixes(self) -> None:
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = EPOCHS, 3, 2
         self.save_every = 1
 
     def on_epoch_start(self) -> None:
-        if self.current_epoch == self.stop_after:
-            raise KeyboardInterrupt
+        if self.current_epoch == STOP_AFTER and not self.remains.exists():
+            shutil.copytree(self.output_folder, self.remains)
         super().on_epoch_start()
         for name, epochs in self.batches.items():
             setattr(self, f"dataloader_{name}", iter(copy.deepcopy(epochs[self.current_epoch])))
@@ -135,7 +137,7 @@ def batches(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dic
     with pytest.MonkeyPatch.context() as patch:
         set_variables(patch, session_home, tmp_path_factory.mktemp("source"))
         inline_pools(patch)
-        source = start(session_home.trainer(nnUNetTrainerMetaKD))
+        source = start(session_home.trainer(nnUNetTrainerMetaKD, configuration="2d"))
         loaders = ((source.dataloader_train, "train", 3), (source.dataloader_val, "val", 2))
         loaders += ((source.dataloader_meta, "meta", 6),)
         return {name: [[next(loader) for _ in range(n)] for _ in range(EPOCHS)] for loader, name, n in loaders}
@@ -151,22 +153,19 @@ def test_resumed_equals_uninterrupted(
     no_figures: None,
 ) -> None:
     monkeypatch.setattr(trainer_class, "batches", batches, raising=False)
+    monkeypatch.setattr(trainer_class, "remains", tmp_path / "remains", raising=False)
     final = {}
     for run in ("whole", "resumed"):
         monkeypatch.setenv("nnUNet_results", str(tmp_path / run))
-        torch.manual_seed(1)
-        trainer = home.trainer(trainer_class)
+        torch.manual_seed(1 if run == "whole" else 99)  # a new process starts with another state
+        np.random.seed(1 if run == "whole" else 99)
+        trainer = home.trainer(trainer_class, configuration="2d")
+        folder = Path(trainer.output_folder)
         if run == "resumed":
-            trainer.stop_after = STOP_AFTER
-            with pytest.raises(KeyboardInterrupt):
-                trainer.run_training()
-            torch.manual_seed(99)  # a new process starts with another state
-            np.random.seed(99)
-            trainer = home.trainer(trainer_class)
-            trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+            shutil.copytree(tmp_path / "remains", folder, dirs_exist_ok=True)
+            trainer.load_checkpoint(str(folder / "checkpoint_latest.pth"))
             assert trainer.current_epoch == STOP_AFTER and trainer.run.iteration == 3 * STOP_AFTER
         trainer.run_training()
-        folder = Path(trainer.output_folder)
         assert not list(folder.glob("*.tmp*")) and not list(folder.glob(".*tmp"))
         final[run] = torch.load(folder / "checkpoint_final.pth", weights_only=False)
         for key in TIMES:
@@ -256,16 +255,19 @@ def test_checkpoint_of_a_stock_trainer_is_refused(home: Home, tmp_path: Path) ->
         home.trainer(nnUNetTrainerModalityDropout).load_checkpoint(str(tmp_path / "stock.pth"))
 
 
-def test_curves_that_an_older_checkpoint_lacks_are_nan(home: Home, tmp_path: Path) -> None:
+def test_curves_that_an_older_checkpoint_lacks_are_nan_and_the_best_epoch_is_known(home: Home, tmp_path: Path) -> None:
+    """nnU-Net saves the latest checkpoint before it looks whether the epoch was the best."""
     trainer = start(home.trainer(nnUNetTrainerModalityDropout))
     trainer.current_epoch = 2
     trainer.save_checkpoint(str(tmp_path / "old.pth"))
     old = torch.load(tmp_path / "old.pth", weights_only=False)
     old["logging"] = {k: [0.5] * 3 for k in old["logging"] if not k.startswith("mmkd/")}
+    old["logging"]["ema_fg_dice"], old["_best_ema"] = [0.3, 0.5, 0.4], 0.3
     torch.save(old, tmp_path / "old.pth")
     resumed = home.trainer(nnUNetTrainerModalityDropout)
     resumed.load_checkpoint(str(tmp_path / "old.pth"))
     resumed.on_train_start()
+    assert resumed._best_ema == 0.5
     curves = {key: values for key, values in resumed.curves.values.items() if key.startswith("mmkd/")}
     assert set(curves) == {"mmkd/pseudo Dice/all modalities", "mmkd/pseudo Dice/subset law", "mmkd/loss/task"}
     assert all(len(values) == 3 and np.isnan(values).all() for values in curves.values())

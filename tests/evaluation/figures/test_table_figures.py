@@ -35,8 +35,7 @@ BRATS = MODALITIES[4]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-@pytest.mark.parametrize("count", [2, 3, 5])
-@pytest.mark.parametrize("methods", [("A",), ("A", "B", "Another method")])
+@pytest.mark.parametrize(("count", "methods"), [(2, ("A",)), (3, ("A", "B", "Another method")), (5, ("A",))])
 def test_any_number_of_modalities_and_methods(
     figure: Callable[..., pd.DataFrame], count: int, methods: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -66,10 +66,10 @@ def test_all_at_once_equals_one_by_one(home: Home, models: dict[str, Path], name
     """Bit for bit, with mirroring and folds averaged, whatever stands in a missing channel."""
     predictor = AllSubsetsPredictor(tile_step_size=0.5, use_mirroring=True, device=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(models[name]), folds)
-    data = torch.randn(3, 20, 18, 17)
+    data = torch.randn(3, 20, 16, 15)
     subsets = all_subsets(3)
     together = predictor.predict_subsets(data, subsets)
-    assert together.shape == (7, 2, 20, 18, 17)
+    assert together.shape == (7, 2, 20, 16, 15)
     for subset, logits in zip(subsets, together, strict=True):
         other = torch.where(subset[:, None, None, None], data, torch.nan)
         predictor._current = subset
@@ -77,6 +77,7 @@ def test_all_at_once_equals_one_by_one(home: Home, models: dict[str, Path], name
     assert len({tuple(logits.flatten().tolist()) for logits in together}) == 7
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_a_case_is_drawn_with_what_it_has(
     home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +174,7 @@ def test_command(
     assert kept == {"1": card["1"]}
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_goes_on_where_it_stopped(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
     out, model = tmp_path / "out", copies["SharedStreams"]
     arguments = ["-m", str(model), "--metrics", "dice", "--subsets", "full", "t1c+t1", "--no_card"]
@@ -205,6 +207,7 @@ def test_goes_on_where_it_stopped(home: Home, copies: dict[str, Path], tmp_path:
     assert set(results(out)["case"]) == set(validation(home, 0))
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_folders_of_images_and_of_predictions(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
     dataset = home.raw / home.dataset(3, "regions")
     images, labels = tmp_path / "images", tmp_path / "labels"
@@ -335,6 +338,7 @@ def listed(home: Home) -> Iterator[Callable[..., None]]:
     tests.unlink(missing_ok=True)
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_test_cases_are_predicted_by_the_folds_together(
     home: Home, copies: dict[str, Path], tmp_path: Path, listed: Callable[..., None]
 ) -> None:

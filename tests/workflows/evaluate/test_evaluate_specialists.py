@@ -70,6 +70,7 @@ def test_a_specialist_has_its_subset_alone(
     assert "no subset 'flair' in " in (error := capsys.readouterr().err) and "; there are t1" in error
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_specialists_together_as_one_method(
     copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_specialists_without_a_model_for_any_subset(copies: dict[str, Path], tmp
     assert not (out / "shapley.csv").exists() and not (out / "figures" / "dice_change.png").exists()
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_a_labelled_folder_with_a_case_that_lacks_a_modality(
     home: Home, copies: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_refusals(
     assert not (tmp_path / "out" / "results.csv").exists()
 
 
+@pytest.mark.usefixtures("no_figures_of_the_table")
 def test_validated_without_the_cases_that_lack_a_modality(
     copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
