@@ -159,7 +159,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
         assert "run it again with --debug" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("verb", "meant"), [("predcit", "predict"), ("evalute", "evaluate"), ("Train", "train")])
+@pytest.mark.parametrize(("verb", "meant"), [("predcit", "predict"), ("evaluat", "evaluate"), ("Train", "train")])
 def test_the_verb_that_was_meant(verb: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb]) == 2
     assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
