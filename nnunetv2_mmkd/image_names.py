@@ -159,7 +159,7 @@ def refuse_twins(cases: Iterable[str], where: Path | str) -> None:
 
 
 def refuse_halves(cases: Mapping[str, Collection[int]], where: Path | str) -> None:
-    """Refuse incomplete cases that complete each other and whose names differ only in what separates their words.
+    """Refuse incomplete cases that complete each other and whose names differ only in separators or words for a copy.
 
     Args:
         cases: name of each incomplete case -> its channels.
@@ -170,7 +170,8 @@ def refuse_halves(cases: Mapping[str, Collection[int]], where: Path | str) -> No
     """
     seen: dict[str, str] = {}
     for case, channels in cases.items():
-        other = seen.setdefault(re.sub(r"[\W_]+", "-", case.casefold()), case)
+        name = re.sub(r"\bcopy( of)?\b|\(\d+\)", "", case.casefold().replace("_", " "))
+        other = seen.setdefault(re.sub(r"[\W_]+", "-", name).strip("-"), case)
         if other != case and not set(channels) & set(cases[other]):
             raise InputError(
                 f"{where}: {other!r} and {case!r} have different images and look like one case: give all images of a "

@@ -14,7 +14,6 @@ import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +26,6 @@ from nnunetv2_mmkd.nifti_header import (
     dimensions,
     file_length,
     grid_of,
-    image_class,
     read_start,
     unreadable,
 )
@@ -132,10 +130,10 @@ def read_header(path: Path) -> nib.Nifti1Header:
         with open(path, "rb") as file:
             compressed = file.read(2) == _GZIP
             file.seek(0)
-            if compressed:
-                with gzip.open(file) as stream:
-                    return read_start(path, stream, size * _GZIP_RATIO)[1]
-            return read_start(path, file, size)[1]
+            with gzip.open(file) if compressed else file as stream:
+                _, header = read_start(path, stream, size * (_GZIP_RATIO if compressed else 1))
+        _check_compression(path, compressed)
+        return header
     except InputError:
         raise
     except UNREADABLE as error:
@@ -154,7 +152,16 @@ def read_volume(path: Path) -> Volume:
         stored = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    return parse_volume(path, stored)
+    volume = parse_volume(path, stored)
+    _check_compression(path, volume.compressed)
+    return volume
+
+
+def _check_compression(path: Path, compressed: bool) -> None:
+    """Refuse a file whose name says otherwise: nnU-Net's readers go by the name."""
+    if is_nifti(path) and compressed != path.name.lower().endswith(".gz"):
+        what, ending = ("", ".nii.gz") if compressed else ("not ", ".nii")
+        raise InputError(f"{path} is {what}gzip-compressed, other than its name says; let its name end in {ending}")
 
 
 def parse_volume(path: Path, stored: bytes) -> Volume:
@@ -170,7 +177,7 @@ def parse_volume(path: Path, stored: bytes) -> Volume:
         squeezed = dimensions(plain) != 3
         if squeezed:
             plain = header.binaryblock + plain[len(header.binaryblock) :]
-        voxels = np.asanyarray(image_class(plain[:4]).from_bytes(plain).dataobj)
+        voxels = np.asanyarray(nib.Nifti1Image.from_bytes(plain).dataobj)
     except InputError:
         raise
     except UNREADABLE as error:
@@ -220,8 +227,7 @@ def image_bytes(voxels: np.ndarray, like: nib.Nifti1Header) -> bytes:
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    content: bytes = image_class(voxels, None, header).to_bytes()
+    content: bytes = nib.Nifti1Image(voxels, None, header).to_bytes()
     return content
 
 

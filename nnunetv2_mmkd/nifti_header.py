@@ -11,7 +11,6 @@ import zlib
 from contextlib import suppress
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,10 +22,11 @@ from nibabel.wrapstruct import WrapStructError
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import ROUNDING, Grid, displacement, itk_grid
 
+_HEADER = 348  # bytes, and at least 4 of extensions
 _LONGEST_HEADER = 1 << 24  # bytes before the voxels, extensions included
 _MOST_VOXELS = 2**31  # of an image; more is a damaged header
 _LEAST_SLOPE = 1e-15  # SimpleITK takes less for none
-_MAGIC = (b"n+1", b"n+2")
+_MAGIC = b"n+1"
 _MM = (0, 2)  # xyzt_units: not said, or mm
 REMEDY = "get a good copy of it (an image may also be removed, its modality is missing then; a label may not)"
 UNREADABLE: tuple[type[Exception], ...] = (
@@ -55,14 +55,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def image_class(start: bytes) -> type[nib.Nifti1Image]:
-    """NIfTI-1 or NIfTI-2, of either byte order, by the first four bytes."""
+def _check_kind(start: bytes) -> None:
+    """Check by the first four bytes that a file is NIfTI-1, of either byte order."""
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} if len(start) == 4 else set()
-    if 348 in sizes:
-        return nib.Nifti1Image
     if 540 in sizes:
-        return nib.Nifti2Image
-    raise ImageFileError("no NIfTI header" if start else "the file is empty")
+        raise ImageFileError("it is NIfTI-2, which SimpleITK, nnU-Net's reader, does not know; save it as NIfTI-1")
+    if 348 not in sizes:
+        raise ImageFileError("no NIfTI header" if start else "the file is empty")
 
 
 def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, nib.Nifti1Header]:
@@ -74,14 +73,14 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
         most: number of bytes that it can hold.
     """
     start = stream.read(4)
-    header_class: Any = image_class(start).header_class
-    start += stream.read(header_class.template_dtype.itemsize - len(start))
-    raw = header_class(start, check=False)
-    if bytes(raw["magic"])[:3] not in _MAGIC:
+    _check_kind(start)
+    start += stream.read(_HEADER - len(start))
+    raw = nib.Nifti1Header(start, check=False)
+    if bytes(raw["magic"])[:3] != _MAGIC:
         raise ImageFileError("its header is that of Analyze, or of a pair of files; convert it to NIfTI in one file")
     offset = float(raw["vox_offset"])
-    if not 0 <= offset <= _LONGEST_HEADER:
-        raise InputError(f"{path}: vox_offset {offset:g} of its header is out of range; {REMEDY}")
+    if not _HEADER + 4 <= offset <= _LONGEST_HEADER:  # readers differ in what they make of less
+        raise InputError(f"{path}: vox_offset {offset:g} of its header is out of range, expected 352; {REMEDY}")
     slope = float(raw["scl_slope"])
     if 0 < abs(slope) < _LEAST_SLOPE:
         raise InputError(f"{path}: scl_slope {slope:.3g} of its header is out of range; {REMEDY}")
@@ -94,7 +93,7 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
         raise InputError(
             f"{path}: pixdim (voxel size) {pixdim} of its header; expected positive numbers of mm. Repair the header"
         )
-    header = header_class.from_fileobj(BytesIO(start))
+    header = nib.Nifti1Header.from_fileobj(BytesIO(start))
     if len(shape) != 3:  # set_data_shape would touch pixdim, too
         shape = (*shape, 1)[:3]
         header["dim"] = [3, *shape, 1, 1, 1, 1]
@@ -111,8 +110,7 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
 
 def dimensions(plain: bytes) -> int:
     """How many the header of a file says."""
-    header_class: Any = image_class(plain[:4]).header_class
-    return int(header_class(plain[: header_class.template_dtype.itemsize], check=False)["dim"][0])
+    return int(nib.Nifti1Header(plain[:_HEADER], check=False)["dim"][0])
 
 
 def file_length(header: nib.Nifti1Header) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,5 +83,6 @@ def test_twins(names: tuple[str, str]) -> None:
 def test_halves_of_one_case() -> None:
     refuse_twins(["a_1", "a-1", "a_11", "a_1_1"], "folder")
     refuse_halves({"a_1_1": {0}, "a_11": {1}, "b-1": {0, 1}, "b_1": {1, 2}}, "folder")
-    with pytest.raises(InputError, match="'My patient' and 'my_patient' have different images"):
-        refuse_halves({"My patient": {0}, "my_patient": {1, 2}}, "folder")
+    for other in ("my_patient", "My patient_", "Copy of My patient", "My patient - copy", "my patient (1)"):
+        with pytest.raises(InputError, match=f"'My patient' and '{re.escape(other)}' have different images"):
+            refuse_halves({"My patient": {0}, other: {1, 2}}, "folder")

@@ -27,13 +27,23 @@ def image(fill: float = 1.0) -> bytes:
     [
         ("a.nii", image()),
         ("a.nii.gz", gzip.compress(image())),
-        ("a.nii", gzip.compress(image())),  # whatever its name says
+        ("A.NII.GZ", gzip.compress(image())),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else None,  # compressed bytes hold the time
 )
 def test_intact_files(name: str, stored: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(stored)
     read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "stored"), [("a.nii", gzip.compress(image())), ("a.nii.gz", image())], ids=["a", "b"])
+@pytest.mark.parametrize("read", [read_header, read_volume])
+def test_names_say_whether_files_are_compressed(
+    name: str, stored: bytes, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(stored)
+    with pytest.raises(InputError, match=rf"{name} is .*gzip-compressed, other than its name says"):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,14 @@ def convert(
     processes = default_processes() if processes is None else processes
     if processes < 1:
         raise InputError(f"-np {processes}: at least one process is needed")
-    target = target_folder(dataset_id, name or spec.dataset_name)
+    target = target_folder(dataset_id, spec.dataset_name if name is None else name)
     settings = settings_of(spec, sources, labels)
     with locked(target):
         CONVERSION.check(target, settings)
         cases = discover(spec, sources)
         institutions = institutions_of_sources(spec, cases)
         _report_unlabelled(spec, cases)
-        _report_orientations(_check_all_headers(cases, processes, show_progress))
+        _report_orientations(_check_all_headers(spec, cases, processes, show_progress))
         open_folder(target, settings, with_test=any(files.label is None for files in cases))
         records = reuse(target, cases)
         todo = [files for files in cases if files.case not in records]
@@ -108,15 +108,24 @@ def _report_unlabelled(spec: EditionSpec, cases: Sequence[CaseFiles]) -> None:
         logger.warning("%s: no case has a label; this data set can be predicted, not trained on", spec.title)
 
 
-def _check_all_headers(cases: Sequence[CaseFiles], processes: int, show_progress: bool) -> dict[str, str]:
+def _check_all_headers(
+    spec: EditionSpec, cases: Sequence[CaseFiles], processes: int, show_progress: bool
+) -> dict[str, str]:
     """Check the headers of all cases; returns how each case is oriented."""
     with ThreadPoolExecutor(max_workers=processes) as pool:
         checks = [pool.submit(check_headers, files) for files in cases]
         try:
             progress = tqdm(zip(cases, checks, strict=True), "check headers", len(cases), disable=not show_progress)
-            return {files.case: check.result().grid.orientation for files, check in progress}
+            grids = {files.case: check.result().grid for files, check in progress}
         finally:
             pool.shutdown(cancel_futures=True)
+    for case, grid in grids.items():
+        if spec.configuration == "3d_fullres" and grid.shape[2] == 1:
+            raise InputError(
+                f"case {case}: {grid.path} is a single slice {grid.shape[:2]}; {spec.title} has volumes. Give the "
+                "whole volume, or take the case out"
+            )
+    return {case: grid.orientation for case, grid in grids.items()}
 
 
 def _report_orientations(orientations: Mapping[str, str]) -> None:

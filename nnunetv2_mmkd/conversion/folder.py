@@ -40,8 +40,8 @@ def target_folder(dataset_id: int, name: str) -> Path:
     raw = raw_folder()
     if not 1 <= dataset_id <= 999:
         raise InputError(f"dataset id {dataset_id}: choose a number from 1 to 999")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InputError(f"dataset name {name!r}: use letters, digits, '_', '-' and '.' only")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+        raise InputError(f"dataset name {name!r}: use letters, digits, '_', '-' and '.' only, at most 100")
     prefix, own = f"Dataset{dataset_id:03d}", f"Dataset{dataset_id:03d}_{name}"
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folder = os.environ.get(variable)

@@ -81,7 +81,7 @@ def check_case(case: Case, plans: CompletingPlans, declared: Mapping[str, Sequen
     for name, file in zip(case.modalities, case.files, strict=True):
         if file is None:
             continue
-        grids[name], content = read_image(file, case.identifier, name, reader)
+        grids[name], content = read_image(file, case.identifier, name, reader, plans.of_volumes)
         if not content:
             zero[name] = DECLARED if name in declared.get(case.identifier, ()) else ALL_ZERO
             if zero[name] == ALL_ZERO:
@@ -96,7 +96,7 @@ def check_case(case: Case, plans: CompletingPlans, declared: Mapping[str, Sequen
     return left
 
 
-def read_image(file: str, identifier: str, name: str, reader: CompletingIO) -> tuple[Grid, bool]:
+def read_image(file: str, identifier: str, name: str, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, bool]:
     """Read one image of one modality.
 
     Returns:
@@ -108,8 +108,10 @@ def read_image(file: str, identifier: str, name: str, reader: CompletingIO) -> t
     try:
         require_file(Path(file))
         if is_nifti(Path(file)):
-            return _read_nifti(Path(file), reader)
-        image, _, grid = reader.read_image(file)
+            return _read_nifti(Path(file), reader, of_volumes)
+        image, properties, grid = reader.read_image(file)
+        if of_volumes and len(properties.get("sitk_stuff", {}).get("spacing", "xyz")) == 2:
+            raise _picture(file)
         check_values(file, image)
     except InputError as error:
         remedy = f"delete the file or use --missing {name} to predict without {name}"
@@ -117,11 +119,14 @@ def read_image(file: str, identifier: str, name: str, reader: CompletingIO) -> t
     return grid, bool(image.any())
 
 
-def _read_nifti(file: Path, reader: CompletingIO) -> tuple[Grid, bool]:
+def _picture(file: Path | str) -> InputError:
+    return InputError(f"{file} is two-dimensional, and this model takes volumes; give the whole volume")
+
+
+def _read_nifti(file: Path, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, bool]:
     volume = read_volume(file)
-    if volume.compressed != file.name.endswith(".gz"):  # nnU-Net's readers go by the name
-        what, ending = ("", ".nii.gz") if volume.compressed else ("not ", ".nii")
-        raise InputError(f"{file} is {what}gzip-compressed, other than its name says; let its name end in {ending}")
+    if of_volumes and volume.squeezed and volume.voxels.shape[2] == 1:
+        raise _picture(file)
     if volume.squeezed and not isinstance(reader.planned, SimpleITKIO):
         raise InputError(f"{file} is not three-dimensional, as the model's reader needs it; save it with three axes")
     return volume.grid, bool(volume.voxels.any())

@@ -316,6 +316,7 @@ def _check_no_input(output: str, request: JobRequest, model: TrainedModel, cases
     """Refuse an output folder that holds what is read, or a data set or model, whose JSON nnU-Net would overwrite."""
     source = request.source if isinstance(request.source, str) else None
     check_apart(output, source, request.previous_stage, model.folder or None)
+    check_apart(output, *(Path(model.folder).glob("fold_*") if model.folder else ()))
     names = set(os.listdir(output)) if os.path.isdir(output) else set()
     for case in cases:
         image = next((name for name in names if _is_image(name, case.identifier, model.dataset_json.file_ending)), None)

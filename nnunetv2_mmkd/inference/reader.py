@@ -146,6 +146,11 @@ class CompletingPlans(PlansManager):
             end_with_starter()
 
     @property
+    def of_volumes(self) -> bool:
+        """Whether the model's data are volumes: some configuration has three-dimensional patches."""
+        return any(len(each.get("patch_size", ())) == 3 for each in self.plans["configurations"].values())
+
+    @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:
         """What makes a reader and writer when called without arguments."""
         return partial(CompletingIO, super().image_reader_writer_class, self.file_ending)

@@ -99,6 +99,25 @@ def two_files(folder: Path) -> None:
     shutil.copy(folder / f"{CASE}_t1ce.nii.gz", folder / f"{CASE}_t1gd.nii.gz")
 
 
+def not_compressed(folder: Path) -> None:
+    path = folder / f"{CASE}_t2.nii.gz"
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def compressed(folder: Path) -> None:
+    (folder / f"{CASE}_t2.nii.gz").rename(folder / f"{CASE}_t2.nii")
+
+
+def one_slice(folder: Path) -> None:
+    for path in folder.iterdir():
+        nib.save(nib.load(path).slicer[:, :, 5:6], path)
+
+
+def second_version(folder: Path) -> None:
+    image = nib.load(folder / f"{CASE}_t2.nii.gz")
+    nib.save(nib.Nifti2Image(np.asanyarray(image.dataobj), image.affine), folder / f"{CASE}_t2.nii.gz")
+
+
 def four_dimensions(folder: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((*SHAPE, 2), np.int16), AFFINE), folder / f"{CASE}_t2.nii.gz")
 
@@ -121,6 +140,10 @@ def four_dimensions(folder: Path) -> None:
         (no_image, [f"case {CASE}", "no image at all", f"{CASE}_t1ce.nii.gz"]),
         (all_images_zero, [f"case {CASE}", "no image at all", "all zero"]),
         (two_files, [f"case {CASE}", "T1ce", f"{CASE}_t1gd.nii.gz"]),
+        (not_compressed, [f"{CASE}_t2.nii.gz is not gzip-compressed", "end in .nii"]),
+        (compressed, [f"{CASE}_t2.nii is gzip-compressed", "end in .nii.gz"]),
+        (one_slice, [f"case {CASE}", f"{CASE}_t1.nii.gz is a single slice (14, 12)"]),
+        (second_version, [f"{CASE}_t2.nii.gz", "NIfTI-2", "save it as NIfTI-1"]),
         (four_dimensions, [f"{CASE}_t2.nii.gz", "(14, 12, 10, 2)", "3-D"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -189,7 +212,13 @@ def test_same_name_of_someone_else_is_not_touched(tmp_path: Path, raw: Path) -> 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"labels": "both"}, "regions, classes"), ({"name": "a/b"}, "dataset name"), ({"processes": 0}, "at least one")],
+    [
+        ({"labels": "both"}, "regions, classes"),
+        ({"name": "a/b"}, "dataset name"),
+        ({"name": ""}, "dataset name"),
+        ({"name": "x" * 300}, "dataset name"),
+        ({"processes": 0}, "at least one"),
+    ],
 )
 def test_bad_options(options: dict, message: str, tmp_path: Path, raw: Path) -> None:
     write_case(tmp_path / "src")

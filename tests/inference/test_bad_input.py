@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -37,6 +39,28 @@ def with_nan(file: Path) -> None:
     write(file, image)
 
 
+def header(**fields: object) -> Callable[[Path], object]:
+    """Change fields of the header, whatever they mean."""
+
+    def change(file: Path) -> None:
+        content = gzip.decompress(file.read_bytes())
+        changed = nib.Nifti1Header(content[:348], check=False)
+        for field, value in fields.items():
+            changed[field] = value
+        file.write_bytes(gzip.compress(changed.binaryblock + content[348:]))
+
+    return change
+
+
+def second_version(file: Path) -> None:
+    image = nib.load(file)
+    nib.save(nib.Nifti2Image(np.asanyarray(image.dataobj), image.affine), file)
+
+
+def one_slice(file: Path) -> None:
+    sitk.WriteImage(sitk.ReadImage(str(file))[:, :, 7], str(file))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda file: file.write_bytes(b"not an image"), "cannot be read"),
     "empty": (lambda file: file.write_bytes(b""), "the file is empty"),
@@ -45,6 +69,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged": (flip, "cannot be read"),
     "nan": (with_nan, "1 voxels are NaN"),
     "shape": (lambda file: write(file, image_of("b", 1, (13, 20, 22))), "has shape"),
+    "not compressed": (lambda file: file.write_bytes(gzip.decompress(file.read_bytes())), "is not gzip-compressed"),
+    "no offset": (header(vox_offset=0), "vox_offset 0 of its header is out of range"),
+    "offset in the header": (header(vox_offset=100), "vox_offset 100 of its header is out of range"),
+    "NIfTI-2": (second_version, "it is NIfTI-2, which SimpleITK"),
+    "a picture": (one_slice, "is two-dimensional, and this model takes volumes"),
     "spacing": (lambda file: write(file, image_of("b", 1), (1.0, 1.0, 1.6)), "has voxel size"),
 }
 
@@ -187,6 +216,8 @@ def result_folder(tmp_path: Path, model: Path, kind: str) -> Path:
         folder.symlink_to(tmp_path / "in", target_is_directory=True)
     elif kind == "the model":
         shutil.copytree(model, folder)
+    elif kind == "a fold of the model":
+        folder.symlink_to(model / "fold_0", target_is_directory=True)
     elif kind == "images of the case":
         write_case(folder, "a", (1,))
     else:
@@ -200,6 +231,7 @@ def result_folder(tmp_path: Path, model: Path, kind: str) -> Path:
     [
         ("link to the input", "which is read"),
         ("the model", "would overwrite dataset.json"),
+        ("a fold of the model", "which is read"),
         ("images of the case", "holds the image a_0001.nii.gz of case a"),
         ("a data set", "would overwrite dataset.json"),
     ],
