@@ -22,6 +22,8 @@ T = TypeVar("T")
 MISSING = "missing_modalities"
 """Key of ``dataset.json``: case -> the modalities that it lacks."""
 
+_LARGEST_LABEL = 65535  # nnU-Net exports 16 bits at most
+
 _KINDS: Mapping[type, str] = {
     dict: "an object",
     list: "a list",
@@ -240,7 +242,10 @@ def check_labels(content: Mapping[str, Any], where: str | Path) -> None:
         if value == []:
             raise InputError(f"{where}: label {name!r} is an empty list: expected label values")
         for each in value if isinstance(value, list | tuple) else [value]:
-            _of_kind(each, int, f"{where}: label {name!r}")
+            if not 0 <= _of_kind(each, int, f"{where}: label {name!r}") <= _LARGEST_LABEL:
+                raise InputError(
+                    f"{where}: label {name!r} has the value {str(each)[:12]}: expected 0 to {_LARGEST_LABEL}"
+                )
     if not any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
         return
     order = value_of(content, "regions_class_order", list, where)

@@ -103,6 +103,8 @@ def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
         ({"regions_class_order": ["1", 2, 3]}, "an entry of 'regions_class_order' is text"),
         ({"labels": {"tumour": 1}}, "must have 'background': 0"),
         ({"labels": {"background": 1}}, "must have 'background': 0"),
+        ({"labels": {"background": 0, "tumour": -1}}, "label 'tumour' has the value -1: expected 0 to 65535"),
+        ({"labels": {"background": 0, "tumour": 10**400}}, "label 'tumour' has the value 10000"),
         ({"labels": {"background": 0, "tumour": []}}, "label 'tumour' is an empty list"),
         ({"file_ending": "/../../x.nii.gz"}, "expected an ending such as"),
         ({"file_ending": ""}, "expected an ending such as"),

@@ -14,6 +14,7 @@ from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
 from nnunetv2_mmkd.workflows.next_steps import predict_command, training_commands
 
@@ -72,6 +73,10 @@ def main(argv: Sequence[str]) -> int:
         parser.error("give the folder with the cases (SRC)")
     spec = _edition(args.edition, args.sources + args.more)
     dataset_id = spec.dataset_id if args.dataset_id is None else args.dataset_id
+    how = args.splits or ["patients"]
+    for file in how[how[0] in ("patients", "institutions") :]:
+        if not Path(file).is_file():
+            raise InputError(f"--splits {file}: there is no such file; expected patients, institutions [CSV] or lists")
     target = convert(
         spec,
         args.sources + args.more,

@@ -186,6 +186,16 @@ def test_variable_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "nnUNet_raw is not set" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", [["foo"], ["institutions", "foo"], ["patients", "foo"]])
+def test_lists_are_looked_for_before_the_work(
+    how: list[str], tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_case(tmp_path / "src")
+    assert main(["convert", "brats2018", str(tmp_path / "src"), "-d", "501", "--splits", *how]) == 1
+    assert "--splits foo: there is no such file" in capsys.readouterr().err
+    assert not list(raw.iterdir())
+
+
 def test_output_not_writable(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_case(tmp_path / "src")
     (tmp_path / "file").write_text("")
