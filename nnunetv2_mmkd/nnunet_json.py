@@ -7,6 +7,7 @@ what their keys mean is checked where it is known.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def labels_beside(folder: str | Path, *, parent: bool = False) -> tuple[Path, Me
     """
     for place in (Path(folder), Path(folder).absolute().parent) if parent else (Path(folder),):
         file = place / "dataset.json"
-        if file.is_file() and "labels" in (content := read_object(file)):
+        if os.path.lexists(file) and "labels" in (content := read_object(file)):
             check_labels(content, file)
             return file, label_meanings(content["labels"])
     return None

@@ -57,7 +57,7 @@ def folder_naming(modalities: Sequence[str], dataset_json: DatasetJson, folder: 
     own = model_naming(modalities, dataset_json)
     for place in dict.fromkeys((Path(folder), Path(os.path.abspath(folder)).parent, Path(folder).resolve().parent)):
         file = place / "dataset.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             continue
         content = read_object(file)
         if "modality" in content and "channel_names" not in content:  # version 1; nnU-Net takes it as well

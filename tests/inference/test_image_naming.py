@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import cases_of_folder, cases_of_lists
 from nnunetv2_mmkd.inference.naming import folder_naming, model_naming
-from nnunetv2_mmkd.nnunet_json import check_dataset_json
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, labels_beside
 
 MODALITIES = ("t1", "t1ce", "t2")
 
@@ -140,3 +141,14 @@ def test_numbers_that_may_be_those_of_cases(tmp_path: Path, caplog: pytest.LogCa
     (message,) = caplog.messages
     assert "is patient_0001.nii.gz, patient_0002.nii.gz meant as one case with 2 images" in message
     assert "patient_0001_0000.nii.gz" in message
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_a_dataset_json_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    folder, file = put(tmp_path / "imagesTs", "a_0000.nii.gz"), tmp_path / "dataset.json"
+    {"folder": file.mkdir, "link": lambda: file.symlink_to("nowhere"), "pipe": lambda: os.mkfifo(file)}[kind]()
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        found(folder)
+    with pytest.raises(InputError, match="cannot be read"):
+        labels_beside(folder, parent=True)
+    assert str(file) in str(caught.value)
