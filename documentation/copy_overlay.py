@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 TARGET = Path(__file__).parent / "images" / "overlay.png"
-WIDTH, COLOURS = 1200, 128
+WIDTH, COLOURS = 1000, 255
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "mmkd_demo") / "demo.png"
     picture = Image.open(source).convert("RGB")
     small = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    small.quantize(COLOURS, dither=Image.Dither.NONE).save(TARGET, optimize=True)
+    small.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(TARGET, optimize=True)
 
 
 if __name__ == "__main__":

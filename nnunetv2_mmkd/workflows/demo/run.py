@@ -22,7 +22,7 @@ FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
 FULL, WITHOUT_T1CE, FLAIR = "t1+t1ce+t2+flair", "t1+t2+flair", "flair"
 NAMES = {FULL: "all four", WITHOUT_T1CE: "without T1ce", FLAIR: "FLAIR alone"}
-NOISE = 0.1
+SCANNER = {"noise": 0.12, "bias": 0.3, "texture": 0.12}
 """Of the phantoms: so much that no image alone tells all, and each further one helps."""
 
 STAGES = (
@@ -108,7 +108,7 @@ def _run(out: Path, config: DemoConfig) -> Path:
     training, held_out = out / "phantom" / "training", out / "phantom" / "held_out"
     with stages.next():
         write = partial(write_phantom, processes=cores, show_progress=config.progress)
-        phantom = partial(PhantomConfig, size=config.size, noise=NOISE)
+        phantom = partial(PhantomConfig, size=config.size, **SCANNER)
         write(training, config.cases, phantom(seed=0))
         write(held_out, config.held_out, phantom(seed=1))
     with stages.next(), only_warnings("nnunetv2_mmkd.conversion"):
@@ -208,8 +208,14 @@ def train_model(config: DemoConfig) -> None:
 
     device = pick_device(config.device)
     trainer = get_trainer_from_args(str(TRAINING_ID), config.configuration, 0, trainer_name(config), device=device)
-    with training_bar(trainer, periodic_update(trainer), config.progress):
-        trainer.run_training()
+    workers = os.environ["nnUNet_n_proc_DA"]
+    if config.configuration == "2d":  # augmentation in this process: the same numbers in each run
+        os.environ["nnUNet_n_proc_DA"] = "0"
+    try:
+        with training_bar(trainer, periodic_update(trainer), config.progress):
+            trainer.run_training()
+    finally:
+        os.environ["nnUNet_n_proc_DA"] = workers
 
 
 def evaluate_model(config: DemoConfig, truth: Path, report: Path) -> tuple[Path, Any]:
