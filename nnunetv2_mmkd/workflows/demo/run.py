@@ -22,7 +22,7 @@ FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DEMO = Marker("mmkd_demo.json", "a demo", "give --out another folder")
 FULL, WITHOUT_T1CE, FLAIR = "t1+t1ce+t2+flair", "t1+t2+flair", "flair"
 NAMES = {FULL: "all four", WITHOUT_T1CE: "without T1ce", FLAIR: "FLAIR alone"}
-SCANNER = {"noise": 0.12, "bias": 0.3, "texture": 0.12}
+SCANNER: dict[str, Any] = {"noise": 0.12, "bias": 0.3, "texture": 0.12}
 """Of the phantoms: so much that no image alone tells all, and each further one helps."""
 
 STAGES = (
