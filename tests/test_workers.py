@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 STARTER = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from nnunetv2_mmkd.workers import end_with_starter, supervised_workers
 
 def sleep():
@@ -20,13 +20,14 @@ def sleep():
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # below nohup it would be ignored
     with supervised_workers():
         forked = multiprocessing.get_context("fork").Process(target=sleep)
         forked.start()
         pool = multiprocessing.get_context("spawn").Pool(1, end_with_starter)
         pool.apply_async(time.sleep, (60,))
-        print(pool._pool[0].pid, flush=True)
         try:
+            print(pool._pool[0].pid, flush=True)
             forked.join()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -302,5 +302,5 @@ def test_the_how_to_pages_work_after_it(reader: Reader) -> None:
     assert json.loads((home / "without_t1ce" / "mmkd_report.json").read_text())["cases"]["anna"]["missing"]
     assert json.loads((home / "nnUNet_raw" / "Dataset601_Clinic" / "dataset.json").read_text())[
         "missing_modalities"
-    ] == {"patient_002": ["T1ce"]}
+    ] == {"patient_002": ["t1ce"]}
     assert (home / "model.zip").is_file() and (home / "submission").is_dir()

@@ -39,7 +39,10 @@ def test_files_of_a_complete_method(tmp_path: Path) -> None:
     assert set(names) >= {"heat_map", "boxplots", "boxplots_by_count", "change", "contributions"}
     frame = results({"a": SUBSETS}, ("dice", "n_found@task"))
     assert written(frame, tmp_path) == {
-        *("results.csv", "summary.csv", "shapley.csv", "tables/dice.md", "tables/dice.tex", "tables/dice.csv"),
+        "results.csv",
+        "summary.csv",
+        "shapley.csv",
+        *(f"tables/dice.{ending}" for ending in ("md", "tex", "csv", "txt")),
         *(f"figures/dice_{name}.{ending}" for name in names for ending in ("png", "csv")),
     }
     assert set(pd.read_csv(tmp_path / "summary.csv")["metric"]) == {"dice", "n_found@task"}

@@ -80,7 +80,7 @@ class Running:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", "MMKD_DEBUG": "1", **(environment or {})},
                     start_new_session=True,
                 )
         except OSError as error:

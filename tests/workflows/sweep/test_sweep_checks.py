@@ -95,7 +95,7 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         (
             "missing_rates: [{tag: a, rates: {t1: 1, t1ce: 1, t2: 1}}]\n",
             REST,
-            "tag a: .*left with no modality",
+            r"missing_rates\[0\]\.rates\.t1 is 1: expected at least 0 and less than 1",
         ),
         ("missing_rates: [{tag: a}]\n", REST, r"mmkd_missing_a\.json does not exist; give rates"),
         ("evaluation: {metrics: [dise]}\n", REST, "evaluation: unknown metric 'dise'"),
