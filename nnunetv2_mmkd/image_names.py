@@ -20,6 +20,9 @@ from nnunetv2_mmkd.errors import InputError, first_few
 
 log = logging.getLogger(__name__)
 
+LONGEST_CASE = 200
+"""Bytes in a case's name; endings follow it."""
+
 REMEDY = "Rename or complete it; if there is no such image, take it out of the folder"
 
 
@@ -140,6 +143,21 @@ def _beginnings(name: str) -> Iterator[str]:
         after = name[index : index + 1]
         if not after.isalnum() or (name[index - 1].isdigit() and not after.isdigit()):
             yield plain(name[:index])
+
+
+def check_case_name(case: str, where: Path | str) -> None:
+    """Refuse a name that cannot be that of files in any folder, or leaves it.
+
+    Raises:
+        InputError: it cannot; the message names it.
+    """
+    if not case.strip() or case.startswith((".", "-")) or set(case) & set('/\\:"*?<>|') or not case.isprintable():
+        raise InputError(
+            f"{where}: {case!r} cannot be the name of a case, which becomes that of files: expected letters, digits, "
+            "'_', '-' and '.', and no folders"
+        )
+    if len(os.fsencode(case)) > LONGEST_CASE:
+        raise InputError(f"{where}: the case name {case[:40]!r}... is longer than {LONGEST_CASE} bytes")
 
 
 def refuse_twins(cases: Iterable[str], where: Path | str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.conversion.convert import convert
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
+from nnunetv2_mmkd.editions.custom import CUSTOM, Definition, parse_labels, parse_modalities
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
 from nnunetv2_mmkd.errors import InputError
@@ -39,7 +40,11 @@ class _ListEditions(argparse.Action):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd convert``."""
     parser = arguments.Parser(prog="mmkd convert", description=HELP)
-    parser.add_argument("edition", help="the edition, e.g. brats2018 (--list shows all), or auto to recognise it")
+    parser.add_argument(
+        "edition",
+        help="the edition, e.g. brats2018 (--list shows all); auto to recognise it; a YAML file with one of your "
+        "own; or custom, with --images, --labels, --modalities and --label",
+    )
     parser.add_argument(
         "sources", nargs="*", type=arguments.path, metavar="SRC", help="folder with the cases, nested or flat"
     )
@@ -49,7 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-d", dest="dataset_id", type=arguments.dataset_id, metavar="ID", help="data set id (default: the edition's)"
     )
-    parser.add_argument("--labels", choices=LABEL_STYLES, default="regions", help="label style (default: regions)")
+    parser.add_argument(
+        "--labels", metavar="STYLE",
+        help="label style, regions or classes (default: regions, where there are any); for custom the template of the "
+        "segmentations, or with --bids their entities and suffix, e.g. dseg",
+    )  # fmt: skip
     parser.add_argument(
         "--name", type=arguments.name, help="name of the data set without DatasetXXX_ (default: the edition's)"
     )
@@ -59,6 +68,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="HOW",
         help="splits as `mmkd splits` makes them: patients, institutions [CSV], lists",
     )
+    own = parser.add_argument_group("a data set of your own (custom)")
+    own.add_argument(
+        "--images", metavar="TEMPLATE",
+        help="where the images are, below SRC, e.g. '{case}/{case}_{modality}.nii.gz'; also {patient}, {session} and *",
+    )  # fmt: skip
+    own.add_argument("--bids", action="store_true", help="the images are in BIDS; sub, ses and run name the cases")
+    own.add_argument(
+        "--modalities", nargs="+", action="extend", metavar="NAME=WORD,WORD",
+        help="modalities in channel order, and what stands for {modality}, e.g. T1=t1 T1ce=t1c,t1gd FLAIR; with --bids "
+        "e.g. T1=T1w T1ce=ce-gd_T1w",
+    )  # fmt: skip
+    own.add_argument(
+        "--label", nargs="+", action="extend", metavar="NAME=VALUE,VALUE",
+        help="names of the values in the segmentations, e.g. edema=2 core=1,4; overlapping ones are regions: WT=1,2,4 "
+        "TC=1,4 ET=4",
+    )  # fmt: skip
     parser.add_argument("-np", dest="processes", type=arguments.processes, metavar="N", help="worker processes")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.add_argument("--list", action=_ListEditions, nargs=0, help="show the editions and leave")
@@ -71,8 +96,16 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     if not args.sources + args.more:
         parser.error("give the folder with the cases (SRC)")
-    spec = _edition(args.edition, args.sources + args.more)
-    dataset_id = spec.dataset_id if args.dataset_id is None else args.dataset_id
+    custom = args.edition.strip().lower() == CUSTOM
+    given = [f"--{name}" for name in ("images", "bids", "modalities", "label") if getattr(args, name)]
+    if given and not custom:
+        parser.error(f"{given[0]} describes a data set of your own: give it with `mmkd convert custom`")
+    if not custom and args.labels not in (None, *LABEL_STYLES):
+        parser.error(f"argument --labels: invalid choice: {args.labels!r} (choose from {', '.join(LABEL_STYLES)})")
+    spec = _own(args) if custom else _edition(args.edition, args.sources + args.more)
+    dataset_id = args.dataset_id or spec.dataset_id
+    if not dataset_id:
+        parser.error("give the number of the data set, from 1 to 999, with -d")
     how = args.splits or ["patients"]
     for file in how[how[0] in ("patients", "institutions") :]:
         if not Path(file).is_file():
@@ -81,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
         spec,
         args.sources + args.more,
         dataset_id,
-        labels=args.labels,
+        labels=spec.default_labels if custom or args.labels is None else args.labels,
         name=args.name,
         processes=args.processes,
         show_progress=not args.disable_progress_bar,
@@ -95,6 +128,17 @@ def main(argv: Sequence[str]) -> int:
         commands = [predict_command(dataset_id, str(target / "imagesTs"), spec.configuration)]
     sys.stdout.write("\n".join(["next:", *(f"  {command}" for command in commands)]) + "\n")
     return 0
+
+
+def _own(args: argparse.Namespace) -> EditionSpec:
+    """The edition that the options describe."""
+    return Definition(
+        images=args.images or "",
+        labels=args.labels or "",
+        modalities=parse_modalities(args.modalities or ()),
+        label=parse_labels(args.label or ()),
+        bids=args.bids,
+    ).edition()
 
 
 def _edition(name: str, sources: Sequence[Path]) -> EditionSpec:

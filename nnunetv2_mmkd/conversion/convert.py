@@ -18,6 +18,7 @@ from nnunetv2_mmkd.conversion.case import convert_case
 from nnunetv2_mmkd.conversion.dataset_json import write_dataset_json
 from nnunetv2_mmkd.conversion.folder import CONVERSION, open_folder, settings_of, target_folder
 from nnunetv2_mmkd.conversion.headers import check_headers
+from nnunetv2_mmkd.conversion.label_values import check_label_values
 from nnunetv2_mmkd.conversion.records import CaseRecord, reuse
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
@@ -79,6 +80,8 @@ def convert(
         institutions = institutions_of_sources(spec, cases)
         _report_unlabelled(spec, cases)
         _report_orientations(_check_all_headers(spec, cases, processes, show_progress))
+        if spec.has_own_layout:
+            check_label_values(spec, cases, processes, show_progress)
         open_folder(target, settings, with_test=any(files.label is None for files in cases))
         records = reuse(target, cases)
         todo = [files for files in cases if files.case not in records]

@@ -61,7 +61,7 @@ def _case_map(
             "source": files.relative,
             "path": str(files.folder),
             "grade": files.grade,
-            "patient": spec.patient(files.case),
+            "patient": files.patient or spec.patient(files.case),
             "institution": institutions.get(files.case),
             "modalities": [channel.name for channel in spec.channels if channel.name not in missing[files.case]],
             "images": "imagesTs" if files.label is None else "imagesTr",

@@ -54,7 +54,17 @@ def target_folder(dataset_id: int, name: str) -> Path:
 
 def settings_of(spec: EditionSpec, sources: Sequence[Path | str], labels: str) -> dict[str, Any]:
     """What makes two conversions the same one."""
-    return {"edition": spec.name, "labels": labels, "sources": [os.path.realpath(source) for source in sources]}
+    settings = {"edition": spec.name, "labels": labels, "sources": [os.path.realpath(source) for source in sources]}
+    if not spec.has_own_layout:
+        return settings
+    own = {  # a user's own edition is not known by its name
+        "channels": {channel.display: list(channel.suffixes) for channel in spec.channels},
+        "templates": [spec.image_template, spec.label_template],
+        "label_map": {str(value): to for value, to in spec.label_map.items()},
+        "regions": {name: list(values) for name, values in spec.regions.items()},
+        "classes": dict(spec.classes),
+    }
+    return {**settings, "definition": own}
 
 
 def open_folder(target: Path, settings: dict[str, Any], with_test: bool) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 from nnunetv2_mmkd.editions.brats import BRATS_EDITIONS
+from nnunetv2_mmkd.editions.custom import ENDINGS, read_edition
 from nnunetv2_mmkd.editions.fets import FETS_EDITIONS
 from nnunetv2_mmkd.editions.myops import MYOPS_EDITIONS
 from nnunetv2_mmkd.editions.spec import EditionSpec
@@ -37,14 +39,19 @@ EDITIONS: dict[str, EditionSpec] = by_name((*BRATS_EDITIONS, *FETS_EDITIONS, *MY
 
 
 def get_edition(name: str) -> EditionSpec:
-    """The edition of a name, in any case; ``-``, ``_`` and spaces may be left out.
+    """The edition of a name, in any case; ``-``, ``_`` and spaces may be left out; or that in a YAML file.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or as :func:`.custom.read_edition`.
     """
+    if name.lower().endswith(ENDINGS):
+        own = read_edition(Path(name).expanduser())
+        if own.name in EDITIONS:
+            raise InputError(f"{name}: the name {own.name!r} is that of {EDITIONS[own.name].title}: choose another")
+        return own
     spec = {_plain(known): spec for known, spec in EDITIONS.items()}.get(_plain(name))
     if spec is None:
-        raise InputError(f"unknown edition {name!r}: choose from {choices(name, EDITIONS)}")
+        raise InputError(f"unknown edition {name!r}: give a YAML file, or choose from {choices(name, EDITIONS)}")
     return spec
 
 

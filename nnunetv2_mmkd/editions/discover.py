@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files
+from nnunetv2_mmkd.editions.own_files import own_cases
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.image_names import refuse_twins
+from nnunetv2_mmkd.image_names import check_case_name, refuse_twins
 from nnunetv2_mmkd.images import stem_of
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class CaseFiles:
         images: per channel the file, or None where the modality is missing.
         label: the segmentation, or None.
         grade: ``"HGG"``, ``"LGG"`` or None, from the names of the folders above.
+        patient: whom it belongs to, where its path says that; else its name does (:meth:`EditionSpec.patient`).
     """
 
     case: str
@@ -43,6 +45,7 @@ class CaseFiles:
     images: tuple[Path | None, ...]
     label: Path | None
     grade: str | None
+    patient: str | None = None
 
     @property
     def relative(self) -> str:
@@ -59,16 +62,19 @@ def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles
     """All cases of an edition below the given folders, sorted by name.
 
     A case that is found twice is taken from the later folder (within one folder: the later path), with a message; in
-    the layout ``"files"`` that holds for each file.
+    the layout ``"files"`` that holds for each file. In a user's own layouts (:mod:`.own_files`) it is an error.
 
     Raises:
         InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality.
     """
-    found = _by_folder(spec, sources) if spec.layout == "folders" else _by_file(spec, sources)
+    find = {"folders": _by_folder, "files": _by_file}.get(spec.layout, _own)
+    found = find(spec, sources)
     refuse_twins(found, ", ".join(map(str, sources)))
     for case in found.values():
         if not any(case.images):
-            expected = ", ".join(f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels)
+            expected = spec.image_template or ", ".join(
+                f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels
+            )
             raise InputError(f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}")
     return [found[name] for name in sorted(found)]
 
@@ -172,6 +178,26 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
             images=tuple(places.get(index) for index in range(len(spec.channels))),
             label=places.get(len(spec.channels)),
             grade=None,
+        )
+    return found
+
+
+def _own(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
+    """By the user's own description; a case's files may lie in different folders and sources."""
+    roots = [source_root(source) for source in sources]
+    entries = {root: [path for folder in walk(root) for path in listed(folder)] for root in roots}
+    found = {}
+    for case, readings in own_cases(spec, entries).items():
+        check_case_name(case, readings[min(readings)].path)
+        first = readings[min(readings)].path
+        found[case] = CaseFiles(
+            case=case,
+            folder=first.parent,
+            root=next(root for root in roots if first.is_relative_to(root)),
+            images=tuple(readings[index].path if index in readings else None for index in range(len(spec.channels))),
+            label=readings[len(spec.channels)].path if len(spec.channels) in readings else None,
+            grade=None,
+            patient=readings[min(readings)].patient,
         )
     return found
 

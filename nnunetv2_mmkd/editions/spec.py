@@ -16,8 +16,10 @@ from nnunetv2_mmkd.label_names import Meanings, label_meanings
 LABEL_STYLES = ("regions", "classes")
 """How ``dataset.json`` declares the labels: overlapping regions (BraTS) or exclusive classes."""
 
-LAYOUTS = ("folders", "files")
-"""A case is a folder of files (BraTS), or the files of one beginning in whatever folders (MyoPS)."""
+OWN_LAYOUTS = ("template", "bids")
+LAYOUTS = ("folders", "files", *OWN_LAYOUTS)
+"""A case is a folder of files (BraTS), or the files of one beginning in whatever folders (MyoPS); a user's own editions
+have templates of paths, or BIDS."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Channel:
     Attributes:
         name: canonical name (:func:`nnunetv2_mmkd.modalities.canonical`), e.g. ``"t1ce"``.
         display: name in ``dataset.json["channel_names"]``, e.g. ``"T1ce"``. nnU-Net chooses the normalisation by it.
-        suffixes: what follows ``<case>_`` or ``<case>-`` in file names, any case.
+        suffixes: what follows ``<case>_`` or ``<case>-`` in file names, any case; in the layout ``"template"`` what
+            stands for ``{modality}``, in ``"bids"`` entities and suffix.
     """
 
     name: str
@@ -113,6 +116,9 @@ class EditionSpec:
         layout: one of :data:`LAYOUTS`.
         label_suffixes: as a channel's suffixes, for the segmentation (layout ``"files"``; a case's folder is searched
             for ``seg``).
+        image_template: path of an image below the source folder (layout ``"template"``; :mod:`.templates`).
+        label_template: the same of a segmentation; in the layout ``"bids"`` its entities and suffix. Empty: there are
+            none.
         grid: shape of all its images, or None where it varies. It tells editions apart; converting works on any grid.
         label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
         regions: region name -> nnU-Net values it contains, large regions first.
@@ -154,6 +160,8 @@ class EditionSpec:
     also_scored: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     layout: str = "folders"
     label_suffixes: tuple[str, ...] = ("seg",)
+    image_template: str = ""
+    label_template: str = ""
     grid: tuple[int, int, int] | None = None
     configuration: str = "3d_fullres"
     patient_pattern: str = r".+"
@@ -215,6 +223,16 @@ class EditionSpec:
             require(len(values) == len(self.label_map), "label_map is not one to one: give submission_labels")
         else:
             require(sorted(self.submission_labels) == values, f"submission_labels must map each of {values}")
+
+    @property
+    def has_own_layout(self) -> bool:
+        """Whether it is a user's own edition (:mod:`.custom`)."""
+        return self.layout in OWN_LAYOUTS
+
+    @property
+    def default_labels(self) -> str:
+        """Its label style where nobody says otherwise."""
+        return "regions" if self.regions else "classes"
 
     @property
     def allowed_labels(self) -> tuple[int, ...]:

@@ -5,17 +5,17 @@ PyYAML comes with nnU-Net; Python 3.10 has no TOML reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import dacite
-import yaml
 
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.protocols.missing_table import check_tag
+from nnunetv2_mmkd.yaml_file import read_yaml
 
 COMPLETE = "complete"
 """Entry of ``missing_rates`` for training cases as they are."""
@@ -196,7 +196,7 @@ def read_sweep(file: Path) -> Sweep:
         InputError: it cannot be read, is no YAML, has a key twice or an unknown one, lacks one, or holds a value of the
             wrong kind or twice; the message names file and key.
     """
-    content = _load(file)
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise InputError(f"{file}: the file is no table of keys and values")
     if type(content.get("dataset")) is int:
@@ -314,29 +314,3 @@ _HOOKS: dict[Any, Callable[[Any], Any]] = {
     Mapping[str, Any]: _table,
 }
 """How dacite reads a value of each type: strictly, and with the number of a list's entry in the error."""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys without a word; this one refuses."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-            seen.add(key)
-        return cast("dict[Hashable, Any]", super().construct_mapping(node, deep))
-
-
-def _load(file: Path) -> Any:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{file}{line}: {problem or error}") from error
