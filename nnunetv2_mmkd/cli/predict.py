@@ -7,14 +7,17 @@ import os
 from collections.abc import Sequence
 
 from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.editions.custom import parse_modalities
 from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "nnUNetv2_predict with its own flags, and --missing / --available"
 
 DESCRIPTION = """\
-Predict with any subset of the modalities. Images are named CASE_XXXX + file ending as for nnUNetv2_predict, and any of
-them may be absent: cases may differ in what they have. The output folder's mmkd_report.json says per case what was
+Predict with any subset of the modalities. Images are named CASE_XXXX + file ending as for nnUNetv2_predict, or as they
+come: case folders, flat files or BIDS, in the spelling of any edition or hospital (patient7_T1_post.nii.gz); what was
+taken for what is shown before the work, and what could be two things is refused. Any image may be absent: cases may
+differ in what they have. The output folder's mmkd_report.json says per case what was
 used, what was missing, and why. With --models each case is predicted by the specialist for exactly what it has, else by
 the model for any subset; the report then says which one it was.
 """
@@ -33,6 +36,32 @@ def build_parser() -> argparse.ArgumentParser:
     ours = parser.add_argument_group("modalities")
     ours.add_argument("--missing", nargs="+", metavar="NAME", help="leave these modalities out of all cases (unread)")
     ours.add_argument("--available", nargs="+", metavar="NAME", help="use only these modalities")
+    names = parser.add_argument_group("images that are not named as for nnU-Net")
+    names.add_argument(
+        "--modalities",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=WORD,WORD",
+        help="words in file names that stand for a modality, e.g. T1=t1_pre T1ce=t1_post,t1_gd",
+    )
+    names.add_argument(
+        "--ignore", nargs="+", default=[], metavar="WORD", help="leave out files with this word, e.g. dwi"
+    )
+    names.add_argument("--edition", metavar="NAME", help="read -i as `mmkd convert` reads this edition, or YAML file")
+    names.add_argument(
+        "--manifest",
+        type=arguments.file,
+        metavar="CSV",
+        help="table of the cases: case, and a column for each modality with a path in -i (default: the table's folder)",
+    )
+    names.add_argument(
+        "--output_name",
+        default="{case}",
+        metavar="TEMPLATE",
+        help="names of the segmentations, e.g. '{folder}/{case}_seg' (default: %(default)s)",
+    )
+    names.add_argument("--dry-run", action="store_true", help="only show what would be taken for what")
     model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m, or --models")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
@@ -55,8 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     host = parser.add_argument_group("as for nnUNetv2_predict")
-    host.add_argument("-i", required=True, type=arguments.folder, help="input folder")
-    host.add_argument("-o", required=True, type=arguments.folder, help="output folder; made if it does not exist")
+    host.add_argument("-i", type=arguments.folder, help="input folder")
+    host.add_argument("-o", type=arguments.folder, help="output folder; made if it does not exist")
     host.add_argument(
         "-step_size",
         type=arguments.window_step,
@@ -102,10 +131,13 @@ def main(argv: Sequence[str]) -> int:
         parser.error("name the model either by -d and -c (with -tr and -p), or by its folder with -m")
     if args.models and args.prev_stage_predictions:
         parser.error("-prev_stage_predictions is for the models of cascades, which --models cannot choose from")
+    if (args.i is None and args.manifest is None) or (args.o is None and not args.dry_run):
+        parser.error("give the input folder with -i (or --manifest), and the output folder with -o")
     set_ext_trainer()
     if args.m is None and not alone:
         require_variables(["nnUNet_results"])
 
+    from nnunetv2_mmkd.inference.inputs import InputImages
     from nnunetv2_mmkd.inference.model_folder import model_folder
     from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder, predict_with_models
 
@@ -125,9 +157,20 @@ def main(argv: Sequence[str]) -> int:
         previous_stage=args.prev_stage_predictions and str(args.prev_stage_predictions),
         num_parts=args.num_parts,
         part_id=args.part_id,
+        dry_run=args.dry_run,
     )
     general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
-    source, output = str(args.i), str(args.o)
+    source, output = (
+        InputImages(
+            str(args.manifest.parent if args.i is None else args.i),
+            manifest=args.manifest,
+            edition=args.edition,
+            spellings=parse_modalities(args.modalities),
+            ignored=args.ignore,
+            output_name=args.output_name,
+        ),
+        str(args.o),
+    )
     with trusting(args.trust), supervised_workers():
         if args.models:
             models = [str(folder) for folder in (*args.models, general) if folder is not None]

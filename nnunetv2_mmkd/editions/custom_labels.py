@@ -75,8 +75,8 @@ def label_scheme(named: Mapping[str, tuple[int, ...]]) -> LabelScheme:
         if len(own) > 1:
             where = "; ".join(f"{submission[value]} in {', '.join(sorted(merged[value - 1]))}" for value in own)
             raise InputError(
-                f"the region {name} has values that lie in different regions ({where}), and nnU-Net could not tell them "
-                "apart: give one of them a name of its own"
+                f"the region {name} has values that lie in different regions ({where}), and nnU-Net could not tell "
+                "them apart: give one of them a name of its own"
             )
         order.append(own[0])
         inner = [other for other, of in later.items() if of and not any(of < more for more in later.values())]

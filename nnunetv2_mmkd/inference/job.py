@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_apart, check_writable, locked, write_json
-from nnunetv2_mmkd.inference.cases import Case, cases_of_folder, cases_of_lists, require_modalities
+from nnunetv2_mmkd.files import check_apart, check_writable, locked, within, write_json
+from nnunetv2_mmkd.inference.cases import Case, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
+from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
-from nnunetv2_mmkd.inference.naming import folder_naming, model_naming
+from nnunetv2_mmkd.inference.naming import model_naming
 from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
 from nnunetv2_mmkd.nnunet_json import read_object
 
@@ -39,7 +40,7 @@ class JobRequest:
     """What is to be predicted, and where it goes: the arguments of ``nnUNetPredictor.predict_from_files``.
 
     Attributes:
-        source: folder of images, or lists of files.
+        source: folder of images, a folder and how to read it, or lists of files.
         output: folder, or output files without ending, or None: the results are returned.
         save_probabilities: also write the probabilities.
         overwrite: predict cases again that exist already.
@@ -47,13 +48,25 @@ class JobRequest:
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
     """
 
-    source: str | list[list[str | None]] | list[list[str]]
+    source: str | InputImages | list[list[str | None]] | list[list[str]]
     output: str | list[str] | None
     save_probabilities: bool = False
     overwrite: bool = True
     previous_stage: str | None = None
     num_parts: int = 1
     part_id: int = 0
+
+    @property
+    def images(self) -> InputImages | None:
+        """The input folder and how to read it, if one was given."""
+        if isinstance(self.source, str):
+            return InputImages(self.source)
+        return self.source if isinstance(self.source, InputImages) else None
+
+    @property
+    def plain_source(self) -> str | list[list[str | None]] | list[list[str]]:
+        """The source as nnU-Net knows it."""
+        return self.source.folder if isinstance(self.source, InputImages) else self.source
 
     @property
     def folder(self) -> str | None:
@@ -199,11 +212,11 @@ class PredictionJob:
             entries = {case: {"model": old.get("model"), **entry} for case, entry in old["cases"].items()}
         except (InputError, KeyError, TypeError, AttributeError):
             return {}
-        again = {os.path.basename(output) for output in self.outputs or ()}
-        folder = os.path.dirname(self.report_file)
+        again = {case.identifier for case in self.cases}
+        folder = Path(os.path.dirname(self.report_file))
         kept = {}
         for case, entry in entries.items():
-            if case not in again and os.path.isfile(os.path.join(folder, case + self.file_ending)):
+            if case not in again and _is_there(folder, entry.get("segmentation", case + self.file_ending)):
                 if self.models is None and entry["model"] == self.model.as_json():
                     del entry["model"]
                 kept[case] = {**entry, "done": True}
@@ -215,16 +228,16 @@ class PredictionJob:
         entries = dict(self._kept)
         for case, output, before in zip(self.cases, self.outputs or (), self._before, strict=True):
             now = self._state(output)
-            entries[os.path.basename(output)] = {
+            entries[case.identifier] = {
                 "used": list(case.used),
                 "missing": dict(case.missing),
-                "segmentation": os.path.basename(output) + self.file_ending,
+                "segmentation": os.path.relpath(output, os.path.dirname(self.report_file)) + self.file_ending,
                 "done": now is not None and now != before,
             }
             if self.models is not None:
-                entries[os.path.basename(output)]["model"] = self.models[case.identifier].as_json()
+                entries[case.identifier]["model"] = self.models[case.identifier].as_json()
             if case.identifier in self.expected:
-                entries[os.path.basename(output)]["expected"] = dict(self.expected[case.identifier])
+                entries[case.identifier]["expected"] = dict(self.expected[case.identifier])
         cases = dict(sorted(entries.items()))
         content: dict[str, Any] = {"model": self.model.as_json()}
         if self.models is not None:
@@ -232,6 +245,14 @@ class PredictionJob:
             content = {"models": [each for index, each in enumerate(of_cases) if each not in of_cases[:index]]}
         content |= {"modalities": list(self.modalities), "finished": finished}
         write_json(Path(self.report_file), {**content, "cases": cases})
+
+
+def _is_there(folder: Path, name: Any) -> bool:
+    """Whether a report's segmentation exists."""
+    try:
+        return within(folder, str(name)).is_file()
+    except InputError:
+        return False
 
 
 @contextmanager
@@ -273,16 +294,20 @@ def prepare_job(
         check_writable(folder)
     if request.previous_stage is not None and not os.path.isdir(request.previous_stage):
         raise InputError(f"-prev_stage_predictions {request.previous_stage}: there is no such folder")
-    if isinstance(request.source, str):
-        naming = folder_naming(model.modalities, model.dataset_json, request.source)
-        found = cases_of_folder(request.source, naming)
+    images = request.images
+    if images is not None:
+        found = find_cases(images, model)
     else:
+        assert isinstance(request.source, list)
         found = cases_of_lists(request.source, model_naming(model.modalities, model.dataset_json))
     if isinstance(output, str):
         _check_no_input(output, request, model, found)
     require_modalities(found, model.subset)
     cases = [case.without(excluded) for case in found]
     outputs = [os.path.join(output, case.identifier) for case in cases] if isinstance(output, str) else output
+    if isinstance(output, str) and images is not None and images.output_name != "{case}":
+        outputs = images.outputs(found, output, ending)
+    _check_overwrites_none(found, outputs or (), ending)
     chosen = _indices(request, len(cases), outputs, ending)
     checked = check_cases(
         [cases[index] for index in chosen],
@@ -314,7 +339,7 @@ def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending:
 
 def _check_no_input(output: str, request: JobRequest, model: TrainedModel, cases: Sequence[Case]) -> None:
     """Refuse an output folder that holds what is read, or a data set or model, whose JSON nnU-Net would overwrite."""
-    source = request.source if isinstance(request.source, str) else None
+    source = None if request.images is None else request.images.folder
     check_apart(output, source, request.previous_stage, model.folder or None)
     check_apart(output, *(Path(model.folder).glob("fold_*") if model.folder else ()))
     names = set(os.listdir(output)) if os.path.isdir(output) else set()
@@ -329,6 +354,16 @@ def _check_no_input(output: str, request: JobRequest, model: TrainedModel, cases
         raise InputError(
             f"{output} is the folder of a data set or model: nnU-Net would overwrite {min(foreign)}. Choose another"
         )
+
+
+def _check_overwrites_none(cases: Sequence[Case], outputs: Sequence[str], ending: str) -> None:
+    """Refuse a segmentation that would overwrite an image."""
+    images = {os.path.realpath(file): case.identifier for case in cases for file in case.files if file is not None}
+    for output in outputs:
+        if os.path.realpath(output + ending) in images:
+            raise InputError(
+                f"the segmentation {output + ending} would overwrite an image. Choose another output folder"
+            )
 
 
 def _is_image(name: str, case: str, ending: str) -> bool:

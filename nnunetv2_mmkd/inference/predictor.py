@@ -119,12 +119,12 @@ class MMKDPredictor(MaskedPredictor):
             if preprocessing_processes == export_processes == 0:
                 self._sequence = iter([(case.identifier, case.available) for case in job.cases])
                 segmentations: list[Any] | None = super().predict_from_files_sequential(
-                    request.source, request.output, request.save_probabilities, request.overwrite,
+                    request.plain_source, request.output, request.save_probabilities, request.overwrite,
                     request.previous_stage,
                 )  # fmt: skip
             else:
                 segmentations = super().predict_from_files(
-                    request.source, request.output, request.save_probabilities, request.overwrite,
+                    request.plain_source, request.output, request.save_probabilities, request.overwrite,
                     max(1, preprocessing_processes), max(1, export_processes), request.previous_stage,
                     request.num_parts, request.part_id,
                 )  # fmt: skip

@@ -13,6 +13,8 @@ import torch
 
 from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.cases import require_modalities
+from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, alone, prepare_job, with_model, with_models
 from nnunetv2_mmkd.inference.model_check import check_loadable
 from nnunetv2_mmkd.inference.model_choice import choose, read_models
@@ -42,6 +44,7 @@ class PredictionSettings:
         preprocessing_processes, export_processes: workers; both 0 for none at all.
         previous_stage: folder of a previous stage's predictions (cascade).
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
+        dry_run: only say what was taken for what; no image is opened and nothing is written.
     """
 
     folds: Sequence[int | str] = (0, 1, 2, 3, 4)
@@ -59,6 +62,7 @@ class PredictionSettings:
     previous_stage: str | None = None
     num_parts: int = 1
     part_id: int = 0
+    dry_run: bool = False
 
 
 def usable_cores() -> int:
@@ -100,7 +104,7 @@ def pick_device(name: str) -> torch.device:
 
 def predict_folder(
     model: str,
-    source: str,
+    source: str | InputImages,
     output: str,
     settings: PredictionSettings,
     *,
@@ -111,7 +115,7 @@ def predict_folder(
 
     Args:
         model: model folder.
-        source: input folder.
+        source: input folder, or that and how to read it.
         output: output folder.
         settings: of the prediction.
         missing: names of modalities to leave out in all cases.
@@ -122,6 +126,8 @@ def predict_folder(
     """
     _check(settings)
     trained = check_model(model, settings.folds, settings.checkpoint)
+    if settings.dry_run:
+        return _show(trained, source, missing, available)
     description = check_loadable(model, settings.folds, settings.checkpoint)
     with orderly_termination(), alone(output, settings.part_id, settings.num_parts):
         job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
@@ -131,7 +137,7 @@ def predict_folder(
 
 def predict_with_models(
     models: Sequence[str],
-    source: str,
+    source: str | InputImages,
     output: str,
     settings: PredictionSettings,
     *,
@@ -159,6 +165,8 @@ def predict_with_models(
     candidates = read_models(models, settings.folds, settings.checkpoint)
     # in names, reader and file ending all agree; together they are no specialist
     together = replace(candidates[0], plans=replace(candidates[0].plans, subset=()))
+    if settings.dry_run:
+        return _show(together, source, missing, available)
     with orderly_termination(), alone(output, settings.part_id, settings.num_parts):
         job = _prepare(together, source, output, settings, missing, available)
         chosen = choose(job.cases, candidates)
@@ -182,9 +190,23 @@ def _check(settings: PredictionSettings) -> None:
     pick_device(settings.device)
 
 
+def _show(
+    model: TrainedModel, source: str | InputImages, missing: Sequence[str] | None, available: Sequence[str] | None
+) -> None:
+    """Say what was taken for what, and that nothing was done."""
+    excluded = excluded_modalities(model.modalities, model.subset, missing=missing, available=available)
+    cases = find_cases(source if isinstance(source, InputImages) else InputImages(source), model, show=True)
+    require_modalities(cases, model.subset)
+    for case in cases:
+        case.without(excluded)
+    for name, reason in excluded.items():
+        log.info("%s: %s", name, reason)
+    log.info("dry run: %d case%s; no image was opened, nothing was written", len(cases), "s" * (len(cases) != 1))
+
+
 def _prepare(
     model: TrainedModel,
-    source: str,
+    source: str | InputImages,
     output: str,
     settings: PredictionSettings,
     missing: Sequence[str] | None,

@@ -1,0 +1,138 @@
+"""How hospitals and challenges spell modalities in names of files, and what such a name says.
+
+A name is a row of words: ``patient7_T1_post.nii.gz`` is ``patient7``, ``t1``, ``post``. The longest row of words that
+spells a modality is it; what is left names the case. Where a name spells two, or T1 with a word for contrast agents
+elsewhere, nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nnunetv2_mmkd.editions.spec import EditionSpec
+from nnunetv2_mmkd.names import ALIASES, canonical
+
+Words = tuple[str, ...]
+
+CONTRAST = ("ce", "gd", "gad", "gado", "gadolinium", "contrast", "km", "enhanced")
+"""Words for a contrast agent."""
+_AFTER_T1 = (
+    *CONTRAST,
+    "c",
+    "cm",
+    "post",
+    "postcontrast",
+    "postgad",
+    "post contrast",
+    "post gd",
+    "post gad",
+    "with contrast",
+)
+_T1 = ("t1", "t1w", "t1wi")
+_PLAIN = ("pre", "native", "nativ", "plain", "unenhanced", "noncontrast", "precontrast", "pre contrast", "non contrast",
+          "no contrast", "without contrast")  # fmt: skip
+_DOUBTFUL = {*CONTRAST, "post", "postcontrast", "postgad", "cm"}
+"""Words that make a T1 elsewhere in the name doubtful."""
+
+USUAL: Mapping[str, tuple[str, ...]] = {
+    "t1": (*_T1, *(f"{t1} {word}" for t1 in _T1 for word in _PLAIN), *(f"{t1}{word}" for t1 in _T1 for word in _PLAIN)),
+    "t1ce": (
+        *(f"{t1} {word}" for t1 in _T1 for word in _AFTER_T1),
+        *(f"{t1}{word}" for t1 in _T1 for word in _AFTER_T1),
+        *(f"{word} {t1}" for t1 in _T1 for word in (*CONTRAST, "post contrast", "postcontrast", "gd enhanced")),
+        *(f"{word}{t1}" for t1 in _T1 for word in ("ce", "gd")),
+    ),
+    "t2": ("t2", "t2w", "t2wi"),
+    "flair": ("flair", "t2flair", "t2 flair", "t2w flair", "flair t2", "t2fl", "t2f"),
+    "dwi": ("dwi",),
+    "adc": ("adc",),
+    "swi": ("swi",),
+}
+"""Modality -> its spellings, words apart."""
+
+SEGMENTATION = {"seg", "segmentation", "mask", "masks", "msk", "label", "labels", "dseg", "roi"}
+"""Words in the names of what is no image."""
+
+_WORD = re.compile(r"[^\s_.+\-]+")
+
+
+def words_of(text: str) -> Words:
+    """The words of a name, in lower case."""
+    return tuple(match.group().casefold() for match in _WORD.finditer(text))
+
+
+@dataclass(frozen=True)
+class NameReading:
+    """What a name says.
+
+    Attributes:
+        modality: canonical name; empty: none, or it cannot be told.
+        rest: the name without it.
+        could_be: the modalities it could be, where it cannot be told.
+        segmentation: it is no image.
+    """
+
+    modality: str = ""
+    rest: str = ""
+    could_be: tuple[str, ...] = ()
+    segmentation: bool = False
+
+
+class Speller:
+    """Reads names.
+
+    Args:
+        modalities: canonical names of those that are asked for.
+        own: modality -> spellings of the user's (kept as ``own_text``); these words then mean nothing else.
+        editions: whose spellings are known, too.
+    """
+
+    def __init__(
+        self, modalities: Sequence[str], own: Mapping[str, Iterable[str]], editions: Iterable[EditionSpec] = ()
+    ) -> None:
+        self.modalities = tuple(modalities)
+        self.meanings: dict[Words, set[str]] = {}
+        self.label_words: set[Words] = set()
+        for name in modalities:
+            self._add(name, name)
+        for alias, name in ALIASES.items():
+            self._add(alias, name)
+        for name, spellings in USUAL.items():
+            for spelling in spellings:
+                self._add(spelling, name)
+        for spec in editions:
+            self.label_words |= {words_of(suffix) for suffix in spec.label_suffixes}
+            for channel in spec.channels:
+                for suffix in channel.suffixes:
+                    self._add(suffix, channel.name)
+        self.own_text = {spelling: canonical(name) for name, each in own.items() for spelling in each}
+        self.own = {words_of(spelling): name for spelling, name in self.own_text.items()}
+        self.meanings |= {words: {name} for words, name in self.own.items()}
+        self.longest = max(map(len, self.meanings))
+
+    def _add(self, spelling: str, name: str) -> None:
+        self.meanings.setdefault(words_of(spelling), set()).add(name)
+
+    def read(self, text: str) -> NameReading:
+        """What a name says."""
+        places = list(_WORD.finditer(text))
+        words = words_of(text)
+        if SEGMENTATION & set(words):
+            return NameReading(segmentation=True)
+        rows = [(i, j) for i in range(len(words)) for j in range(i + 1, min(len(words), i + self.longest) + 1)]
+        spelled = [(i, j) for i, j in rows if words[i:j] in self.meanings]
+        spelled = [(i, j) for i, j in spelled if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spelled)]
+        if not spelled:
+            return NameReading(rest=text, segmentation=any(words[-len(each) :] == each for each in self.label_words))
+        meant = set().union(*(self.meanings[words[i:j]] for i, j in spelled))
+        meant = meant & set(self.modalities) or meant
+        start, end = spelled[-1]
+        if meant == {"t1"} and words[start:end] not in self.own and _DOUBTFUL & {*words[:start], *words[end:]}:
+            meant.add("t1ce")
+        if len(meant) > 1:
+            return NameReading(could_be=tuple(sorted(meant)))
+        before, after = text[: places[start].start()], text[places[end - 1].end() :]
+        parts = [part for part in (before.rstrip(" _.-+"), after.strip(" _.-+")) if part]
+        return NameReading(meant.pop(), "_".join(parts))

@@ -1,0 +1,244 @@
+"""What lies in any folder of images: case folders, flat files, BIDS; in the spelling of any edition or hospital.
+
+Legend: a case is found by its folder, or in flat files by what is left of their names without the modality.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2_mmkd.editions.bids import NO_IMAGES, SUFFIXES, bids_name, check_entities, index_of
+from nnunetv2_mmkd.editions.discover import listed, walk
+from nnunetv2_mmkd.editions.reading import Reading, by_case
+from nnunetv2_mmkd.editions.spellings import NameReading, Speller, words_of
+from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.image_names import REMEDY, check_case_name, plain, refuse_halves, refuse_twins
+
+log = logging.getLogger(__name__)
+
+SAY_WHICH = "say which by --modalities, e.g. --modalities T1ce=t1_post; leave others out by --ignore WORD"
+ONE_OF_TWO = (
+    "keep one of them there, or say by --modalities or --manifest which one is meant; files of several cases in one "
+    "folder are read if that folder is given with -i"
+)
+ONE_CASE = (
+    "give all images of a case one name besides the modality's, put each case in a folder of its own, or give a table "
+    "with --manifest"
+)
+_OF_OTHERS = ("mmkd_report.json", "predict_from_raw_data_args.json")  # a folder with such a file holds predictions
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """The images of a folder.
+
+    Attributes:
+        kind: how it was read, in words.
+        cases: case -> channel -> image.
+    """
+
+    kind: str
+    cases: Mapping[str, Mapping[int, Path]]
+
+
+def read_folder(
+    root: Path, speller: Speller, endings: Sequence[str], ignored: Sequence[str] = (), numbers: Mapping[int, int] = {}
+) -> FolderContent:
+    """The cases of a folder that is not in nnU-Net's naming.
+
+    Args:
+        root: the folder.
+        speller: of the model's modalities.
+        endings: of images.
+        ignored: words; a file whose name has one is left out.
+        numbers: number at the end of a name (``_XXXX``) -> channel, where the name spells no modality.
+
+    Raises:
+        InputError: a name that could be two modalities, one that is none of the model's, two images for one of a case,
+            names of cases that are nearly alike, or what looks like an image that is absent; the message names files.
+    """
+    files, others = _entries(root, endings)
+    skip = [words_of(word) for word in ignored]
+    kept = [path for path in files if not any(_contains(words_of(_stem(path, endings)), words) for words in skip)]
+    if len(kept) < len(files):
+        log.info("left out by --ignore: %s", first_few((_shown(root, path) for path in files if path not in kept), 5))
+    if kept and all(bids_name(_stem(path, endings) + ".nii.gz") is not None for path in kept):
+        kind, readings = "BIDS", list(_bids(root, kept, speller, endings))
+        check_entities(readings)
+    else:
+        places = [_place(root, path, speller, endings, numbers) for path in kept]
+        segmentations = [path for path, place in zip(kept, places, strict=True) if place.name.segmentation]
+        if segmentations:
+            log.info("segmentations, not read: %s", first_few((_shown(root, path) for path in segmentations), 5))
+        named = [place for place in places if not place.name.segmentation]
+        if any(place.name.modality for place in named):
+            for place in named:
+                _refuse_doubtful(place, speller)
+        readings = list(_by_place(root, [place for place in named if place.name.modality], speller))
+        kind = "case folders" if any(place.folder for place in named) else "flat files"
+    found = by_case(readings, speller.modalities, ONE_OF_TWO)
+    cases = {case: {index: reading.path for index, reading in each.items()} for case, each in sorted(found.items())}
+    for case, images in cases.items():
+        check_case_name(case, next(iter(images.values())))
+    refuse_twins(cases, root)
+    if cases and kind == "flat files":
+        _refuse_parts(cases, speller.modalities, root)
+    if cases:
+        _refuse_lookalikes(root, others, cases, speller, endings)
+    return FolderContent(kind, cases)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A file, the folders of its case below the root, and what its name says."""
+
+    path: Path
+    folder: tuple[str, ...]
+    name: NameReading
+
+
+def _entries(root: Path, endings: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Images, and what is none; folders of predictions are passed over."""
+    files: list[Path] = []
+    others: list[Path] = []
+    for folder in walk(root):
+        content = listed(folder)
+        if any(path.name in _OF_OTHERS for path in content):
+            log.info("a folder of predictions, not read: %s", folder)
+            continue
+        for path in content:
+            image = path.is_file() and not path.name.startswith(".") and _stem(path, endings) != path.name
+            (files if image else others).append(path)
+    return files, others
+
+
+def _stem(path: Path, endings: Sequence[str]) -> str:
+    return next((path.name[: -len(end)] for end in sorted(endings, key=len, reverse=True) if path.name.endswith(end)),
+                path.name)  # fmt: skip
+
+
+def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
+    return bool(part) and any(words[i : i + len(part)] == part for i in range(len(words)))
+
+
+def _shown(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _place(root: Path, path: Path, speller: Speller, endings: Sequence[str], numbers: Mapping[int, int]) -> _Place:
+    folder = path.relative_to(root).parts[:-1]
+    stem = _stem(path, endings)
+    bare = stem
+    if folder and stem.casefold().startswith(folder[-1].casefold()):
+        bare = stem[len(folder[-1]) :] or stem
+    name = speller.read(bare)
+    number = re.fullmatch(r"(.*?)_?([0-9]{4})", stem)
+    if not (name.modality or name.could_be or name.segmentation) and number and int(number[2]) in numbers:
+        name = NameReading(speller.modalities[numbers[int(number[2])]], number[1])
+    while folder:  # patient7/T1/image.nii.gz
+        above = speller.read(folder[-1])
+        if not above.modality or (above.modality != name.modality and (name.modality or name.could_be)) or above.rest:
+            break
+        name = name if name.modality or name.segmentation else above
+        folder = folder[:-1]
+    return _Place(path, folder, name)
+
+
+def _refuse_doubtful(place: _Place, speller: Speller) -> None:
+    """Refuse a name that could be two modalities, or is none of the model's."""
+    model = f"this model has {', '.join(speller.modalities)}"
+    if place.name.could_be:
+        raise InputError(f"{place.path} could be {' or '.join(place.name.could_be)}: {SAY_WHICH}")
+    if not place.name.modality:
+        raise InputError(f"{place.path}: its name says no modality, and {model}; {SAY_WHICH}")
+    if place.name.modality not in speller.modalities:
+        raise InputError(
+            f"{place.path} is read as {place.name.modality}, and {model}. If it is one of these, {SAY_WHICH}"
+        )
+
+
+def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterator[Reading]:
+    """Images with their cases: the folder's name, with those above it where that alone is not unique."""
+    folders = {place.folder for place in places if place.folder}
+    own = {
+        place.folder
+        for place in places
+        if place.folder and place.path.name.casefold().startswith(place.folder[-1].casefold())
+    }
+    last = Counter(folder[-1] for folder in folders)
+    for place in places:
+        if place.folder:
+            alone = place.folder in own and last[place.folder[-1]] == 1
+            case = place.folder[-1] if alone else "_".join(place.folder)
+        else:
+            case = place.name.rest or root.resolve().name
+        yield Reading(place.path, case, speller.modalities.index(place.name.modality))
+
+
+def _bids(root: Path, paths: Sequence[Path], speller: Speller, endings: Sequence[str]) -> Iterator[Reading]:
+    """Images of a BIDS data set; what is of no modality of the model is named."""
+    own = {name: [words for words, of in speller.own_text.items() if of == name] for name in speller.modalities}
+    spellings = [own[name] or SUFFIXES.get(name, (name,)) for name in speller.modalities]
+    unused = []
+    for path in paths:
+        name = bids_name(_stem(path, endings) + ".nii.gz")
+        assert name is not None
+        index = None if set(NO_IMAGES) & {*path.relative_to(root).parts} else index_of(name, spellings)
+        if index is None:
+            unused.append(_shown(root, path))
+        else:
+            yield Reading(path, name.case, index)
+    if unused:
+        log.info("BIDS: of no modality of the model, not read: %s", first_few(unused, 5))
+
+
+def _refuse_parts(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[str], root: Path) -> None:
+    """Refuse cases that complete each other where one's name has all words of the other's."""
+    incomplete = {case: images for case, images in cases.items() if len(images) < len(modalities)}
+    refuse_halves(incomplete, root)
+    words = {case: set(words_of(case)) for case in incomplete}
+    for case, images in incomplete.items():
+        for other, more in incomplete.items():
+            if words[case] < words[other] and not set(images) & set(more):
+                raise InputError(
+                    f"{root}: {next(iter(images.values())).name} is read as of {case!r}, "
+                    f"{next(iter(more.values())).name} as of {other!r}, and they look like one: {ONE_CASE}"
+                )
+    if len(cases) > 1 and all(len(images) == 1 for images in cases.values()):
+        kinds = {modalities[index] for images in cases.values() for index in images}
+        if len(kinds) > 1:
+            log.warning(
+                "%s: no case has two images, and there are %s: are these images of the same cases? Then %s",
+                root, ", ".join(sorted(kinds)), ONE_CASE,
+            )  # fmt: skip
+
+
+def _refuse_lookalikes(
+    root: Path,
+    others: Sequence[Path],
+    cases: Mapping[str, Mapping[int, Path]],
+    speller: Speller,
+    endings: Sequence[str],
+) -> None:
+    """Refuse what begins like an image that a case lacks: a broken download, a link that leads nowhere, a folder."""
+    ends = "|".join(re.escape(end) for end in sorted(endings, key=len, reverse=True))
+    present = {(plain(case), index) for case, images in cases.items() for index in images}
+    for path in others:
+        match = re.match(rf"(.+?)({ends})(?![A-Za-z0-9])", path.name.lstrip("._~$ "), re.IGNORECASE)
+        if match is None or (
+            path.is_dir() and any(path in image.parents for c in cases.values() for image in c.values())
+        ):
+            continue
+        place = _place(root, path.with_name(match[1] + endings[0]), speller, endings, {})
+        if place.name.modality in speller.modalities:
+            (reading,) = _by_place(root, [place], speller)
+            if (plain(reading.case), reading.index) not in present:
+                raise InputError(
+                    f"{path} looks like the {place.name.modality} of case {reading.case}, for which no image was "
+                    f"found. {REMEDY}"
+                )
