@@ -13,6 +13,8 @@ from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
 OURS = {"--trust", "--missing", "--available", "-m", "--models"}
+OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run"}
+STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry-run
 
 
 @pytest.fixture
@@ -43,11 +45,11 @@ def test_same_options_as_the_host(host_parser: argparse.ArgumentParser) -> None:
         assert (ours[name].default, ours[name].nargs) == (action.default, action.nargs), name
         if action.type in (int, float):
             assert ours[name].type("1") == action.type("1"), name
-        assert ours[name].required == (action.required and name not in ("-d", "-c")), name  # -m stands for them
+        assert ours[name].required == (action.required and name not in STAND_INS), name
 
 
 def test_same_options_in_the_help(host_parser: argparse.ArgumentParser) -> None:
-    pattern = re.compile(r"^  (--?\w+)", re.MULTILINE)
+    pattern = re.compile(r"^  (--?[\w-]+)", re.MULTILINE)
     host = set(pattern.findall(host_parser.format_help()))
     assert len(host) > 15
     assert set(pattern.findall(build_parser().format_help())) == host | OURS
