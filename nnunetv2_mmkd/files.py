@@ -347,8 +347,8 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
         with suppress(OSError):
             file.unlink()
         os.close(lock)
-        with suppress(OSError):
-            for path in new:
+        for path in new:
+            with suppress(OSError):
                 path.rmdir()
 
 

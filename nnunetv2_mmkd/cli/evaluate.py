@@ -157,6 +157,10 @@ def main(argv: Sequence[str]) -> int:
     if args.d is not None:
         require_variables(["nnUNet_results"])
         models = [model_folder(args.d, trainer, args.p, args.c) for trainer in args.tr] + models
+    if folders and not models:
+        for flag, value in (("-f", args.f), ("-i", args.i), ("--names", args.names)):
+            if value:
+                parser.error(f"{flag} is for models: segmentations of --predictions are scored as they are, with -l")
     if args.test and not models:
         parser.error("--test takes the test cases of a model's data set: name a model, by -d, -c and -tr or by -m")
     window = WindowSettings(

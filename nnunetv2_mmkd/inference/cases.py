@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 NO_FILE = "no file"
 """Why a modality is missing: its image does not exist."""
+DECLARED = "declared missing in dataset.json"
+"""The same, where the ``dataset.json`` next to the images says so; its image is not read."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ def cases_of_folder(folder: str, naming: ImageNaming) -> list[Case]:
     number_of = {channel: number for number, channel in naming.channels.items()}
     channels = range(len(naming.modalities))
     return [
-        case_of_files(case, naming.modalities, [files.get(number_of.get(channel, -1)) for channel in channels])
+        case_of_files(case, naming.modalities, [files.get(number_of.get(channel, -1)) for channel in channels]).without(
+            dict.fromkeys(naming.missing.get(case, ()), DECLARED)
+        )
         for case, files in sorted(found.items())
     ]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import channel_suffixes, modality_names
-from nnunetv2_mmkd.nnunet_json import DatasetJson, read_object
+from nnunetv2_mmkd.nnunet_json import DatasetJson, missing_modalities, read_object
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class ImageNaming:
         channels: number in a file's name -> channel.
         source: what says so, for messages.
         unknown: number -> name of a modality that the model does not have.
+        missing: case -> modalities that ``source`` declares missing, whatever their images hold.
     """
 
     modalities: tuple[str, ...]
@@ -36,6 +37,7 @@ class ImageNaming:
     channels: Mapping[int, int]
     source: str
     unknown: Mapping[int, str]
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def shown(self) -> str:
         """The numbers and their modalities, for messages."""
@@ -52,7 +54,7 @@ def folder_naming(modalities: Sequence[str], dataset_json: DatasetJson, folder: 
     """The naming in a folder of images: that of its ``dataset.json`` or its parent's (nnU-Net raw), else the model's.
 
     Raises:
-        InputError: that file is broken, or names no modality of the model.
+        InputError: that file is broken, names no modality of the model, or declares an unknown one missing.
     """
     own = model_naming(modalities, dataset_json)
     for place in dict.fromkeys((Path(folder), Path(os.path.abspath(folder)).parent, Path(folder).resolve().parent)):
@@ -67,10 +69,12 @@ def folder_naming(modalities: Sequence[str], dataset_json: DatasetJson, folder: 
         names = modality_names(content, file)
         named = dict(zip(channel_suffixes(content), names, strict=True))
         channels = {number: own.modalities.index(name) for number, name in named.items() if name in own.modalities}
+        declared = missing_modalities(content, names, where=file)
+        missing = {case: [name for name in gone if name in own.modalities] for case, gone in declared.items()}
         if channels == own.channels and len(named) == len(channels):
-            return own
+            return replace(own, missing=missing)
         unknown = {number: name for number, name in named.items() if name not in own.modalities}
-        naming = ImageNaming(own.modalities, own.file_ending, channels, str(file), unknown)
+        naming = ImageNaming(own.modalities, own.file_ending, channels, str(file), unknown, missing)
         if not channels:
             raise InputError(
                 f"{file} names the modalities {', '.join(names)}, and this model has "

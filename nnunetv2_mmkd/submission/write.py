@@ -83,6 +83,7 @@ def write_submission(
     found = _predictions(predictions)
     values = _submission_values(spec, predictions)
     cases = {files.case: files for files in discover(spec, originals)}
+    check_apart(out, *{files.folder for files in cases.values()})
     refuse(predictions, "predictions that match no original case", [found[name].name for name in found.keys() - cases])
     missing = [case for case in cases if case not in found]
     content = list_images(predictions, ".nii.gz")

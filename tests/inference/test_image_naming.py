@@ -96,6 +96,17 @@ def test_the_same_channels_next_to_the_images_are_nothing_to_talk_of(
     assert not caplog.messages
 
 
+def test_what_is_declared_missing_next_to_the_images_is_not_read(tmp_path: Path) -> None:
+    folder = put(tmp_path / "imagesTs", "a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    content = {**dataset(c0="T1w", c1="T1Gd", c2="T2w"), "missing_modalities": {"a": ["t1gd"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert found(folder) == {"a": ["a_0000.nii.gz", None, None], "b": ["b_0000.nii.gz", "b_0001.nii.gz", None]}
+    content["missing_modalities"] = {"a": ["flair"]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="missing_modalities of case a: unknown modality 'flair'"):
+        found(folder)
+
+
 @pytest.mark.parametrize(
     ("channels", "message"),
     [

@@ -131,6 +131,8 @@ def test_broken_prediction_and_bad_folders(predictions: Path, originals: Path, t
         submit(tmp_path / "empty", originals, tmp_path / "out")
     with pytest.raises(InputError, match="which is read"):
         submit(predictions, originals, predictions)
+    with pytest.raises(InputError, match="which is read"):
+        submit(predictions, originals, next(originals.rglob(CASES[0])))
     with pytest.raises(InputError, match="without folders"):
         submit(predictions, originals, tmp_path / "out", zip_name="../x.zip")
     (tmp_path / "file").write_text("")

@@ -290,6 +290,29 @@ def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytes
     assert "-l" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-f", "0"], "-f is for models"),
+        (["-i", "images"], "-i is for models"),
+        (["--names", "a"], "--names is for models"),
+    ],
+)
+def test_what_is_for_models_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "given").mkdir()
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out", "--predictions", f"X={tmp_path / 'given'}", "-l", str(tmp_path), *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_output_into_what_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "given").mkdir()
+    assert run(tmp_path / "given", "--predictions", f"X={tmp_path / 'given'}", "-l", str(tmp_path)) == 1
+    assert "which is read: results would be mixed with input" in capsys.readouterr().err
+
+
 def test_nothing_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "a") == 1
     assert "nothing to evaluate" in capsys.readouterr().err
