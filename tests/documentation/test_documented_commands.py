@@ -27,6 +27,7 @@ from tiny_nnunet import inline_pools, shrink
 
 from nnunetv2_mmkd.cli.main import VERBS
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
+from nnunetv2_mmkd.editions.custom import read_edition
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.writer import write_phantom
@@ -100,11 +101,12 @@ def test_every_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
         find_trainer(name)
     for _, words in COMMANDS:
         if words[:2] in (["mmkd", "convert"], ["mmkd", "submit"]):
-            assert words[2] == "auto" or get_edition(words[2]) in EDITIONS.values()
+            own = words[2] in ("auto", "custom") or words[2].endswith(".yaml")
+            assert own or get_edition(words[2]) in EDITIONS.values()
         for flag, check in (("--published", load_published), ("--edition", get_edition)):
             if flag in words:
                 for value in words[words.index(flag) + 1 :]:
-                    if value.startswith("-"):
+                    if value.startswith("-") or value.endswith(".yaml"):
                         break
                     check(value)
 
@@ -134,6 +136,9 @@ def test_data_can_be_read(block: Block, tmp_path: Path) -> None:
         return
     file = tmp_path / "sweep.yaml"
     file.write_text(block.text)
+    if "\nmodalities:" in block.text:
+        assert read_edition(file).channels
+        return
     read_sweep(file)
 
 
@@ -255,7 +260,10 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def write_hospital(home: Path) -> None:
-    """The folders of the how-to pages: ``incoming`` with incomplete cases, ``complete_folder``, ``clinic``."""
+    """The folders of the how-to pages: ``incoming`` with incomplete cases, ``complete_folder``, ``clinic``, ``ward``.
+
+    Also an nnU-Net data set without some images.
+    """
     cases = sorted(home.glob("MICCAI_BraTS_2018_Data_Training/*/*"))
     names = ("t1", "t1ce", "t2", "flair")
     for folder, case, channels in (("incoming", "anna", (0, 1, 2, 3)), ("incoming", "bert", (0, 2)),
@@ -274,6 +282,27 @@ def write_hospital(home: Path) -> None:
         truth = nib.load(case / f"{case.name}_seg.nii.gz")
         mask = np.minimum(np.asanyarray(truth.dataobj), 2).astype(np.uint8)
         nib.save(nib.Nifti1Image(mask, truth.affine), patient / f"{patient.name}_mask.nii.gz")
+    old = home / "nnUNet_raw" / "Dataset603_Old"
+    for number, case in enumerate(cases, start=1):
+        for channel, name in enumerate(("t1", "flair")):
+            if (number, name) != (3, "flair"):
+                (old / "imagesTr").mkdir(parents=True, exist_ok=True)
+                shutil.copy(case / f"{case.name}_{name}.nii.gz", old / "imagesTr" / f"c{number}_{channel:04d}.nii.gz")
+        (old / "labelsTr").mkdir(exist_ok=True)
+        shutil.copy(home / "clinic" / f"patient_{number:03d}" / f"patient_{number:03d}_mask.nii.gz",
+                    old / "labelsTr" / f"c{number}.nii.gz")  # fmt: skip
+    labels = {"background": 0, "edema": 1, "core": 2}
+    content = {"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
+    (old / "dataset.json").write_text(json.dumps(content))
+    for name, source in (("patient7/patient7_T1_pre", "t1"), ("patient7/patient7_T1_post", "t1ce"),
+                         ("patient7/patient7_T2_FLAIR", "flair"), ("patient8/T1", "t1"),
+                         ("patient8/T2", "t2")):  # fmt: skip
+        file = home / "ward" / f"{name}.nii.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(cases[0] / f"{cases[0].name}_{source}.nii.gz", file)
+    (home / "ward" / "cases.csv").write_text(
+        "case,T1,T1ce,T2,FLAIR\nanna,patient7/patient7_T1_pre.nii.gz,,,patient7/patient7_T2_FLAIR.nii.gz\n"
+    )
 
 
 def write_other_software(home: Path) -> None:
@@ -303,4 +332,17 @@ def test_the_how_to_pages_work_after_it(reader: Reader) -> None:
     assert json.loads((home / "nnUNet_raw" / "Dataset601_Clinic" / "dataset.json").read_text())[
         "missing_modalities"
     ] == {"patient_002": ["t1ce"]}
+    assert json.loads((home / "nnUNet_raw" / "Dataset603_Old" / "dataset.json").read_text())["missing_modalities"] == {
+        "c3": ["flair"]
+    }
+    ward = json.loads((home / "ward_segmentations" / "mmkd_report.json").read_text())["cases"]
+    assert {case: entry["used"] for case, entry in ward.items()} == {
+        "patient7": ["t1", "t1ce", "flair"],
+        "patient8": ["t1", "t2"],
+    }
+    assert (home / "ward_segmentations" / "patient7" / "patient7_seg.nii.gz").is_file()
+    assert json.loads((home / "from_table" / "mmkd_report.json").read_text())["cases"]["anna"]["used"] == [
+        "t1",
+        "flair",
+    ]
     assert (home / "model.zip").is_file() and (home / "submission").is_dir()
