@@ -103,7 +103,7 @@ class Speller:
             for spelling in spellings:
                 self._add(spelling, name)
         for spec in editions:
-            self.label_words |= {words_of(suffix) for suffix in spec.label_suffixes}
+            self.label_words |= {words_of(suffix) for suffix in spec.label_suffixes if suffix}
             for channel in spec.channels:
                 for suffix in channel.suffixes:
                     self._add(suffix, channel.name)

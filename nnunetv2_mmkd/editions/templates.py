@@ -60,7 +60,7 @@ class Template:
             not self.words or MODALITY in self.placeholders,
             "nothing says which modality an image is of: put {modality} where its name stands",
         )
-        require(stem_of(parts[-1]) is not None, "expected the name of a file that ends in .nii.gz or .nii")
+        require(stem_of(parts[-1]) is not None, "expected the name of an image file, which ends in .nii.gz, say")
 
     @property
     def placeholders(self) -> list[str]:

@@ -30,6 +30,11 @@ ONE_CASE = (
     "give all images of a case one name besides the modality's, put each case in a folder of its own, or give a table "
     "with --manifest"
 )
+_SEQUENCES = {
+    *("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d", "tse", "fse", "se", "gre", "tirm"),
+    *("space", "mprage", "tfe", "reg", "registered", "brain", "bet", "n4", "iso", "image", "img"),
+}
+"""Words of a file's name that say nothing of whose it is."""
 _OF_OTHERS = ("mmkd_report.json", "predict_from_raw_data_args.json")  # a folder with such a file holds predictions
 
 
@@ -79,15 +84,19 @@ def read_folder(
         if any(place.name.modality for place in named):
             for place in named:
                 _refuse_doubtful(place, speller)
-        readings = list(_by_place(root, [place for place in named if place.name.modality], speller))
+        named = [place for place in named if place.name.modality]
+        _warn_of_other_names(named)
+        readings = list(_by_place(root, named, speller))
         kind = "case folders" if any(place.folder for place in named) else "flat files"
     found = by_case(readings, speller.modalities, ONE_OF_TWO)
     cases = {case: {index: reading.path for index, reading in each.items()} for case, each in sorted(found.items())}
     for case, images in cases.items():
         check_case_name(case, next(iter(images.values())))
     refuse_twins(cases, root)
-    if cases and kind == "flat files":
+    if kind == "flat files":
         _refuse_parts(cases, speller.modalities, root)
+    if kind != "BIDS":
+        _warn_of_single_images(cases, speller.modalities, root)
     if cases:
         _refuse_lookalikes(root, others, cases, speller, endings)
     return FolderContent(kind, cases)
@@ -134,19 +143,27 @@ def _place(root: Path, path: Path, speller: Speller, endings: Sequence[str], num
     folder = path.relative_to(root).parts[:-1]
     stem = _stem(path, endings)
     bare = stem
-    if folder and stem.casefold().startswith(folder[-1].casefold()):
-        bare = stem[len(folder[-1]) :] or stem
+    if (
+        folder
+        and re.match(rf"{re.escape(folder[-1])}[\W_]", stem, re.IGNORECASE)
+        and not _only_modality(speller, folder[-1])
+    ):
+        bare = stem[len(folder[-1]) :]
     name = speller.read(bare)
     number = re.fullmatch(r"(.*?)_?([0-9]{4})", stem)
     if not (name.modality or name.could_be or name.segmentation) and number and int(number[2]) in numbers:
         name = NameReading(speller.modalities[numbers[int(number[2])]], number[1])
-    while folder:  # patient7/T1/image.nii.gz
-        above = speller.read(folder[-1])
-        if not above.modality or (above.modality != name.modality and (name.modality or name.could_be)) or above.rest:
-            break
-        name = name if name.modality or name.segmentation else above
+    while folder and _only_modality(speller, folder[-1]):  # patient7/T1/image.nii.gz
+        bare = f"{folder[-1]} {bare}"
+        name = name if name.segmentation else speller.read(bare)
         folder = folder[:-1]
     return _Place(path, folder, name)
+
+
+def _only_modality(speller: Speller, folder: str) -> bool:
+    """Whether the name of a folder is that of a modality, perhaps with a number."""
+    read = speller.read(folder)
+    return bool(read.modality or read.could_be) and all(word.isdigit() for word in words_of(read.rest))
 
 
 def _refuse_doubtful(place: _Place, speller: Speller) -> None:
@@ -180,6 +197,21 @@ def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterato
         yield Reading(place.path, case, speller.modalities.index(place.name.modality))
 
 
+def _warn_of_other_names(places: Sequence[_Place]) -> None:
+    """Ask back where the images in a folder have different names besides the modality: they may be of several cases."""
+    names: dict[tuple[str, ...], dict[frozenset[str], str]] = {}
+    for place in places:
+        words = frozenset(word for word in words_of(place.name.rest) if not word.isdigit() and word not in _SEQUENCES)
+        if place.folder:
+            names.setdefault(place.folder, {}).setdefault(words, place.path.name)
+    for folder, files in names.items():
+        if len(files) > 1 and all(files):
+            log.warning(
+                "%s: %s are read as images of one case: if they are of several, give that folder itself with -i",
+                "/".join(folder), " and ".join(list(files.values())[:2]),
+            )  # fmt: skip
+
+
 def _bids(root: Path, paths: Sequence[Path], speller: Speller, endings: Sequence[str]) -> Iterator[Reading]:
     """Images of a BIDS data set; what is of no modality of the model is named."""
     own = {name: [words for words, of in speller.own_text.items() if of == name] for name in speller.modalities}
@@ -209,6 +241,10 @@ def _refuse_parts(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[
                     f"{root}: {next(iter(images.values())).name} is read as of {case!r}, "
                     f"{next(iter(more.values())).name} as of {other!r}, and they look like one: {ONE_CASE}"
                 )
+
+
+def _warn_of_single_images(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[str], root: Path) -> None:
+    """Ask back where no case has two images, and they are of different modalities."""
     if len(cases) > 1 and all(len(images) == 1 for images in cases.values()):
         kinds = {modalities[index] for images in cases.values() for index in images}
         if len(kinds) > 1:

@@ -18,7 +18,7 @@ from nnunetv2_mmkd.inference.cases import Case, case_of_files, cases_of_folder
 from nnunetv2_mmkd.inference.input_folder import read_folder
 from nnunetv2_mmkd.inference.manifest import read_manifest
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
-from nnunetv2_mmkd.inference.naming import folder_naming, model_naming
+from nnunetv2_mmkd.inference.naming import folder_naming
 from nnunetv2_mmkd.inference.reader import completing_plans
 from nnunetv2_mmkd.names import canonical, indices
 
@@ -104,7 +104,7 @@ def find_cases(source: InputImages, model: TrainedModel, *, show: bool = False) 
         kind, found = source.edition, _of_edition(source.edition, root, modalities)
     else:
         own = {modalities[indices([name], modalities)[0]]: words or (name,) for name, words in source.spellings.items()}
-        numbers = model_naming(modalities, model.dataset_json).channels
+        numbers = folder_naming(modalities, model.dataset_json, source.folder).channels
         content = read_folder(
             root, Speller(modalities, own, EDITIONS.values()), _endings(model), source.ignored, numbers
         )

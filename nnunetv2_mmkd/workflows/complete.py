@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.conversion.folder import INDENT, raw_folder
-from nnunetv2_mmkd.conversion.headers import CaseHeaders, check_headers
-from nnunetv2_mmkd.editions.discover import CaseFiles
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import atomic_write, locked, write_json
+from nnunetv2_mmkd.geometry import align, reference_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.cases import Case, cases_of_folder
 from nnunetv2_mmkd.inference.naming import ImageNaming, model_naming
+from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.nnunet_json import MISSING, DatasetJson, read_dataset_json
-
-log = logging.getLogger(__name__)
 
 _ZIPPED_ZEROS = 0.02  # of the voxels' bytes; a compressed image of zeros is smaller
 
@@ -110,7 +107,7 @@ def _plan(folder: Path, show_progress: bool) -> Completion:
     missing: dict[str, list[str]] = {}
     for place, case in tqdm(found, "check", disable=not show_progress):
         label = labels.get(case.identifier) if place == "imagesTr" else None
-        first = _check(case, folder, label)
+        first = _check(case, label)
         lacking = [*case.missing, *_all_zero(case)]
         if len(lacking) == len(case.modalities):
             raise InputError(f"case {case.identifier}: all its images are zero; take it out of {folder / place}")
@@ -149,24 +146,23 @@ def _labels(folder: Path, dataset: DatasetJson, cases: Sequence[str]) -> dict[st
     return {case: folder / "labelsTr" / f"{case}{dataset.file_ending}" for case in cases}
 
 
-def _check(case: Case, folder: Path, label: Path | None) -> Path:
+def _check(case: Case, label: Path | None) -> Path:
     """Check the headers of a case; returns the image whose header is that of the case.
 
     Raises:
         InputError: images on different grids, or stored in different orientations.
     """
-    images = tuple(None if file is None else Path(file) for file in case.files)
-    files = CaseFiles(case.identifier, folder, folder, images, label, None)
-    headers: CaseHeaders = check_headers(files)
-    turned = [path for path, alignment in headers.alignments.items() if alignment.reoriented]
-    if turned:
-        raise InputError(
-            f"case {case.identifier}: {turned[0]} is stored in another orientation than {headers.grid.path.name}, and "
-            "nnU-Net does not reorient: store it alike, or convert the images (mmkd convert custom)"
-        )
-    for message in headers.messages:
-        log.warning("%s", message)
-    return headers.grid.path
+    paths = [Path(file) for file in case.files if file is not None] + ([] if label is None else [label])
+    grids = [grid_of(path, nifti.read_header(path)) for path in paths]
+    reference = grids[reference_of(grids)]
+    where = f"case {case.identifier}: "
+    for grid in grids:
+        if align(grid, reference, where).reoriented:
+            raise InputError(
+                f"{where}{grid.path} is stored in another orientation than {reference.path.name}, and nnU-Net does not "
+                "reorient: store it alike, or convert the images (mmkd convert custom)"
+            )
+    return reference.path
 
 
 def _all_zero(case: Case) -> list[str]:

@@ -155,7 +155,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], dict[str, str], str]] = {
     "modality of labels": (lambda at: None, {HOW[3]: "{case}/{modality}.nii.gz"}, "{modality} is no placeholder here"),
     "braces": (lambda at: None, {HOW[1]: "{case/{modality}.nii.gz"}, "its braces do not match"),
     "out of the folder": (lambda at: None, {HOW[1]: "../{case}/{modality}.nii.gz"}, "expected a path below"),
-    "no NIfTI": (lambda at: None, {HOW[1]: "{case}/{modality}.png"}, "ends in .nii.gz or .nii"),
+    "no NIfTI": (lambda at: None, {HOW[1]: "{case}/{modality}.png"}, "expected the name of an image file"),
     "download": (lambda at: rename(at, "p1/p1_flair.nii.gz", "p1/p1_flair.nii.gz.part"), {},
                  "p1_flair.nii.gz.part looks like the FLAIR of case p1"),
     "copy": (lambda at: rename(at, "p1/p1_mask.nii.gz", "p1/p1_mask (1).nii.gz"), {},

@@ -44,8 +44,8 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
     "with other words": (["a/003_T1_ax.nii.gz", "a/t1c_005_sag.nii.gz"], {"a": "t1 t1ce"}),
     "visits": (["p1/2019/t1.nii.gz", "p1/2020/t1.nii.gz"], {"p1_2019": "t1", "p1_2020": "t1"}),
     "modality folders": (
-        ["p1/T1/image.nii.gz", "p1/T1_post/image.nii.gz", "p2/FLAIR/FLAIR.nii.gz"],
-        {"p1": "t1 t1ce", "p2": "flair"},
+        ["p1/T1/image.nii.gz", "p1/T1_post/image.nii.gz", "p2/FLAIR/FLAIR.nii.gz", "p2/003_T1/post_contrast.nii.gz"],
+        {"p1": "t1 t1ce", "p2": "t1ce flair"},
     ),
     "BraTS 2018": (
         ["HGG/Brats18_X_1_1/Brats18_X_1_1_t1ce.nii.gz", "LGG/Brats18_X_2_1/Brats18_X_2_1_t2.nii.gz",
@@ -85,6 +85,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "compressed and not": (["a_t1.nii.gz", "a_t1.nii"], "case a: two files for t1"),
     "T1 or T1ce": (["a_post_T1.nii.gz", "a_t2.nii.gz"], r"a_post_T1.nii.gz could be t1 or t1ce: say which by --modal"),
     "T1 or T1ce, apart": (["a/T1_3D_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
+    "T1 or T1ce, by folder": (["a/T1/T1_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
+    "T1 or FLAIR, by folder": (["a/T1/flair.nii.gz", "a/t2.nii.gz"], "could be flair or t1"),
     "T1 or T2": (["a_t1_t2.nii.gz", "a_flair.nii.gz"], "could be t1 or t2"),
     "nobody has": (["a_adc.nii.gz", "a_t1.nii.gz"], "a_adc.nii.gz is read as adc, and this model has t1, t1ce"),
     "no modality": (["a_scan.nii.gz", "a_t1.nii.gz"], "a_scan.nii.gz: its name says no modality, and this model has"),
@@ -128,6 +130,19 @@ def test_a_model_without_t1(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a_t1.nii.gz is read as t1, and this model has t1ce, flair. If it is one of"):
         found(folder, modalities=("t1ce", "flair"))
     assert found(folder, {"t1ce": ["t1"]}, modalities=("t1ce", "flair"))["a"]["t1ce"] == "a_t1.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a_t1.nii.gz", "b_t2.nii.gz"], "no case has two images, and there are t1, t2"),
+        (["x/a_t1.nii.gz", "x/b_t2.nii.gz"], "x: a_t1.nii.gz and b_t2.nii.gz are read as images of one case"),
+        (["x/003_t1_ax.nii.gz", "x/005_t2_sag.nii.gz", "x/flair.nii.gz"], ""),
+    ],
+)
+def test_asked_back(files: list[str], message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found(put(tmp_path, *files))
+    assert message in caplog.text and bool(caplog.messages) == bool(message)
 
 
 def test_a_link_that_leads_nowhere_is_no_absent_image(tmp_path: Path) -> None:
