@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
@@ -54,6 +54,23 @@ def label_meanings(labels: Mapping[str, Any]) -> dict[str, frozenset[int]]:
         name if len(named[LABEL_ALIASES.get(name, name)]) > 1 else LABEL_ALIASES.get(name, name): values
         for name, values in meanings.items()
     }
+
+
+def heads_of(values: frozenset[int], order: Sequence[frozenset[int]]) -> list[int] | None:
+    """The heads whose probabilities sum up to that of a region: its own, or those of its labels; None: there are none.
+
+    >>> labels, regions = [frozenset([value]) for value in range(3)], [frozenset([1, 2]), frozenset([2])]
+    >>> heads_of(frozenset([1, 2]), labels), heads_of(frozenset([1, 2]), regions), heads_of(frozenset([1]), regions)
+    ([1, 2], [0], None)
+
+    Args:
+        values: of the region's voxels.
+        order: the values that each head stands for.
+    """
+    if values in order:
+        return [order.index(values)]
+    parts = [index for index, each in enumerate(order) if each <= values]
+    return parts if frozenset().union(*(order[index] for index in parts)) == values else None
 
 
 def translation(found: Meanings, wanted: Meanings, where: object) -> dict[int, int]:

@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "evaluate": "all subsets of the modalities: scores, the papers' tables, pictures, performance card",
     "compare": "two methods of a table of results: differences, intervals, tests",
     "sweep": "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables",
+    "card": "write a model card for the Hugging Face Hub from what a model's folder knows",
     "submit": "turn predictions into a challenge's submission files",
     "benchmark": "cost of a trainer against the stock trainer on the same plan",
     "avmnist": "MetaKD's table of Audiovision-MNIST, reproduced alongside the published one",

@@ -62,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="names of the segmentations, e.g. '{folder}/{case}_seg' (default: %(default)s)",
     )
     names.add_argument("--dry-run", action="store_true", help="only show what would be taken for what")
+    ours.add_argument(
+        "--uncertainty", action="store_true",
+        help="also say how sure each segmentation is: a map for each region, and in mmkd_report.json numbers and which "
+        "modality the result leans on. Each case is predicted once more without each of its modalities",
+    )  # fmt: skip
     model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m, or --models")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
@@ -158,6 +163,7 @@ def main(argv: Sequence[str]) -> int:
         num_parts=args.num_parts,
         part_id=args.part_id,
         dry_run=args.dry_run,
+        uncertainty=args.uncertainty,
     )
     general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
     source, output = (

@@ -41,7 +41,7 @@ class MultiSubsetNetwork(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load the weights of the network itself, as nnU-Net's predictor does between the folds of an ensemble."""
-        return _uncompiled(self.network).load_state_dict(state_dict, *args, **kwargs)
+        return uncompiled(self.network).load_state_dict(state_dict, *args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of all subsets.
@@ -52,7 +52,7 @@ class MultiSubsetNetwork(nn.Module):
         Returns:
             ``[B, S·K, *spatial]``, the K heads of the first subset first.
         """
-        network = _uncompiled(self.network)
+        network = uncompiled(self.network)
         if isinstance(network, MultiStreamUNet):
             streams = network.encode(x, self.subsets.any(0))
             outputs: list[Any] = [
@@ -64,12 +64,13 @@ class MultiSubsetNetwork(nn.Module):
         return torch.cat([each[0] if isinstance(each, list | tuple) else each for each in outputs], 1)
 
 
-def _uncompiled(network: nn.Module) -> nn.Module:
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network itself, where nnU-Net has compiled it."""
     return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
 @dataclass(frozen=True)
-class _Heads:
+class Heads:
     """All that nnU-Net's sliding window asks a label manager for."""
 
     num_segmentation_heads: int
@@ -99,7 +100,7 @@ class AllSubsetsPredictor(MaskedPredictor):
         """
         network, labels, self._case = self.network, self.label_manager, case
         self.network = MultiSubsetNetwork(network, subsets)
-        self.label_manager = _Heads(len(subsets) * labels.num_segmentation_heads)
+        self.label_manager = Heads(len(subsets) * labels.num_segmentation_heads)
         try:
             logits = self.predict_logits_from_preprocessed_data(data).cpu()
         finally:

@@ -81,6 +81,24 @@ def summary(cases: Sequence[Case], expected: Mapping[str, Mapping[str, Any]]) ->
         yield f"{_cases(len(group))} {how}." + _sentence(how, expected.get(group[0].identifier))
 
 
+def confidence_line(case: str, confidence: Mapping[str, Any]) -> str:
+    """How sure a segmentation is: ``"bert: expected Dice WT 0.87, ET none found; leans most on flair (WT)"``.
+
+    Args:
+        case: its name.
+        confidence: region -> :meth:`~nnunetv2_mmkd.evaluation.confidence.RegionConfidence.as_json`.
+    """
+    values: list[str] = []
+    leaning: dict[str, list[str]] = {}
+    for region, numbers in confidence.items():
+        found = numbers["expected_dice"]
+        values.append(f"{region} {'none found' if found is None else f'{found:.2f}'}")
+        if numbers["leans_on"] is not None and found is not None:
+            leaning.setdefault(numbers["leans_on"], []).append(region)
+    leans = ", ".join(f"{name} ({', '.join(regions)})" for name, regions in leaning.items())
+    return f"{case}: expected Dice {', '.join(values)}" + f"; leans most on {leans}" * bool(leans)
+
+
 def _sentence(how: str, expected: Mapping[str, Any] | None) -> str:
     """What the performance card promises."""
     if not expected:

@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_apart, check_writable, locked, within, write_json
+from nnunetv2_mmkd.files import check_writable, locked, within, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
-from nnunetv2_mmkd.inference.expectations import as_json, case_line, expectations, never_there, summary
+from nnunetv2_mmkd.inference.expectations import as_json, case_line, confidence_line, expectations, never_there, summary
 from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
 from nnunetv2_mmkd.inference.naming import model_naming
+from nnunetv2_mmkd.inference.output_folder import check_output_folder, check_overwrites_none
 from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
+from nnunetv2_mmkd.inference.uncertainty_files import numbers_file, numbers_of
 from nnunetv2_mmkd.nnunet_json import read_object
 
 log = logging.getLogger(__name__)
 
 REPORT_NAME = "mmkd_report.json"
 """The report, in the output folder."""
-
-_OF_PREDICTIONS = ("mmkd_report", "predict_from_raw_data_args")  # a folder with such a file holds predictions
 
 
 def report_name(part_id: int = 0, num_parts: int = 1) -> str:
@@ -46,6 +46,7 @@ class JobRequest:
         overwrite: predict cases again that exist already.
         previous_stage: folder of a previous stage's predictions (cascade).
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
+        uncertainty: also write maps and numbers of uncertainty.
     """
 
     source: str | InputImages | list[list[str | None]] | list[list[str]]
@@ -55,6 +56,7 @@ class JobRequest:
     previous_stage: str | None = None
     num_parts: int = 1
     part_id: int = 0
+    uncertainty: bool = False
 
     @property
     def images(self) -> InputImages | None:
@@ -185,6 +187,8 @@ class PredictionJob:
         if finished:
             for line in summary(self.cases, self.expected):
                 log.info("%s", line)
+            for case, output in zip(self.cases, self.outputs, strict=True) if self.request.uncertainty else ():
+                log.info("%s", confidence_line(case.identifier, self._confidence(output)))
             log.info("segmentations: %s%s", *self._places())
 
     def _places(self) -> tuple[str, str]:
@@ -195,6 +199,10 @@ class PredictionJob:
     def _remove_partial(self) -> None:
         for folder in self._partial.values():
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _confidence(self, output: str) -> dict[str, Any]:
+        """The numbers of ``--uncertainty`` that belong to a segmentation."""
+        return numbers_of(output, self.request.folder or "")
 
     def _state(self, output: str) -> tuple[int, int] | None:
         try:
@@ -219,7 +227,10 @@ class PredictionJob:
             if case not in again and _is_there(folder, entry.get("segmentation", case + self.file_ending)):
                 if self.models is None and entry["model"] == self.model.as_json():
                     del entry["model"]
-                kept[case] = {**entry, "done": True}
+                name = str(entry.get("segmentation", case + self.file_ending)).removesuffix(self.file_ending)
+                numbers = self._confidence(str(folder / name))
+                entry.pop("uncertainty", None)
+                kept[case] = {**entry, "done": True, **({"uncertainty": numbers} if numbers else {})}
         return kept
 
     def _write_report(self, *, finished: bool) -> None:
@@ -238,6 +249,8 @@ class PredictionJob:
                 entries[case.identifier]["model"] = self.models[case.identifier].as_json()
             if case.identifier in self.expected:
                 entries[case.identifier]["expected"] = dict(self.expected[case.identifier])
+            if entries[case.identifier]["done"] and (numbers := self._confidence(output)):
+                entries[case.identifier]["uncertainty"] = numbers
         cases = dict(sorted(entries.items()))
         content: dict[str, Any] = {"model": self.model.as_json()}
         if self.models is not None:
@@ -301,13 +314,14 @@ def prepare_job(
         assert isinstance(request.source, list)
         found = cases_of_lists(request.source, model_naming(model.modalities, model.dataset_json))
     if isinstance(output, str):
-        _check_no_input(output, request, model, found)
+        source = None if images is None else images.folder
+        check_output_folder(output, source, request.previous_stage, model, found)
     require_modalities(found, model.subset)
     cases = [case.without(excluded) for case in found]
     outputs = [os.path.join(output, case.identifier) for case in cases] if isinstance(output, str) else output
     if isinstance(output, str) and images is not None and images.output_name != "{case}":
         outputs = images.outputs(found, output, ending)
-    _check_overwrites_none(found, outputs or (), ending)
+    check_overwrites_none(found, outputs or (), ending)
     chosen = _indices(request, len(cases), outputs, ending)
     checked = check_cases(
         [cases[index] for index in chosen],
@@ -334,41 +348,12 @@ def _indices(request: JobRequest, count: int, outputs: list[str] | None, ending:
     if request.overwrite or outputs is None:
         return list(mine)
     endings = [ending, ".npz"] if request.save_probabilities else [ending]
-    return [index for index in mine if not all(os.path.isfile(outputs[index] + each) for each in endings)]
 
+    def exists(output: str) -> bool:
+        files = [output + each for each in endings] + [str(numbers_file(output))] * request.uncertainty
+        return all(map(os.path.isfile, files))
 
-def _check_no_input(output: str, request: JobRequest, model: TrainedModel, cases: Sequence[Case]) -> None:
-    """Refuse an output folder that holds what is read, or a data set or model, whose JSON nnU-Net would overwrite."""
-    source = None if request.images is None else request.images.folder
-    check_apart(output, source, request.previous_stage, model.folder or None)
-    check_apart(output, *(Path(model.folder).glob("fold_*") if model.folder else ()))
-    names = set(os.listdir(output)) if os.path.isdir(output) else set()
-    for case in cases:
-        image = next((name for name in names if _is_image(name, case.identifier, model.dataset_json.file_ending)), None)
-        if image is not None:
-            raise InputError(
-                f"output folder {output} holds the image {image} of case {case.identifier}. Choose another"
-            )
-    foreign = names & {"dataset.json", "plans.json", "nnUNetPlans.json"}
-    if foreign and not any(name.startswith(_OF_PREDICTIONS) for name in names):
-        raise InputError(
-            f"{output} is the folder of a data set or model: nnU-Net would overwrite {min(foreign)}. Choose another"
-        )
-
-
-def _check_overwrites_none(cases: Sequence[Case], outputs: Sequence[str], ending: str) -> None:
-    """Refuse a segmentation that would overwrite an image."""
-    images = {os.path.realpath(file): case.identifier for case in cases for file in case.files if file is not None}
-    for output in outputs:
-        if os.path.realpath(output + ending) in images:
-            raise InputError(
-                f"the segmentation {output + ending} would overwrite an image. Choose another output folder"
-            )
-
-
-def _is_image(name: str, case: str, ending: str) -> bool:
-    suffix = name[len(case) : -len(ending)]
-    return name.startswith(f"{case}_") and name.endswith(ending) and len(suffix) == 5 and suffix[1:].isdigit()
+    return [index for index in mine if not exists(outputs[index])]
 
 
 def with_model(job: PredictionJob, model: TrainedModel, description: ModelDescription) -> PredictionJob:

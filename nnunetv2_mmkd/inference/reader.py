@@ -25,6 +25,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
 from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
+from nnunetv2_mmkd.inference.uncertainty_files import remove_numbers
 from nnunetv2_mmkd.workers import end_with_starter
 
 AVAILABLE_KEY = "mmkd_available"
@@ -107,10 +108,11 @@ class CompletingIO(BaseReaderWriter):
         folder, name = os.path.split(output_fname)
         if not os.path.basename(folder).startswith(TEMPORARY_FOLDER):
             return
-        stem = name[: -len(self.file_ending)]
+        stem, final = name[: -len(self.file_ending)], Path(folder).parent
+        remove_numbers(str(final / stem), self.file_ending)
         for part in (stem + ".npz", stem + ".pkl", name):
             if os.path.isfile(os.path.join(folder, part)):
-                os.replace(os.path.join(folder, part), os.path.join(os.path.dirname(folder), part))
+                os.replace(os.path.join(folder, part), final / part)
 
 
 def _grid(file: str, shape: Sequence[int], properties: Mapping[str, Any]) -> Grid:

@@ -21,6 +21,7 @@ from nnunetv2_mmkd.inference.model_choice import choose, read_models
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.selection import excluded_modalities
+from nnunetv2_mmkd.inference.uncertainty import UncertaintyPredictor, regions_of
 from nnunetv2_mmkd.workers import orderly_termination
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class PredictionSettings:
         previous_stage: folder of a previous stage's predictions (cascade).
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
         dry_run: only say what was taken for what; no image is opened and nothing is written.
+        uncertainty: also say how sure each segmentation is, :mod:`.uncertainty`.
     """
 
     folds: Sequence[int | str] = (0, 1, 2, 3, 4)
@@ -63,6 +65,7 @@ class PredictionSettings:
     num_parts: int = 1
     part_id: int = 0
     dry_run: bool = False
+    uncertainty: bool = False
 
 
 def usable_cores() -> int:
@@ -223,7 +226,10 @@ def _prepare(
         settings.previous_stage,
         settings.num_parts,
         settings.part_id,
+        settings.uncertainty,
     )
+    if settings.uncertainty:
+        regions_of(model)  # refuses a model without any
     processes = max(1, settings.preprocessing_processes)
     return prepare_job(model, request, excluded, processes=processes, progress=settings.progress)
 
@@ -236,7 +242,8 @@ def _predict(
     available: Sequence[str] | None,
 ) -> None:
     """Load a model and predict the cases of a running job."""
-    predictor = MMKDPredictor(
+    kind = UncertaintyPredictor if settings.uncertainty else MMKDPredictor
+    predictor = kind(
         tile_step_size=settings.step_size,
         use_mirroring=settings.mirroring,
         perform_everything_on_device=settings.on_device and settings.device == "cuda",

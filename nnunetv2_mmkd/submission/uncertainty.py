@@ -23,7 +23,7 @@ from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import Alignment, align
 from nnunetv2_mmkd.image_names import list_images
-from nnunetv2_mmkd.label_names import translation
+from nnunetv2_mmkd.label_names import heads_of, translation
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.nnunet_json import labels_beside
 from nnunetv2_mmkd.submission.check import grid_problem, header_problem, reference_grid, reference_header, refuse
@@ -71,12 +71,12 @@ def probabilities_of_regions(
 
 def _joined(region: str, values: frozenset[int], heads: np.ndarray, order: Sequence[frozenset[int]]) -> np.ndarray:
     """The head of a region, or the sum of those of its labels."""
-    if values in order:
-        head: np.ndarray = heads[order.index(values)]
-        return head
-    parts = [index for index, each in enumerate(order) if each <= values]
-    if frozenset().union(*(order[index] for index in parts)) != values:
+    parts = heads_of(values, order)
+    if parts is None:
         raise InputError(f"no head for {region}: dataset.json declares neither the region nor all its labels")
+    if values in order:
+        head: np.ndarray = heads[parts[0]]
+        return head
     total: np.ndarray = heads[parts].sum(axis=0, dtype=np.float32)
     return total
 

@@ -38,6 +38,7 @@ from nnunetv2_mmkd.workflows.sweep.definition import read_sweep
 RUN = (
     "README.md",
     "documentation/how-to/predict.md",
+    "documentation/how-to/confidence.md",
     "documentation/how-to/compare-methods.md",
     "documentation/how-to/submit.md",
     "documentation/how-to/private-data-set.md",
@@ -55,6 +56,7 @@ NOT_RUN = {
     r"pytest|\.ci/run": "is the test suite",
     r"python -m venv|\. \.venv/bin": "is the environment the tests run in",
     r"tests/same_results": "compares two commits; CONTRIBUTING",
+    r"infer\.py|measure_confidence\.py": "take a model of their own; tests/documentation/test_containers.py, minutes",
     r"mmkd demo": "minutes; tests/cli/test_demo_command.py, and the demo's own tests",
     r"--engine slurm": "needs Slurm; tests/workflows/sweep runs its engine",
     r"-num_gpus": "needs several GPUs; tests/training/test_two_ranks.py has two processes",
