@@ -101,7 +101,7 @@ def test_refused(
 
     assert "unknown edition" in refused("--edition", "brats1999")
     assert "nowhere does not exist" in refused("--data_path", str(tmp_path / "nowhere"))
-    assert f"{tmp_path} has no checkpoint_final.pth" in refused("--model", str(tmp_path))
+    assert f"{tmp_path} is not the folder of a trained model" in refused("--model", str(tmp_path))
     assert "which is read" in refused("--output_path", str(cases))
     second = cases / "BraTS-GLI-00002-000"
     (second / "BraTS-GLI-00002-000-t1c.nii.gz").rename(second / "BraTS-GLI-00002-000-t1c.nii.gz.part")
