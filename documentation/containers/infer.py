@@ -21,15 +21,19 @@ from pathlib import Path
 
 import torch
 
-from nnunetv2_mmkd import MMKDPredictor
 from nnunetv2_mmkd.cli.last_resort import unexpected
 from nnunetv2_mmkd.editions.catalogue import get_edition
-from nnunetv2_mmkd.editions.discover import discover, source_root, walk
+from nnunetv2_mmkd.editions.discover import source_root, walk
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import EditionSpec, Platform
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import atomic_write, check_apart, check_writable
+from nnunetv2_mmkd.inference.inputs import InputImages
+from nnunetv2_mmkd.inference.model_folder import read_model, trained_folds
+from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder
 from nnunetv2_mmkd.submission.write import write_submission
+
+CHECKPOINT = "checkpoint_final.pth"
 
 log = logging.getLogger("nnunetv2_mmkd.infer")
 
@@ -71,31 +75,26 @@ def infer(data: Path, output: Path, model: str, edition: str | None = None, *, m
     """
     check_apart(output, data, model)
     check_writable(str(output))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictor = MMKDPredictor(
-        device=device, use_mirroring=mirroring, perform_everything_on_device=device.type == "cuda", allow_tqdm=False
+    dataset = read_model(model).dataset_json
+    spec = edition_of(data, dataset.content.get("edition"), edition)
+    settings = PredictionSettings(
+        folds=trained_folds(model, CHECKPOINT),
+        checkpoint=CHECKPOINT,
+        mirroring=mirroring,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        progress=False,
+        preprocessing_processes=0,  # workers need shared memory, of which containers have little
+        export_processes=0,
     )
-    predictor.initialize_from_trained_model_folder(model, None)
-    spec = edition_of(data, predictor.dataset_json.get("edition"), edition)
-    channels = [channel.name for channel in spec.channels]
-    foreign = [name for name in predictor.modalities if name not in channels]
-    if foreign:
-        raise InputError(f"the model takes {foreign[0]}, and {spec.title} has {', '.join(channels)}: another model?")
-    cases = discover(spec, [data])
-    lists = [
-        [str(file) if (file := case.images[channels.index(name)]) else None for name in predictor.modalities]
-        for case in cases
-    ]
     with tempfile.TemporaryDirectory() as folder:
         predictions, submission = Path(folder, "predictions"), Path(folder, "submission")
-        predictions.mkdir()
-        # workers need shared memory, of which containers have little
-        predictor.predict_from_files_sequential(lists, [str(predictions / case.case) for case in cases])
+        predict_folder(model, InputImages(str(data), edition=spec.name), str(predictions), settings)
         spec = replace(spec, platform=Platform("the caller"))  # which takes any grid
         write_submission(spec, predictions, [data], submission, file_name="{case}.nii.gz", show_progress=False)
-        for case in cases:
-            atomic_write(output / f"{case.case}.nii.gz", (submission / f"{case.case}.nii.gz").read_bytes())
-    log.info("%d segmentations in %s", len(cases), output)
+        files = sorted(submission.glob("*.nii.gz"))
+        for file in files:
+            atomic_write(output / file.name, file.read_bytes())
+    log.info("%d segmentations in %s", len(files), output)
 
 
 def edition_of(data: Path, models: str | None, given: str | None) -> EditionSpec:

@@ -117,6 +117,12 @@ def read_model(folder: str) -> TrainedModel:
     return TrainedModel(folder, read_plans(files[0]), read_dataset_json(files[1]))
 
 
+def trained_folds(folder: str, checkpoint: str) -> list[int | str]:
+    """The folds of a model that have a checkpoint; none of a folder that does not exist."""
+    names = sorted(file.parent.name.removeprefix("fold_") for file in Path(folder).glob(f"fold_*/{checkpoint}"))
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
 def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> TrainedModel:
     """Read a model's files, and check that its checkpoints exist.
 
@@ -124,11 +130,7 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Tra
         InputError: something does not exist, or the model is not one of ours.
     """
     model = read_model(folder)
-    complete = sorted(
-        name.removeprefix("fold_")
-        for name in os.listdir(folder)
-        if name.startswith("fold_") and os.path.isfile(os.path.join(folder, name, checkpoint))
-    )
+    complete = list(map(str, trained_folds(folder, checkpoint)))
     absent = [str(fold) for fold in folds if str(fold) not in complete]
     if absent or not folds:
         raise InputError(

@@ -24,7 +24,7 @@ from nnunetv2_mmkd.evaluation.subsets import choose_subsets
 from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_loadable
-from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
+from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model, trained_folds
 from nnunetv2_mmkd.names import channel_suffixes
 from nnunetv2_mmkd.nnunet_json import read_object
 from nnunetv2_mmkd.paths import ext_trainer_value
@@ -106,7 +106,7 @@ def card_facts(folder: str, folds: Sequence[int | str] = (), checkpoint: str = C
     Raises:
         InputError: no such model, or it is damaged.
     """
-    chosen = list(folds) or _trained(folder, checkpoint)
+    chosen = list(folds) or trained_folds(folder, checkpoint)
     model = check_model(folder, chosen, checkpoint)
     description = check_loadable(folder, chosen, checkpoint)
     files = {str(fold): os.path.join(folder, f"fold_{fold}") for fold in chosen}
@@ -138,12 +138,6 @@ def card_facts(folder: str, folds: Sequence[int | str] = (), checkpoint: str = C
         validated if scores else (),
         scores,
     )
-
-
-def _trained(folder: str, checkpoint: str) -> list[int | str]:
-    """The folds that have the checkpoint; the message about none is :func:`check_model`'s."""
-    names = sorted(path.parent.name.removeprefix("fold_") for path in Path(folder).glob(f"fold_*/{checkpoint}"))
-    return [int(name) if name.isdecimal() else name for name in names]
 
 
 def model_card(facts: CardFacts, licence: str = REPOSITORY_LICENCE) -> str:

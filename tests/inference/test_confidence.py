@@ -228,7 +228,7 @@ def test_a_model_without_probabilities_of_regions(model: Path, tmp_path: Path) -
 
 
 def test_of_nothing_nothing_is_said() -> None:
-    empty, p = np.zeros(4, bool), np.full(4, 0.2)
+    empty, p = np.zeros((2, 2), bool), np.full((2, 2), 0.2)
     assert expected_dice(p, empty) is None and mean_entropy(p, empty) is None and overlap(empty, empty) is None
     assert overlap(empty, ~empty) == 0 and overlap(~empty, ~empty) == 1
     assert RegionConfidence(None, None, {"t1": None}).leans_on is None
