@@ -16,8 +16,12 @@ from nnunetv2_mmkd.editions.custom import CUSTOM, Definition, parse_labels, pars
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
 from nnunetv2_mmkd.workflows.next_steps import predict_command, training_commands
+
+OWN_EDITION = "mmkd_edition.yaml"
+"""What the options of ``mmkd convert custom`` said, in the data set's folder."""
 
 HELP = "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome"
 
@@ -102,7 +106,8 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"{given[0]} describes a data set of your own: give it with `mmkd convert custom`")
     if not custom and args.labels not in (None, *LABEL_STYLES):
         parser.error(f"argument --labels: invalid choice: {args.labels!r} (choose from {', '.join(LABEL_STYLES)})")
-    spec = _own(args) if custom else _edition(args.edition, args.sources + args.more)
+    own = _own(args) if custom else None
+    spec = _edition(args.edition, args.sources + args.more) if own is None else own.edition()
     dataset_id = args.dataset_id or spec.dataset_id
     if not dataset_id:
         parser.error("give the number of the data set, from 1 to 999, with -d")
@@ -119,6 +124,9 @@ def main(argv: Sequence[str]) -> int:
         processes=args.processes,
         show_progress=not args.disable_progress_bar,
     )
+    if own is not None:
+        write_text(target / OWN_EDITION, own.as_yaml())
+        logger.info("the same as a file, for the next time: %s", target / OWN_EDITION)
     written = write_splits(dataset_id, args.splits) if args.splits else write_default_splits(dataset_id)
     if written is not None:
         sys.stdout.write("\n".join(written.lines()) + "\n")
@@ -130,15 +138,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _own(args: argparse.Namespace) -> EditionSpec:
-    """The edition that the options describe."""
+def _own(args: argparse.Namespace) -> Definition:
+    """What the options describe."""
     return Definition(
         images=args.images or "",
         labels=args.labels or "",
         modalities=parse_modalities(args.modalities or ()),
         label=parse_labels(args.label or ()),
         bids=args.bids,
-    ).edition()
+        dataset_id=args.dataset_id or 0,
+        dataset_name=args.name or "",
+    )
 
 
 def _edition(name: str, sources: Sequence[Path]) -> EditionSpec:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from nnunetv2_mmkd.editions.bids import SUFFIXES
 from nnunetv2_mmkd.editions.custom_labels import label_scheme
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
@@ -125,6 +127,16 @@ class Definition:
                 f"--labels {self.labels!r}: with --bids give entities and suffix, e.g. dseg or label-lesion_mask"
             )
         return spec
+
+    def as_yaml(self) -> str:
+        """The same as the content of a file that :func:`read_edition` reads."""
+        given = {
+            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
+        }
+        for key in ("modalities", "label"):
+            given[key] = {name: list(of) for name, of in given[key].items()}
+        text: str = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+        return text
 
     def _usual(self, display: str) -> tuple[str, ...]:
         """How a modality is spelled where the user does not say."""

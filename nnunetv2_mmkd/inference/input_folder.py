@@ -123,7 +123,7 @@ def _entries(root: Path, endings: Sequence[str]) -> tuple[list[Path], list[Path]
         for path in content:
             image = path.is_file() and not path.name.startswith(".") and _stem(path, endings) != path.name
             (files if image else others).append(path)
-    return files, others
+    return sorted(files), others
 
 
 def _stem(path: Path, endings: Sequence[str]) -> str:

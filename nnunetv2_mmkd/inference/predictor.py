@@ -61,7 +61,8 @@ class MMKDPredictor(MaskedPredictor):
     ) -> list[Any] | None:
         """Predict cases from files; see nnU-Net, whose arguments these are.
 
-        The input is a folder (``CASE_XXXX`` + file ending, any subset of the channels per case) or a list of file lists
+        The input is a folder (``CASE_XXXX`` + file ending, any subset of the channels per case; or what
+        :mod:`.input_folder` reads), a folder and how to read it (:class:`.inputs.InputImages`), or a list of file lists
         (one entry per modality, None where missing; or fewer files, told apart by their suffix).
         ``mmkd_report.json`` in the output folder says per case what was used and what was missing, and why.
 

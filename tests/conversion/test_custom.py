@@ -69,10 +69,15 @@ def test_custom_and_yaml(clinic: Path, raw: Path) -> None:
     assert np.array_equal(np.asanyarray(nib.load(target / "imagesTr" / "p1_0001.nii.gz").dataobj), image(11))
     assert not np.asanyarray(nib.load(target / "imagesTr" / "p2_0001.nii.gz").dataobj).any()
 
+    written = get_edition(str(target / "mmkd_edition.yaml"))
+    assert (written.dataset_id, written.dataset_name) == (601, "Clinic")
+
     (clinic.parent / "clinic.yaml").write_text(YAML)
     assert main(["convert", str(clinic.parent / "clinic.yaml"), str(clinic), *QUICK]) == 0
     assert content(raw / "Dataset602_Clinic") == content(target)
     spec = get_edition(str(clinic.parent / "clinic.yaml"))
+    for field in ("channels", "image_template", "label_template", "label_map", "regions", "classes"):
+        assert getattr(written, field) == getattr(spec, field), field
     assert {value: spec.decoded(value) for value in (1, 2, 3)} == {1: 1, 2: 2, 3: 3}
 
 
@@ -131,6 +136,30 @@ def test_bids(raw: Path, tmp_path: Path, spelled: list[str]) -> None:
         written = nib.load(target / "imagesTr" / f"sub-a_ses-1_{channel:04d}.nii.gz")
         assert np.array_equal(np.asanyarray(written.dataobj), image(channel))
     assert json.loads((target / "case_map.json").read_text())["sub-a_ses-2"]["patient"] == "sub-a"
+
+
+@pytest.mark.slow
+def test_real_cases_renamed_and_deleted(brats2018_data: Path, raw: Path, tmp_path: Path) -> None:
+    """As the edition converts them, byte by byte."""
+    names = {"t1": "T1_pre", "t1ce": "T1_post", "t2": "T2w", "flair": "T2_FLAIR", "seg": "truth"}
+    gone = {0: ("t1ce", "t2"), 1: ("flair",)}
+    for number, case in enumerate(sorted(brats2018_data.glob("*/Brats18_*"))[:2]):
+        for file in case.iterdir():
+            name = file.name.removeprefix(f"{case.name}_").removesuffix(".nii.gz")
+            if name not in gone[number]:
+                for target in (f"own/{case.name}/{names[name]}.nii.gz", f"brats/{case.name}/{file.name}"):
+                    (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
+                    (tmp_path / target).symlink_to(file)
+    how = ["--images", "{case}/{modality}.nii.gz", "--labels", "{case}/truth.nii.gz", "--label", "WT=1,2,4", "TC=1,4"]
+    how += ["ET=4", "--modalities", "T1=T1_pre", "T1ce=T1_post", "T2=T2w", "FLAIR=T2_FLAIR"]
+    assert main(["convert", "custom", str(tmp_path / "own"), "-d", "601", *how, *QUICK]) == 0
+    assert main(["convert", "brats2018", str(tmp_path / "brats"), "-d", "501", *QUICK]) == 0
+    own, brats = raw / "Dataset601_Custom", raw / "Dataset501_BraTS2018"
+    assert len(content(own)) == 10 and content(own) == content(brats)
+    dataset, other = (read_dataset_json(folder / "dataset.json") for folder in (own, brats))
+    assert dataset.missing == other.missing and len(dataset.missing) == 2
+    assert dataset.content["labels"] == other.content["labels"]
+    assert dataset.content["regions_class_order"] == list(other.content["regions_class_order"])
 
 
 def rename(folder: Path, old: str, new: str) -> None:
