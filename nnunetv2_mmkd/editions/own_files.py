@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.editions.bids import bids_reader, check_entities
+from nnunetv2_mmkd.editions.bids import NO_IMAGES, bids_reader, check_entities
 from nnunetv2_mmkd.editions.reading import Reading, by_case
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.editions.templates import MODALITY, template_reader, templates_of
@@ -40,10 +40,21 @@ def own_cases(spec: EditionSpec, roots: Mapping[Path, Sequence[Path]]) -> dict[s
         check_entities(taken.values())
     _require_some(spec, found, files)
     _refuse_lookalikes(spec, read, [place for place in places if place[1] not in taken], found)
+    _say_empty(roots, taken)
     unused = [path for _, path in files if path not in taken]
     if unused:
         logger.warning("%d NIfTI files are not used, such as %s", len(unused), first_few(unused, 3))
     return found
+
+
+def _say_empty(roots: Mapping[Path, Sequence[Path]], taken: Mapping[Path, Reading]) -> None:
+    """Say which folders of a source have nothing that is used."""
+    for root, paths in roots.items():
+        used = {path.relative_to(root).parts[0] for path in taken if path.is_relative_to(root)}
+        empty = [path.name for path in paths if path.parent == root and path.is_dir() and path.name not in used]
+        empty = [name for name in empty if name not in NO_IMAGES and not name.startswith(".")]
+        if empty:
+            logger.warning("%s: nothing is used of the folder %s", root, first_few(empty, 5))
 
 
 def _require_some(

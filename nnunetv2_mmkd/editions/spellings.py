@@ -85,7 +85,8 @@ class Speller:
 
     Args:
         modalities: canonical names of those that are asked for.
-        own: modality -> spellings of the user's (kept as ``own_text``); these words then mean nothing else.
+        own: modality -> spellings of the user's (kept as ``own_text``). They go before all others, most of all at the
+            end of a name.
         editions: whose spellings are known, too.
     """
 
@@ -123,9 +124,11 @@ class Speller:
             return NameReading(segmentation=True)
         rows = [(i, j) for i in range(len(words)) for j in range(i + 1, min(len(words), i + self.longest) + 1)]
         spelled = [(i, j) for i, j in rows if words[i:j] in self.meanings]
-        spelled = [(i, j) for i, j in spelled if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spelled)]
         if not spelled:
             return NameReading(rest=text, segmentation=any(words[-len(each) :] == each for each in self.label_words))
+        own = [(i, j) for i, j in rows if words[i:j] in self.own]
+        spelled = [(i, j) for i, j in own if j == len(words)] or own or spelled
+        spelled = [(i, j) for i, j in spelled if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spelled)]
         meant = set().union(*(self.meanings[words[i:j]] for i, j in spelled))
         meant = meant & set(self.modalities) or meant
         start, end = spelled[-1]

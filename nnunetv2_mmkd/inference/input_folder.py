@@ -88,6 +88,11 @@ def read_folder(
         _warn_of_other_names(named)
         readings = list(_by_place(root, named, speller))
         kind = "case folders" if any(place.folder for place in named) else "flat files"
+    empty = {path.name for path in others if path.parent == root and path.is_dir()} - {*NO_IMAGES}
+    empty -= {path.relative_to(root).parts[0] for path in kept}
+    empty = {name for name in empty if not any((root / name / each).exists() for each in _OF_OTHERS)}
+    if empty and readings:
+        log.warning("%s: no image in the folder %s", root, first_few(sorted(empty), 5))
     found = by_case(readings, speller.modalities, ONE_OF_TWO)
     cases = {case: {index: reading.path for index, reading in each.items()} for case, each in sorted(found.items())}
     for case, images in cases.items():

@@ -124,6 +124,25 @@ def test_the_user_says_what_is_what(tmp_path: Path) -> None:
         found(folder, own)
 
 
+def test_the_words_of_the_user_go_first(tmp_path: Path) -> None:
+    folder = put(
+        tmp_path, "a/AX_T1_POST_GD_FLAIR_13_t1c.nii.gz", "a/AXIAL_FLAIR_IR_7_fla.nii.gz", "a/IR_AX_T1_t1.nii.gz"
+    )
+    with pytest.raises(InputError, match="could be flair or t1ce"):
+        found(folder)
+    own = {"t1ce": ["t1c"], "t1": ["t1"], "flair": ["fla"]}
+    assert {name: path[-10:-7] for name, path in found(folder, own)["a"].items()} == {
+        "t1": "_t1",
+        "t1ce": "t1c",
+        "flair": "fla",
+    }
+
+
+def test_a_folder_without_images_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found(put(tmp_path, "a/t1.nii.gz", "b/IM0001.dcm"))
+    assert "no image in the folder b" in caplog.text
+
+
 def test_a_model_without_t1(tmp_path: Path) -> None:
     """``_t1`` may be the T1ce that the model has, or the T1 that it has not: nobody guesses."""
     folder = put(tmp_path, "a_t1.nii.gz", "a_flair.nii.gz")
