@@ -118,11 +118,20 @@ def list_images(folder: Path | str, ending: str) -> FolderContent:
         what = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be listed: {error.strerror}"
         what = "is a file, not a folder" if isinstance(error, NotADirectoryError) else what
         raise InputError(f"the folder {folder} {what}") from error
-    for name in files:
-        if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
-            raise InputError(f"{folder}: the name {name!r} is not UTF-8; rename the file")
+    require_utf8(files, folder)
     images = [name for name in files if files[name] and name.endswith(ending) and not name.startswith(".")]
     return FolderContent(Path(folder), ending, tuple(sorted(images)), tuple(sorted(files.keys() - {*images})))
+
+
+def require_utf8(names: Iterable[str], folder: Path | str) -> None:
+    """Refuse names that cannot be written.
+
+    Raises:
+        InputError: a name is not UTF-8.
+    """
+    for name in names:
+        if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise InputError(f"{folder}: the name {name!r} is not UTF-8; rename the file")
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

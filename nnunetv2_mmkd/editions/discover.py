@@ -17,7 +17,7 @@ from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refus
 from nnunetv2_mmkd.editions.own_files import own_cases
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.image_names import check_case_name, refuse_twins
+from nnunetv2_mmkd.image_names import check_case_name, refuse_twins, require_utf8
 from nnunetv2_mmkd.images import stem_of
 
 logger = logging.getLogger(__name__)
@@ -186,6 +186,8 @@ def _own(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFile
     """By the user's own description; a case's files may lie in different folders and sources."""
     roots = [source_root(source) for source in sources]
     entries = {root: [path for folder in walk(root) for path in listed(folder)] for root in roots}
+    for root, paths in entries.items():
+        require_utf8((path.name for path in paths), root)
     found = {}
     for case, readings in own_cases(spec, entries).items():
         check_case_name(case, readings[min(readings)].path)

@@ -2,7 +2,7 @@
 
 ``"{case}/{case}_{modality}.nii.gz"`` is relative to the source folder. ``{case}`` names the case; ``{patient}`` and
 ``{session}`` do so together, for patients with several visits; ``*`` is anything within a name. A placeholder that
-stands twice has the same text in both places. Letter case does not matter.
+stands twice has the same text in both places. Letter case does not matter, nor whether a NIfTI file is compressed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Template:
             else:
                 seen.add(name)
                 parts.append(f"(?P<{name}>{modality if name == MODALITY else '[^/]+?'})")
-        return re.compile("".join(parts), re.IGNORECASE)
+        return re.compile(re.sub(r"\\\.nii(\\\.gz)?$", r"\\.nii(\\.gz)?", "".join(parts)), re.IGNORECASE)
 
     def read(self, relative: str) -> tuple[re.Match[str], int] | None:
         """The match of a relative path and its channel (0 for a segmentation); None: it is none."""

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_mmkd.editions.bids import NO_IMAGES, SUFFIXES, bids_name, check_entities, index_of
+from nnunetv2_mmkd.editions.bids import NO_IMAGES, SUFFIXES, BidsName, bids_name, check_entities, index_of
 from nnunetv2_mmkd.editions.discover import listed, walk
 from nnunetv2_mmkd.editions.reading import Reading, by_case
 from nnunetv2_mmkd.editions.spellings import NameReading, Speller, words_of
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.image_names import REMEDY, check_case_name, plain, refuse_halves, refuse_twins
+from nnunetv2_mmkd.image_names import REMEDY, check_case_name, plain, refuse_halves, refuse_twins, require_utf8
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,9 @@ def read_folder(
     skip = [words_of(word) for word in ignored]
     kept = [path for path in files if not any(_contains(words_of(_stem(path, endings)), words) for words in skip)]
     if len(kept) < len(files):
-        log.info("left out by --ignore: %s", first_few((_shown(root, path) for path in files if path not in kept), 5))
-    if kept and all(bids_name(_stem(path, endings) + ".nii.gz") is not None for path in kept):
+        log.info("left out by --ignore: %s", first_few((_shown(root, path) for path in {*files} - {*kept}), 5))
+    named_so = [_bids_name(path, endings) is not None for path in kept]
+    if any(named_so) and (all(named_so) or (root / "dataset_description.json").exists()):
         kind, readings = "BIDS", list(_bids(root, kept, speller, endings))
         check_entities(readings)
     else:
@@ -122,6 +123,7 @@ def _entries(root: Path, endings: Sequence[str]) -> tuple[list[Path], list[Path]
     others: list[Path] = []
     for folder in walk(root):
         content = listed(folder)
+        require_utf8((path.name for path in content), folder)
         if any(path.name in _OF_OTHERS for path in content):
             log.info("a folder of predictions, not read: %s", folder)
             continue
@@ -193,12 +195,19 @@ def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterato
         if place.folder and place.path.name.casefold().startswith(place.folder[-1].casefold())
     }
     last = Counter(folder[-1] for folder in folders)
+    origin: dict[str, _Place] = {}
     for place in places:
         if place.folder:
             alone = place.folder in own and last[place.folder[-1]] == 1
             case = place.folder[-1] if alone else "_".join(place.folder)
         else:
             case = place.name.rest or root.resolve().name
+        first = origin.setdefault(case, place)
+        if first.folder != place.folder:
+            raise InputError(
+                f"{first.path} and {place.path} are in different folders and would be of one case, {case!r}: rename "
+                "one of the folders, or put them together"
+            )
         yield Reading(place.path, case, speller.modalities.index(place.name.modality))
 
 
@@ -223,15 +232,19 @@ def _bids(root: Path, paths: Sequence[Path], speller: Speller, endings: Sequence
     spellings = [own[name] or SUFFIXES.get(name, (name,)) for name in speller.modalities]
     unused = []
     for path in paths:
-        name = bids_name(_stem(path, endings) + ".nii.gz")
-        assert name is not None
-        index = None if set(NO_IMAGES) & {*path.relative_to(root).parts} else index_of(name, spellings)
-        if index is None:
+        name = _bids_name(path, endings)
+        other = name is None or set(NO_IMAGES) & {*path.relative_to(root).parts}
+        index = None if name is None or other else index_of(name, spellings)
+        if name is None or index is None:
             unused.append(_shown(root, path))
         else:
             yield Reading(path, name.case, index)
     if unused:
         log.info("BIDS: of no modality of the model, not read: %s", first_few(unused, 5))
+
+
+def _bids_name(path: Path, endings: Sequence[str]) -> BidsName | None:
+    return bids_name(_stem(path, endings) + ".nii.gz")
 
 
 def _refuse_parts(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[str], root: Path) -> None:

@@ -99,8 +99,8 @@ def test_submission(clinic: Path, raw: Path, tmp_path: Path) -> None:
 
 
 def test_visits_by_template(raw: Path, tmp_path: Path) -> None:
-    for visit in ("2019", "2020"):
-        save(tmp_path / "in" / "T1" / f"anna-{visit}.nii.gz", image(int(visit)))
+    for visit, ending in (("2019", ".nii"), ("2020", ".nii.gz")):
+        save(tmp_path / "in" / "T1" / f"anna-{visit}{ending}", image(int(visit)))
         save(tmp_path / "in" / "masks" / f"anna-{visit}-x.nii.gz", labels())
     how = ["--images", "{modality}/{patient}-{session}.nii.gz", "--labels", "masks/{patient}-{session}-*.nii.gz"]
     how += ["--modalities", "T1", "--label", "tumour=1,2,4"]

@@ -63,6 +63,10 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
          "derivatives/sub-1/ses-2/anat/sub-1_ses-2_T1w.nii.gz", "dataset_description.json"],
         {"sub-1_ses-1": "t1 t1ce", "sub-1_ses-2": "flair"},
     ),
+    "BIDS and others": (
+        ["dataset_description.json", "sub-1/anat/sub-1_T1w.nii.gz", "notes/template.nii.gz"],
+        {"sub-1": "t1"},
+    ),
     "BIDS with runs": (
         ["sub-1/anat/sub-1_run-1_T1w.nii.gz", "sub-1/anat/sub-1_run-2_T1w.nii.gz"],
         {"sub-1_run-1": "t1", "sub-1_run-2": "t1"},
@@ -91,6 +95,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "nobody has": (["a_adc.nii.gz", "a_t1.nii.gz"], "a_adc.nii.gz is read as adc, and this model has t1, t1ce"),
     "no modality": (["a_scan.nii.gz", "a_t1.nii.gz"], "a_scan.nii.gz: its name says no modality, and this model has"),
     "halves": (["a_t1.nii.gz", "a_flair_reg.nii.gz"], "a_t1.nii.gz is read as of 'a', .* 'a_reg', and they look"),
+    "two folders": (["a/b/t1.nii.gz", "a_b/t2.nii.gz"], "are in different folders and would be of one case, 'a_b'"),
+    "flat and folder": (["a_t1.nii.gz", "a/t2.nii.gz"], "are in different folders and would be of one case, 'a'"),
+    "name": (["a/t1.nii.gz", "a/t2\udcff.nii.gz"], "is not UTF-8; rename the file"),
     "twins": (["A_t1.nii.gz", "a_t1.nii.gz"], "differ only in letter case"),
     "download": (["a_t1.nii.gz", "a_t2.nii.gz.part"], r"a_t2.nii.gz.part looks like the t2 of case a"),
     "letter case": (["a/t1.nii.gz", "a/T2.NII.GZ"], r"T2.NII.GZ looks like the t2 of case a"),
