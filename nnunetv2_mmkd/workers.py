@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as a shell has it."""
@@ -73,6 +74,12 @@ def orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _without_augmenters(hook: Callable[[threading.ExceptHookArgs], object], found: threading.ExceptHookArgs) -> None:
+    """Leave it unsaid that a thread of batchgenerators misses the workers that have been ended."""
+    if found.thread is None or not found.thread.name.endswith("(results_loop)"):
+        hook(found)
+
+
 @contextmanager
 def supervised_workers() -> Iterator[None]:
     """Ctrl-C and SIGTERM end this process with one exception and without a word of its workers.
@@ -105,6 +112,7 @@ def supervised_workers() -> Iterator[None]:
         with forked_workers():
             yield
     except BaseException:
+        threading.excepthook = partial(_without_augmenters, threading.excepthook)
         for worker in multiprocessing.active_children():
             worker.terminate()
         raise

@@ -35,6 +35,29 @@ if __name__ == "__main__":
 """
 
 
+AS_MMKD = """
+import multiprocessing, os, sys, threading, time
+
+if __name__ == "__mp_main__":
+    from nnunetv2_mmkd.cli import main
+
+if __name__ == "__main__":
+    import signal
+    from nnunetv2_mmkd.workers import supervised_workers
+
+    def results_loop():
+        pool._pool[0].join()
+        raise RuntimeError("workers are no longer alive")
+
+    with supervised_workers():
+        pool = multiprocessing.get_context("spawn").Pool(1)
+        pool.apply_async(time.sleep, (0.1,)).get()
+        threading.Thread(target=results_loop, daemon=True).start()
+        print(pool._pool[0].pid, flush=True)
+        pool.apply(time.sleep, (60,))
+"""
+
+
 def alive(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -66,3 +89,22 @@ def test_no_worker_is_left(tmp_path: Path, by: signal.Signals, code: int, said: 
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, workers))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up processes in /proc")
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_pool_of_nnunet_below_the_command_ends_with_it_and_says_nothing(tmp_path: Path, by: signal.Signals) -> None:
+    (tmp_path / "mmkd").write_text(AS_MMKD)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "mmkd")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    time.sleep(0.5)
+    process.send_signal(by)
+    _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    deadline = time.monotonic() + 5
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(worker)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import sys
 import traceback
@@ -17,7 +18,7 @@ from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.chatter import silence_warnings
 from nnunetv2_mmkd.cli.last_resort import plain_output, unexpected
 from nnunetv2_mmkd.errors import InputError, choices, one_line
-from nnunetv2_mmkd.workers import TERMINATED
+from nnunetv2_mmkd.workers import TERMINATED, end_with_starter
 
 VERBS: dict[str, str] = {
     "demo": "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce",
@@ -43,6 +44,11 @@ VERBS: dict[str, str] = {
 
 LONGEST_MESSAGE = 4000
 """Characters; some errors list all offenders."""
+
+if multiprocessing.current_process().name != "MainProcess" and (
+    __name__ == "__mp_main__" or os.path.basename(sys.argv[0]).startswith("mmkd")
+):  # a worker that nnU-Net has spawned: it imports the main module of the command first, and this one with it
+    end_with_starter()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ import torch
 from documented import PAGES, ROOT, Block, all_blocks, blocks, parse, run
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
-from tiny_nnunet import inline_pools, shrink
+from tiny_nnunet import FEATURES, inline_pools, shrink
 
 from nnunetv2_mmkd.cli.main import VERBS
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
@@ -208,7 +208,7 @@ class Reader:
         """Shrink the plans that have just been made."""
         for file in (self.home / "nnUNet_preprocessed").glob("*/nnUNet*Plans*.json"):
             plans = json.loads(file.read_text())
-            if plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] > 4:
+            if plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] != FEATURES:
                 file.write_text(json.dumps(shrink(plans)))
 
     def model(self) -> Path:

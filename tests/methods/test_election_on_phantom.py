@@ -2,7 +2,7 @@
 
 Distillation makes all modalities alike for the whole tumour in the end, so the training is watched, not its end.
 T1 comes close there: of the seeds 1, 2, 7, 8 and 11 it won with the last. The enhancing tumour went to T1ce with all.
-Noise, iterations and the rule to stop were chosen on seeds 1 and 2, which are those below.
+Noise, iterations and the rule to stop were chosen on seeds 1 and 2; 1 is tried below.
 """
 
 from __future__ import annotations
@@ -99,13 +99,10 @@ def expected(election: Election, shown: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("seed", "shown"), [(2, NAMES), (1, ("flair", "t2", "t1ce", "t1"))], ids=["as they are", "permuted"]
-)
-def test_the_modality_that_shows_a_region_wins_it_twice_running(
-    one_thread: None, seed: int, shown: tuple[str, ...]
-) -> None:
-    method = train(seed, shown)
+def test_the_modality_that_shows_a_region_wins_it_twice_running(one_thread: None) -> None:
+    """Contrasts change places, so that an election by position would be seen."""
+    shown = ("flair", "t2", "t1ce", "t1")
+    method = train(1, shown)
     assert all(expected(election, shown) for election in method.elections[-2:]), method.elections
     for election in method.elections:
         enhancing = election.dice[:, 0]
