@@ -29,12 +29,16 @@ from nnunetv2_mmkd.paths import set_ext_trainer
 from nnunetv2_mmkd.workflows.evaluate.settings import Target
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import labelled_cases
 
-NUMBERS = {"expected_dice": 1, "entropy": -1, "agreement": 1}
-"""Number -> the sign that its correlation with Dice should have."""
+NUMBERS = {"expected_dice": 1, "entropy": -1, "inside": 1, "agreement": 1, "lowest_agreement": 1, "voxels": 1}
+"""Number -> the sign that its correlation with Dice should have.
+
+``inside`` is the mean of p in S; the agreements are the mean and minimum of ``without``; the size of S is there to compare
+with.
+"""
 
 
-def measure(model: str, fold: int, *, mirroring: bool, step_size: float) -> Iterator[dict[str, object]]:
-    """A row for each validation case of a fold, subset and region."""
+def measure(model: str, fold: int, known: set[str], *, mirroring: bool, step_size: float) -> Iterator[pd.DataFrame]:
+    """A table for each validation case of a fold that is not known: a row for each subset and region."""
     predictor = UncertaintyPredictor(
         tile_step_size=step_size, use_mirroring=mirroring, device=torch.device("cpu"), allow_tqdm=False
     )
@@ -43,6 +47,9 @@ def measure(model: str, fold: int, *, mirroring: bool, step_size: float) -> Iter
     reader, ending = predictor.plans_manager.image_reader_writer_class(), predictor.dataset_json["file_ending"]
     host = (predictor.plans_manager, predictor.configuration_manager, predictor.label_manager)
     for case in cases[str(fold)]:
+        if case.identifier in known:
+            continue
+        rows = []
         data, properties = case.load()
         truth = predictor.regions.masks(reader.read_seg(f"{labels}/{case.identifier}{ending}")[0][0])
         masks: dict[str, dict[str, np.ndarray]] = {}
@@ -60,8 +67,8 @@ def measure(model: str, fold: int, *, mirroring: bool, step_size: float) -> Iter
             for region, probability in zip(masks[name], probabilities, strict=True):
                 mask = masks[name][region]
                 agreements = [overlap(mask, masks[each][region]) for each in smaller if each in masks]
-                known = [each for each in agreements if each is not None]
-                yield {
+                both = [each for each in agreements if each is not None]
+                row = {
                     "case": case.identifier,
                     "subset": name,
                     "region": region,
@@ -69,8 +76,13 @@ def measure(model: str, fold: int, *, mirroring: bool, step_size: float) -> Iter
                     "truth": bool(truth[region].any()),
                     "expected_dice": expected_dice(probability, mask),
                     "entropy": mean_entropy(probability, mask),
-                    "agreement": float(np.mean(known)) if known else None,
+                    "inside": float(probability[mask].mean()) if mask.any() else None,
+                    "agreement": float(np.mean(both)) if both else None,
+                    "lowest_agreement": min(both, default=None),
+                    "voxels": int(mask.sum()),
                 }
+                rows.append(row)
+        yield pd.DataFrame(rows)
         sys.stderr.write(f"fold {fold}: {case.identifier}\n")
 
 
@@ -112,14 +124,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="How well confidence foretells Dice on held-out cases.")
     parser.add_argument("model", help="model folder")
     parser.add_argument("-f", nargs="+", type=int, default=[0], help="folds")
-    parser.add_argument("-o", type=Path, required=True, help="table (CSV); read instead of predicting if it exists")
+    parser.add_argument("-o", type=Path, required=True, help="table (CSV); cases that are in it stay")
     parser.add_argument("-step_size", type=float, default=0.5)
     parser.add_argument("--disable_tta", action="store_true")
     args = parser.parse_args(argv)
     set_ext_trainer()
-    if not args.o.is_file():
-        how = {"mirroring": not args.disable_tta, "step_size": args.step_size}
-        pd.DataFrame([row for fold in args.f for row in measure(args.model, fold, **how)]).to_csv(args.o, index=False)
+    how = {"mirroring": not args.disable_tta, "step_size": args.step_size}
+    known = set(pd.read_csv(args.o)["case"]) if args.o.is_file() else set()
+    for fold in args.f:
+        for rows in measure(args.model, fold, known, **how):
+            rows.to_csv(args.o, mode="a", header=not args.o.is_file(), index=False)
     sys.stdout.write(summary(pd.read_csv(args.o)))
 
 
