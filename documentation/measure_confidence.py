@@ -32,8 +32,8 @@ from nnunetv2_mmkd.workflows.evaluate.subset_cases import labelled_cases
 NUMBERS = {"expected_dice": 1, "entropy": -1, "inside": 1, "agreement": 1, "lowest_agreement": 1, "voxels": 1}
 """Number -> the sign that its correlation with Dice should have.
 
-``inside`` is the mean of p in S, the agreements are mean and minimum of ``without``. ``voxels`` is the size of S: a number
-that is no better than this is worth nothing.
+``inside`` is the mean of p in S, the agreements are mean and minimum of ``without``. ``voxels`` is the size of S: a
+number that is no better than this is worth nothing.
 """
 
 
