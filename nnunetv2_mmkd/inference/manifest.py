@@ -65,6 +65,8 @@ def read_manifest(file: Path, modalities: Sequence[str], folder: Path) -> dict[s
         }
         if not cases[case]:
             raise InputError(f"{where}: the case {case} has no image; give one, or take the line out")
+        if len({path.resolve() for path in cases[case].values()}) < len(cases[case]):
+            raise InputError(f"{where}: one file is named for two modalities of the case {case}; give each its own")
     refuse_twins(cases, file)
     return cases
 

@@ -222,6 +222,7 @@ def test_absolute_paths_within_the_folder(tmp_path: Path) -> None:
         ("", "no case in it"),
         ("case,t1,t2\nx,,\n", "line 2: the case x has no image"),
         ("case,t1,t2\nx,b.nii.gz\n", "line 2: 2 cells, and the first line has 3"),
+        ("case,t1,t2\nx,b.nii.gz,b.nii.gz\n", "line 2: one file is named for two modalities of the case x"),
         ("case,t1\n../x,b.nii.gz\n", r"line 2: '../x' cannot be the name of a case"),
         ("case,t1\n..,b.nii.gz\n", r"line 2: '..' cannot be the name of a case"),
         (",t1\n", "no case in it"),
