@@ -77,18 +77,7 @@ def read_folder(
         kind, readings = "BIDS", list(_bids(root, kept, speller, endings))
         check_entities(readings)
     else:
-        places = [_place(root, path, speller, endings, numbers) for path in kept]
-        segmentations = [path for path, place in zip(kept, places, strict=True) if place.name.segmentation]
-        if segmentations:
-            log.info("segmentations, not read: %s", first_few((_shown(root, path) for path in segmentations), 5))
-        named = [place for place in places if not place.name.segmentation]
-        if any(place.name.modality for place in named):
-            for place in named:
-                _refuse_doubtful(place, speller)
-        named = [place for place in named if place.name.modality]
-        _warn_of_other_names(named)
-        readings = list(_by_place(root, named, speller))
-        kind = "case folders" if any(place.folder for place in named) else "flat files"
+        kind, readings = _by_words(root, [_place(root, path, speller, endings, numbers) for path in kept], speller)
     empty = {path.name for path in others if path.parent == root and path.is_dir()} - {*NO_IMAGES}
     empty -= {path.relative_to(root).parts[0] for path in kept}
     empty = {name for name in empty if not any((root / name / each).exists() for each in _OF_OTHERS)}
@@ -117,15 +106,34 @@ class _Place:
     name: NameReading
 
 
+def _by_words(root: Path, places: Sequence[_Place], speller: Speller) -> tuple[str, list[Reading]]:
+    """How a folder is read, and its images."""
+    segmentations = [_shown(root, place.path) for place in places if place.name.segmentation]
+    if segmentations:
+        log.info("segmentations, not read: %s", first_few(segmentations, 5))
+    places = [place for place in places if not place.name.segmentation]
+    if not any(place.name.modality or place.name.could_be for place in places):
+        return "", []
+    for place in places:
+        _refuse_doubtful(place, speller)
+    _warn_of_other_names(places)
+    kind = "case folders" if any(place.folder for place in places) else "flat files"
+    return kind, list(_by_place(root, places, speller))
+
+
 def _entries(root: Path, endings: Sequence[str]) -> tuple[list[Path], list[Path]]:
     """Images, and what is none; folders of predictions are passed over."""
     files: list[Path] = []
     others: list[Path] = []
+    predictions: list[Path] = []
     for folder in walk(root):
+        if any(folder.is_relative_to(each) for each in predictions):
+            continue
         content = listed(folder)
         require_utf8((path.name for path in content), folder)
         if any(path.name in _OF_OTHERS for path in content):
             log.info("a folder of predictions, not read: %s", folder)
+            predictions.append(folder)
             continue
         for path in content:
             image = path.is_file() and not path.name.startswith(".") and _stem(path, endings) != path.name

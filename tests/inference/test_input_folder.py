@@ -56,7 +56,7 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
     "other formats": (["a_t1.nii", "a_t2.mha"], {"a": "t1 t2"}),
     "case folders in nnU-Net's naming": (["a/a_0000.nii.gz", "a/a_0003.nii.gz"], {"a": "t1 flair"}),
     "one case": (["T1.nii.gz", "FLAIR.nii.gz"], {"FOLDER": "t1 flair"}),
-    "predictions below": (["a_t1.nii.gz", "out/mmkd_report.json", "out/a.nii.gz"], {"a": "t1"}),
+    "predictions below": (["a_t1.nii.gz", "out/mmkd_report.json", "out/a.nii.gz", "out/a/b.nii.gz"], {"a": "t1"}),
     "BIDS": (
         ["sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz", "sub-1/ses-1/anat/sub-1_ses-1_ce-gd_T1w.nii.gz",
          "sub-1/ses-1/anat/sub-1_ses-1_PDw.nii.gz", "sub-1/ses-2/anat/sub-1_ses-2_FLAIR.nii.gz",
@@ -88,6 +88,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "two, flat": (["a_t1.nii.gz", "a_t1w.nii.gz"], "case a: two files for t1"),
     "compressed and not": (["a_t1.nii.gz", "a_t1.nii"], "case a: two files for t1"),
     "T1 or T1ce": (["a_post_T1.nii.gz", "a_t2.nii.gz"], r"a_post_T1.nii.gz could be t1 or t1ce: say which by --modal"),
+    "T1 or T1ce, alone": (["a_post_T1.nii.gz"], r"a_post_T1.nii.gz could be t1 or t1ce"),
     "T1 or T1ce, apart": (["a/T1_3D_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
     "T1 or T1ce, by folder": (["a/T1/T1_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
     "T1 or FLAIR, by folder": (["a/T1/flair.nii.gz", "a/t2.nii.gz"], "could be flair or t1"),
