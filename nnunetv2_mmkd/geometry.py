@@ -145,6 +145,15 @@ def align(image: Grid, reference: Grid, case: str = "") -> Alignment:
     raise _refused(image, case, f"lies up to {moved:.3g} voxels away from the grid of {name}: {how}")
 
 
+def coverage(image: Grid, reference: Grid) -> float:
+    """Share of a grid, 0 to 1, that lies within another image, from the headers (of 16 points along each axis)."""
+    axes = [np.linspace(0, length - 1, min(length, 16)) for length in reference.shape]
+    points = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")])
+    there = np.linalg.solve(image.affine, reference.affine @ np.vstack([points, np.ones(points.shape[1])]))[:3].T
+    inside = (there >= -0.5) & (there <= np.asarray(image.shape) - 0.5)
+    return float(inside.all(axis=1).mean())
+
+
 def reference_of(grids: Sequence[Grid]) -> int:
     """Which image the others of a case are brought onto: the first whose grid most of them have."""
 

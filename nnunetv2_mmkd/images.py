@@ -11,6 +11,7 @@ import gzip
 import os
 import re
 import stat
+import sys
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import Alignment, Grid
+from nnunetv2_mmkd.itk_formats import OTHER_FORMATS, header_as_nifti, image_as_nifti
 from nnunetv2_mmkd.nifti_header import (
     REMEDY,
     UNREADABLE,
@@ -82,8 +84,8 @@ class Volume:
 
 
 def stem_of(name: str) -> str | None:
-    """File name without ``.nii`` or ``.nii.gz`` (any case); None for hidden and other files."""
-    match = _NIFTI.search(name)
+    """File name without ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd`` (any case); None for hidden and other files."""
+    match = _NIFTI.search(name) or OTHER_FORMATS.search(name)
     return None if name.startswith(".") or match is None else name[: match.start()]
 
 
@@ -118,8 +120,12 @@ def require_file(path: Path) -> int:
     raise InputError(f"{path}: is {what}; expected an image file. Put the image there, or take it away")
 
 
-def read_header(path: Path) -> nib.Nifti1Header:
-    """Header of a NIfTI file, checked, with three dimensions: a picture is one slice, further ones of length 1 go.
+def read_header(path: Path, volumes: int = 1) -> nib.Nifti1Header:
+    """Header of an image, checked, with three dimensions: a picture is one slice, further ones of length 1 go.
+
+    Args:
+        path: NIfTI, or a format of :mod:`.itk_formats`, whose header is given as NIfTI's.
+        volumes: number of images in the file, each with this header.
 
     Raises:
         InputError: no file, or unreadable; no 3-D image of real numbers; a header that does not say where its voxels
@@ -127,11 +133,14 @@ def read_header(path: Path) -> nib.Nifti1Header:
     """
     size = require_file(path)
     try:
+        if OTHER_FORMATS.search(path.name):
+            block = header_as_nifti(path).binaryblock + bytes(4)
+            return read_start(path, BytesIO(block), sys.maxsize, volumes)[1]
         with open(path, "rb") as file:
             compressed = file.read(2) == _GZIP
             file.seek(0)
             with gzip.open(file) if compressed else file as stream:
-                _, header = read_start(path, stream, size * (_GZIP_RATIO if compressed else 1))
+                _, header = read_start(path, stream, size * (_GZIP_RATIO if compressed else 1), volumes)
         _check_compression(path, compressed)
         return header
     except InputError:
@@ -140,8 +149,13 @@ def read_header(path: Path) -> nib.Nifti1Header:
         raise unreadable(path, error) from error
 
 
-def read_volume(path: Path) -> Volume:
-    """A NIfTI file with its voxels.
+def read_volume(path: Path, index: int = 0, volumes: int = 1) -> Volume:
+    """An image with its voxels.
+
+    Args:
+        path: as for :func:`read_header`; of other formats ``stored`` is the NIfTI file that they would be.
+        index: of the image in the file.
+        volumes: number of images in the file.
 
     Raises:
         InputError: as :func:`read_header`, or the file is truncated or damaged, longer than its header says, or holds
@@ -149,10 +163,10 @@ def read_volume(path: Path) -> Volume:
     """
     require_file(path)
     try:
-        stored = path.read_bytes()
+        stored = image_as_nifti(path) if OTHER_FORMATS.search(path.name) else path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    volume = parse_volume(path, stored)
+    volume = parse_volume(path, stored, index, volumes)
     _check_compression(path, volume.compressed)
     return volume
 
@@ -164,16 +178,19 @@ def _check_compression(path: Path, compressed: bool) -> None:
         raise InputError(f"{path} is {what}gzip-compressed, other than its name says; let its name end in {ending}")
 
 
-def parse_volume(path: Path, stored: bytes) -> Volume:
-    """As :func:`read_volume`, from the bytes of the file; ``path`` only names it in errors."""
+def parse_volume(path: Path, stored: bytes, index: int = 0, volumes: int = 1) -> Volume:
+    """As :func:`read_volume`, from the bytes of the NIfTI file; ``path`` only names it in errors."""
     try:
         compressed = stored.startswith(_GZIP)
         with gzip.GzipFile(str(path), "rb", fileobj=BytesIO(stored)) if compressed else BytesIO(stored) as stream:
-            start, header = read_start(path, stream, len(stored) * (_GZIP_RATIO if compressed else 1))
-            length = file_length(header)
+            start, header = read_start(path, stream, len(stored) * (_GZIP_RATIO if compressed else 1), volumes)
+            length = file_length(header, volumes)
             plain = start + stream.read(length + _SURPLUS + 1 - len(start))
         if len(plain) > length + _SURPLUS:
             raise InputError(f"{path}: holds more than the {length} bytes that its header says; {REMEDY}")
+        if volumes > 1:  # they lie one after the other
+            offset, size = int(header.get_data_offset()), file_length(header) - int(header.get_data_offset())
+            plain = plain[:offset] + plain[offset + index * size : offset + (index + 1) * size]
         squeezed = dimensions(plain) != 3
         if squeezed:
             plain = header.binaryblock + plain[len(header.binaryblock) :]

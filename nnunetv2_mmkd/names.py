@@ -13,6 +13,8 @@ ALIASES: Mapping[str, str] = {
     "t1c": "t1ce",
     "t1gd": "t1ce",
     "t1wce": "t1ce",
+    "t1wks": "t1ce",
+    "t1post": "t1ce",
     "t2w": "t2",
     "t2f": "flair",
     "fl": "flair",

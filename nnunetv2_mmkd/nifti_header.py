@@ -64,13 +64,14 @@ def _check_kind(start: bytes) -> None:
         raise ImageFileError("no NIfTI header" if start else "the file is empty")
 
 
-def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, nib.Nifti1Header]:
+def read_start(path: Path, stream: BufferedIOBase, most: int, volumes: int = 1) -> tuple[bytes, nib.Nifti1Header]:
     """The bytes before the voxels, and the checked header of three dimensions.
 
     Args:
         path: names the file in errors.
         stream: the file, unzipped.
         most: number of bytes that it can hold.
+        volumes: number of images that it must hold, along its fourth dimension.
     """
     start = stream.read(4)
     _check_kind(start)
@@ -86,7 +87,9 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
         raise InputError(f"{path}: scl_slope {slope:.3g} of its header is out of range; {REMEDY}")
     start += stream.read(max(int(offset) - len(start), 4))
     shape = tuple(map(int, raw.get_data_shape()))
-    if len(shape) < 2 or min(shape) < 1 or max(shape[3:], default=1) > 1:
+    if volumes > 1 and (len(shape) != 4 or shape[3] != volumes or min(shape) < 1):
+        raise InputError(f"{path}: shape {shape}; expected {volumes} images in one file, shape (x, y, z, {volumes})")
+    if volumes == 1 and (len(shape) < 2 or min(shape) < 1 or max(shape[3:], default=1) > 1):
         raise InputError(f"{path}: shape {shape}; expected a 3-D image: give one file per image")
     pixdim = raw["pixdim"][1 : len(shape[:3]) + 1].tolist()
     if not all(np.isfinite(pixdim)) or min(pixdim) <= 0:
@@ -102,7 +105,7 @@ def read_start(path: Path, stream: BufferedIOBase, most: int) -> tuple[bytes, ni
         raise InputError(f"{path}: voxels of type {dtype}; expected real numbers of at most 64 bits, one per voxel")
     if np.prod(shape, dtype=float) > _MOST_VOXELS:
         raise InputError(f"{path}: its header says shape {shape}, more than any image has; {REMEDY}")
-    if file_length(header) > most:
+    if file_length(header, volumes) > most:
         raise InputError(f"{path}: cannot be read as NIfTI (truncated: shape {shape} of {dtype} is longer); {REMEDY}")
     _check_affine(path, header)
     return start, header
@@ -113,9 +116,9 @@ def dimensions(plain: bytes) -> int:
     return int(nib.Nifti1Header(plain[:_HEADER], check=False)["dim"][0])
 
 
-def file_length(header: nib.Nifti1Header) -> int:
-    """Bytes of a file up to the end of the voxels."""
-    voxels = int(np.prod(header.get_data_shape(), dtype=np.int64))
+def file_length(header: nib.Nifti1Header, volumes: int = 1) -> int:
+    """Bytes of a file up to the end of the voxels, of some images of this shape."""
+    voxels = volumes * int(np.prod(header.get_data_shape(), dtype=np.int64))
     return int(header.get_data_offset()) + voxels * int(header.get_data_dtype().itemsize)
 
 

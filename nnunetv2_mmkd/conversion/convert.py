@@ -20,6 +20,7 @@ from nnunetv2_mmkd.conversion.folder import CONVERSION, open_folder, settings_of
 from nnunetv2_mmkd.conversion.headers import check_headers
 from nnunetv2_mmkd.conversion.label_values import check_label_values
 from nnunetv2_mmkd.conversion.records import CaseRecord, reuse
+from nnunetv2_mmkd.conversion.resample import HOW
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
@@ -41,7 +42,7 @@ def convert(
     sources: Sequence[Path | str],
     dataset_id: int,
     *,
-    labels: str = "regions",
+    labels: str | None = None,
     name: str | None = None,
     processes: int | None = None,
     show_progress: bool = True,
@@ -57,7 +58,7 @@ def convert(
         spec: the edition.
         sources: folders with the cases at any depth; of a case found twice the later one is taken.
         dataset_id: 1..999.
-        labels: ``"regions"`` or ``"classes"``.
+        labels: ``"regions"`` or ``"classes"``; default: regions, if the edition has some.
         name: name of the data set, without ``DatasetXXX_``; default: the edition's.
         processes: worker processes; 1 works in this process; default: :func:`default_processes`.
         show_progress: show a progress bar.
@@ -68,6 +69,7 @@ def convert(
     Raises:
         InputError: see the message; nothing that looks complete is left behind.
     """
+    labels = spec.default_labels if labels is None else labels
     spec.dataset_labels(labels)  # an unknown style fails here, before the work
     processes = default_processes() if processes is None else processes
     if processes < 1:
@@ -97,6 +99,7 @@ def convert(
                 logger.warning("%s", message)
         write_dataset_json(target, spec, labels, cases, [records[files.case] for files in cases], institutions)
         _report(target, cases, records)
+        _report_resampled(spec, [records[files.case] for files in cases])
         if spec.configuration != "3d_fullres":
             logger.info("%s: train the configuration %s", spec.title, spec.configuration)
     return target
@@ -116,7 +119,7 @@ def _check_all_headers(
 ) -> dict[str, str]:
     """Check the headers of all cases; returns how each case is oriented."""
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        checks = [pool.submit(check_headers, files) for files in cases]
+        checks = [pool.submit(check_headers, spec, files) for files in cases]
         try:
             progress = tqdm(zip(cases, checks, strict=True), "check headers", len(cases), disable=not show_progress)
             grids = {files.case: check.result().grid for files, check in progress}
@@ -172,3 +175,11 @@ def _report(target: Path, cases: Sequence[CaseFiles], records: dict[str, CaseRec
         "%s: %d training cases, %d without label, %d with missing modalities",
         target, trained, len(cases) - trained, incomplete,
     )  # fmt: skip
+
+
+def _report_resampled(spec: EditionSpec, records: Sequence[CaseRecord]) -> None:
+    counts = Counter(name for record in records for name in record.resampled)
+    if counts:
+        display = {channel.name: channel.display for channel in spec.channels}
+        shown = ", ".join(f"{display[name]} of {count} cases" for name, count in counts.items())
+        logger.warning("resampled onto the grid of the %s (%s): %s", display[spec.onto], HOW, shown)

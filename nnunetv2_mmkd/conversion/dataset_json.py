@@ -55,6 +55,7 @@ def _case_map(
     spec: EditionSpec, cases: Sequence[CaseFiles], records: Sequence[CaseRecord], institutions: Mapping[str, str]
 ) -> dict[str, Any]:
     missing = {record.case: record.missing for record in records}
+    resampled = {record.case: record.resampled for record in records}
     return {
         files.case: {
             "edition": spec.name,
@@ -63,6 +64,7 @@ def _case_map(
             "grade": files.grade,
             "patient": files.patient or spec.patient(files.case),
             "institution": institutions.get(files.case),
+            **({"resampled": resampled[files.case]} if spec.onto else {}),
             "modalities": [channel.name for channel in spec.channels if channel.name not in missing[files.case]],
             "images": "imagesTs" if files.label is None else "imagesTr",
         }

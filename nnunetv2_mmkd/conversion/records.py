@@ -30,6 +30,7 @@ class CaseRecord:
         outputs: path relative to the data set -> size in bytes.
         missing: canonical names of the missing modalities, in channel order.
         messages: warnings.
+        resampled: canonical names of the modalities that were resampled, in channel order.
     """
 
     case: str
@@ -37,6 +38,7 @@ class CaseRecord:
     outputs: dict[str, int]
     missing: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    resampled: list[str] = field(default_factory=list)
 
 
 def fingerprint(files: CaseFiles) -> list[Any]:
@@ -51,7 +53,7 @@ def _read_record(target: Path, case: str) -> CaseRecord | None:
         record = CaseRecord(**read_object(target / STATE / f"{case}.json"))
         for name in record.outputs:
             within(target, name)
-        for texts in (record.missing, record.messages):
+        for texts in (record.missing, record.messages, record.resampled):
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                 return None
     except (InputError, TypeError):

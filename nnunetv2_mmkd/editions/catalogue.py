@@ -11,9 +11,13 @@ from itertools import combinations
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.brats import BRATS_EDITIONS
+from nnunetv2_mmkd.editions.brats2025 import BRATS2025_EDITIONS
 from nnunetv2_mmkd.editions.custom import ENDINGS, read_edition
 from nnunetv2_mmkd.editions.fets import FETS_EDITIONS
+from nnunetv2_mmkd.editions.isles import ISLES_EDITIONS
 from nnunetv2_mmkd.editions.myops import MYOPS_EDITIONS
+from nnunetv2_mmkd.editions.open_ms import OPEN_MS_EDITIONS
+from nnunetv2_mmkd.editions.prostate import PROSTATE_EDITIONS
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, choices
 
@@ -34,7 +38,12 @@ def by_name(specs: Sequence[EditionSpec]) -> dict[str, EditionSpec]:
     return {spec.name: spec for spec in specs}
 
 
-EDITIONS: dict[str, EditionSpec] = by_name((*BRATS_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS))
+EDITIONS: dict[str, EditionSpec] = by_name(
+    (
+        *(*BRATS_EDITIONS, *BRATS2025_EDITIONS, *FETS_EDITIONS, *MYOPS_EDITIONS),
+        *(*ISLES_EDITIONS, *PROSTATE_EDITIONS, *OPEN_MS_EDITIONS),
+    )
+)
 """All editions, by the name the user types."""
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files
@@ -37,6 +37,7 @@ class CaseFiles:
         label: the segmentation, or None.
         grade: ``"HGG"``, ``"LGG"`` or None, from the names of the folders above.
         patient: whom it belongs to, where its path says that; else its name does (:meth:`EditionSpec.patient`).
+        volumes: number of images in each image file: 1, or all of the case.
     """
 
     case: str
@@ -46,6 +47,11 @@ class CaseFiles:
     label: Path | None
     grade: str | None
     patient: str | None = None
+    volumes: int = 1
+
+    def volumes_in(self, path: Path) -> int:
+        """Number of images in one of its files."""
+        return self.volumes if path in self.images else 1
 
     @property
     def relative(self) -> str:
@@ -55,7 +61,7 @@ class CaseFiles:
     @property
     def files(self) -> tuple[Path, ...]:
         """All existing files, images in channel order, then the label."""
-        return tuple(file for file in (*self.images, self.label) if file is not None)
+        return tuple(dict.fromkeys(file for file in (*self.images, self.label) if file is not None))
 
 
 def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles]:
@@ -125,44 +131,65 @@ def walk(root: Path, leaf: Callable[[str], bool] = lambda name: False) -> Iterat
 
 def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
     found: dict[str, CaseFiles] = {}
+    corrected: dict[str, Path] = {}
     for source in sources:
         root = source_root(source)
         folders = sorted(_case_folders(spec, root), key=lambda folder: folder.parts)
+        labels: dict[str, Path] = {}
         for folder in walk(root, spec.is_case):
+            content = listed(folder)
             if folder != root and not spec.is_case(folder.name):
-                refuse_copy(spec, folder, listed(folder))
-        if not folders:
+                refuse_copy(spec, folder, content)
+            if any(re.search(spec.corrections, part) for part in folder.parts[len(root.parts) - 1 :]):
+                labels |= _labels_alone(spec, content)
+                folders = [other for other in folders if other != folder]
+        if not folders and not labels:
             raise InputError(
                 f"no case of {spec.title} below {source}: no directory name matches {spec.case_pattern!r}. "
                 "Is this the right edition and the unpacked folder?"
             )
+        corrected |= labels
         for folder in folders:
             case = _case_files(spec, folder, root)
             if case.case in found:
                 logger.warning("%s: found twice; %s replaces %s", case.case, folder, found[case.case].folder)
             found[case.case] = case
+    for name, label in corrected.items():
+        if name not in found:
+            logger.warning("%s: a label without images, not used: %s", name, label)
+            continue
+        logger.warning("%s: the label %s replaces %s", name, label, found[name].label)
+        found[name] = replace(found[name], label=label)
     return found
+
+
+def _labels_alone(spec: EditionSpec, content: Sequence[Path]) -> dict[str, Path]:
+    """Case -> label, of the files of a folder of labels."""
+    words = "|".join(map(re.escape, spec.label_suffixes))
+    stems = {path: stem for path in content if (stem := stem_of(path.name)) is not None}
+    matches = {path: re.fullmatch(rf"(.+)[_-](?i:{words})", stem) for path, stem in stems.items()}
+    return {match[1]: path for path, match in matches.items() if match is not None and spec.is_case(match[1])}
 
 
 def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFiles]:
     """Images and labels of a case may lie in different folders, and in different sources."""
+    label_index = len(spec.channels)
     chosen: dict[str, dict[int, Path]] = {}
     root_of: dict[Path, Path] = {}
     for source in sources:
         root = source_root(source)
         stems = [(path, stem_of(path.name)) for folder in walk(root) for path in listed(folder)]
-        files = [(path, spec.split_stem(stem)) for path, stem in stems if stem is not None and not path.is_dir()]
-        if not any(parts for _, parts in files):
+        named = [(path, stem) for path, stem in stems if stem is not None and not path.is_dir()]
+        taken = {path: parts for path, stem in named if (parts := spec.split_stem(stem, path.parent.name)) is not None}
+        if not taken:
             raise InputError(
                 f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
                 "the suffix of a modality. Is this the right edition and the unpacked folder?"
             )
-        taken = {path: parts for path, parts in files if parts is not None}
         refuse_stray_files(spec, (path for path, _ in stems if path not in taken), set(taken.values()))
-        for path, parts in sorted(files, key=lambda file: (file[0].parent.parts, file[0].name)):  # .nii, then .nii.gz
-            if parts is None:
-                continue
-            case, index = parts
+        _say_no_labels(spec, [path for path, stem in named if path not in taken and spec.is_case(stem)])
+        for path in sorted(taken, key=lambda path: (path.parent.parts, path.name)):  # .nii, then .nii.gz
+            case, index = taken[path]
             before = chosen.setdefault(case, {}).get(index)
             if before is not None:
                 logger.warning("%s: found twice; %s replaces %s", case, path, before)
@@ -171,13 +198,15 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
     found = {}
     for case, places in chosen.items():
         first = places[min(places)]
+        images = [places.get(0 if spec.stacked else index) for index in range(label_index)]
         found[case] = CaseFiles(
             case=case,
             folder=first.parent,
             root=root_of[first],
-            images=tuple(places.get(index) for index in range(len(spec.channels))),
-            label=places.get(len(spec.channels)),
+            images=tuple(images),
+            label=places.get(label_index),
             grade=None,
+            volumes=label_index if spec.stacked else 1,
         )
     return found
 
@@ -204,6 +233,14 @@ def _own(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, CaseFile
     return found
 
 
+def _say_no_labels(spec: EditionSpec, paths: Sequence[Path]) -> None:
+    """Say which files have a label's name in a folder that holds none."""
+    for folder in sorted({path.parent for path in paths} if "" in spec.label_suffixes else ()):
+        logger.warning(
+            "%s: not taken for labels of %s, which lie in a folder named %s", folder, spec.title, spec.label_folder
+        )
+
+
 def _case_folders(spec: EditionSpec, root: Path) -> Iterator[Path]:
     """Directories that are cases; not descended into, but for a folder that only wraps another of its name."""
     for folder in walk(root, spec.is_case):
@@ -219,12 +256,16 @@ def _case_files(spec: EditionSpec, folder: Path, root: Path) -> CaseFiles:
     images: list[Path | None] = []
     for channel in spec.channels:
         ending = re.compile(rf"[_-](?:{'|'.join(map(re.escape, channel.suffixes))})", re.IGNORECASE)
-        matches = [(stem, path) for stem, path in candidates if re.search(ending.pattern + "$", stem, re.IGNORECASE)]
+        whole = re.compile(ending.pattern + "$", re.IGNORECASE)
+        matches = [(stem, path) for stem, path in candidates if whole.search("_" + stem)]
         images.append(_choose(case, channel.display, ending, matches))
     rest = [(stem, path) for stem, path in candidates if path not in images]
-    exact = [(stem, path) for stem, path in rest if re.match(re.escape(case) + r"[_-]seg", stem, re.IGNORECASE)]
-    loose = [(stem, path) for stem, path in rest if re.search("seg", stem.replace(case, ""), re.IGNORECASE)]
-    label = _choose(case, "segmentation", re.compile(r"[_-]seg", re.IGNORECASE), exact or loose)
+    words = "|".join(map(re.escape, spec.label_suffixes))
+    ending = re.compile(rf"[_-](?:{words})", re.IGNORECASE)
+    named = re.compile(re.escape(case) + ending.pattern, re.IGNORECASE)
+    exact = [(stem, path) for stem, path in rest if named.match(stem)]
+    loose = [(stem, path) for stem, path in rest if re.search(words, stem.replace(case, ""), re.IGNORECASE)]
+    label = _choose(case, "segmentation", ending, exact or loose)
     others = [path.name for path in listed(folder) if path not in (*images, label)]
     refuse_in_case(spec, folder, others, images, label)
     grades = [part.upper() for part in folder.parent.parts if _GRADE.fullmatch(part)]
@@ -254,7 +295,8 @@ def _choose(case: str, what: str, ending: re.Pattern[str], matches: list[tuple[s
         return None
     chosen = max((path for _, path in matches), key=lambda path: path.name.lower().endswith(".gz"))
     if len(matches) > 1:
-        logger.warning("%s: both .nii and .nii.gz for %s; %s is used", case, what, chosen.name)
+        endings = " and ".join(sorted(path.name[len(stem) :] for stem, path in matches))
+        logger.warning("%s: both %s for %s; %s is used", case, endings, what, chosen.name)
     return chosen
 
 

@@ -44,12 +44,12 @@ def refuse_in_case(
     for name in others:
         if name.startswith("._") and plain(name) in used:
             continue  # macOS writes them alongside the files of other disks
-        end = name.casefold().replace(folder.name.casefold(), "", 1)
+        end = "_" + name.casefold().replace(folder.name.casefold(), "", 1)
         looks = [what for what, (_, words) in absent.items() if re.search(rf"[_-]\s*(?i:{words})(?![a-z0-9])", end)]
-        if label is None and "seg" in end:
+        if label is None and any(word.casefold() in end for word in spec.label_suffixes):
             looks.append("segmentation")
         if looks:
-            suffix = absent[looks[0]][0] if looks[0] in absent else "seg"
+            suffix = absent[looks[0]][0] if looks[0] in absent else spec.label_suffixes[0]
             raise InputError(
                 f"{folder / name} looks like the {looks[0]} of case {folder.name}, for which no file was found; "
                 f"expected {folder.name}_{suffix}.nii.gz. {REMEDY}"
@@ -86,7 +86,7 @@ def refuse_stray_files(spec: EditionSpec, paths: Iterable[Path], found: Collecti
     for path in paths:
         name = path.name
         for end in (index for index in range(len(name), 0, -1) if not name[index : index + 1].isalnum()):
-            parts = spec.split_stem(plain(name[:end]))
+            parts = spec.split_stem(plain(name[:end]), path.parent.name)
             if parts is not None and (plain(parts[0]), parts[1]) not in present:
                 raise InputError(
                     f"{path} looks like an image or segmentation of case {parts[0]} that was not found; expected "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nnunetv2_mmkd.editions.spec import Archive, Channel, EditionSpec
 
 MYOPS2020 = EditionSpec(
@@ -44,5 +46,31 @@ MYOPS2020 = EditionSpec(
     ),
 )
 
-MYOPS_EDITIONS = (MYOPS2020,)
+MYOPS_PLUS = replace(
+    MYOPS2020,
+    name="myops-plus",
+    title="MyoPS++ (CARE 2024)",
+    dataset_id=521,
+    dataset_name="MyoPSPlus",
+    case_pattern=r"(?i:case)\d{4}",
+    archive=Archive(
+        "MyoPS_train/CenterC/Case{number}/Case{number}",
+        "MyoPS_test/Case{number}/Case{number}",
+        ("_C0", "_LGE", "_T2", "_gd"),
+        first=(3001, 4001),
+    ),
+    reference="http://zmic.org.cn/care_2024/track4/",
+    citation=(
+        *MYOPS2020.citation,
+        "Li et al., Medical Image Analysis 2023, doi:10.1016/j.media.2023.102808",
+    ),
+    notes=(
+        "The folders of the centres (CenterA, ...) may be there or not.",
+        "Read in a copy: 45 cases, Case3001 to Case3045, all sequences of a case on one grid. Other centres are said "
+        "to lack sequences: those are missing. Sequences on other grids are refused.",
+        "The label values are those of MyoPS 2020; what a submission must look like is taken from there.",
+    ),
+)
+
+MYOPS_EDITIONS = (MYOPS2020, MYOPS_PLUS)
 """All of them."""

@@ -23,6 +23,8 @@ from nnunetv2_mmkd.errors import InputError
 
 LABELS_READ = 5
 """Number of label files that are read, at most."""
+HEADERS_READ = 20
+"""Number of cases, about, whose grid is looked at."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ def recognise(sources: Sequence[Path | str], editions: Iterable[EditionSpec] = E
                 reasons.append(f"{what}: {_names(left)}")
             if len(left) == 1:
                 break
+        else:
+            names = {spec.name for spec in left}
+            first = [spec for spec in left if spec.repeats not in names]
+            if len(first) == 1:
+                reasons.append(f"the others have the same data: {first[0].name}")
+                left = first
     if len(left) > 1:
         raise InputError(
             f"the edition cannot be told from what is in {_shown(sources)} ({'; '.join(reasons)}): "
@@ -80,7 +88,8 @@ def _by_names(sources: Sequence[Path | str], editions: Sequence[EditionSpec]) ->
                     found[spec.name].add(folder.name)
             stems = [stem for path in listed(folder) if (stem := nifti.stem_of(path.name)) is not None] if files else []
             for spec in files:
-                found[spec.name] |= {parts[0] for stem in stems if (parts := spec.split_stem(stem)) is not None}
+                parts = [spec.split_stem(stem, folder.name) for stem in stems]
+                found[spec.name] |= {each[0] for each in parts if each is not None}
     cases = set().union(*found.values())
     if not cases:
         raise InputError(
@@ -101,9 +110,12 @@ def _evidence(cases: Sequence[CaseFiles]) -> Iterable[tuple[str, Callable[[Editi
     for path in labelled:
         values |= set(np.unique(nifti.integer_labels(path, nifti.read_volume(path).voxels)).tolist())
     shown = ", ".join(map(str, sorted(values)))
-    yield f"labels {shown} in {len(labelled)} files", lambda spec: values <= set(spec.label_map)
-    shape = tuple(nifti.read_header(cases[0].files[0]).get_data_shape())
-    yield f"grid {'x'.join(map(str, shape))}", lambda spec: spec.grid == shape
+    yield f"labels {shown} in {len(labelled)} files", lambda spec: values <= {*spec.label_map, *spec.slips}
+    grids = sorted({_grid(files) for files in cases[:: max(1, len(cases) // HEADERS_READ)]})
+    yield (
+        f"grid {', '.join('x'.join(map(str, grid)) for grid in grids)}",
+        lambda spec: [spec.grid] == grids or (spec.grid is None and len(grids) > 1),
+    )
     yield (
         f"names like {cases[0].case}",
         lambda spec: all(re.fullmatch(spec.sibling_pattern, files.case) for files in cases),
@@ -111,6 +123,11 @@ def _evidence(cases: Sequence[CaseFiles]) -> Iterable[tuple[str, Callable[[Editi
     for depth in range(max(len(files.folder.parents) for files in cases)):  # from the cases upwards
         level = sorted({files.folder.parents[depth].name for files in cases if depth < len(files.folder.parents)})
         yield f"folder {', '.join(level)}", partial(_suggested, level)
+
+
+def _grid(files: CaseFiles) -> tuple[int, ...]:
+    path = files.files[0]
+    return tuple(nifti.read_header(path, files.volumes_in(path)).get_data_shape())
 
 
 def _suggested(folders: Sequence[str], spec: EditionSpec) -> bool:

@@ -114,13 +114,21 @@ class EditionSpec:
             directory, or, in the layout ``"files"``, the file names' up to the suffix.
         channels: modalities in channel order.
         layout: one of :data:`LAYOUTS`.
-        label_suffixes: as a channel's suffixes, for the segmentation (layout ``"files"``; a case's folder is searched
-            for ``seg``).
+        label_suffixes: as a channel's suffixes, for the segmentation; in the layout ``"folders"`` what its name holds.
+            ``""`` in the layout ``"files"``: it is named as the case.
         image_template: path of an image below the source folder (layout ``"template"``; :mod:`.templates`).
         label_template: the same of a segmentation; in the layout ``"bids"`` its entities and suffix. Empty: there are
             none.
+        label_folder: regular expression, looked for in the name of the folder of a file; elsewhere nothing is a label
+            (layout ``"files"``). Empty: any folder.
+        corrections: regular expression for the name of a folder of labels that replace those next to the images
+            (layout ``"folders"``).
+        stacked: one 4-D file a case, named as it, holds all images in channel order (layout ``"files"``).
+        onto: channel onto whose grid images on other grids are resampled, see :mod:`nnunetv2_mmkd.conversion.resample`;
+            the label lies on it. Empty: other grids are refused.
         grid: shape of all its images, or None where it varies. It tells editions apart; converting works on any grid.
         label_map: value on disk -> value in nnU-Net (consecutive, 0 stays 0).
+        slips: further value that occurs on disk -> value that is meant; it is said where one is found.
         regions: region name -> nnU-Net values it contains, large regions first.
         also_scored: regions that the challenge scores and no head predicts (non-enhancing core, edema alone).
         regions_class_order: nnU-Net value that each region paints, in the order of ``regions``.
@@ -130,6 +138,7 @@ class EditionSpec:
         sibling_pattern: what a case's name matches besides ``case_pattern`` where other editions share that; it only
             tells editions apart (:mod:`.recognise`).
         folder_pattern: what the name of a folder above the cases holds; it only tells editions apart.
+        repeats: edition whose data these are, too; :mod:`.recognise` takes that one where no folder says otherwise.
         submission_name: file name in a submission; ``{case}`` is the case's name.
         submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
         submission_dtype: voxel type in a submission.
@@ -162,11 +171,17 @@ class EditionSpec:
     label_suffixes: tuple[str, ...] = ("seg",)
     image_template: str = ""
     label_template: str = ""
+    label_folder: str = ""
+    corrections: str = r"(?!)"
+    stacked: bool = False
+    onto: str = ""
+    slips: Mapping[int, int] = field(default_factory=dict)
     grid: tuple[int, int, int] | None = None
     configuration: str = "3d_fullres"
     patient_pattern: str = r".+"
     sibling_pattern: str = r".+"
     folder_pattern: str = r"(?!)"
+    repeats: str = ""
     submission_name: str = "{case}.nii.gz"
     submission_labels: Mapping[int, int] | None = None
     submission_dtype: str = "uint8"
@@ -187,12 +202,16 @@ class EditionSpec:
         values = sorted(set(self.label_map.values()))
         foreground = values[1:]
         suffixes = [suffix.lower() for channel in self.channels for suffix in channel.suffixes]
-        suffixes += [suffix.lower() for suffix in self.label_suffixes]
+        suffixes += [suffix.lower() for suffix in self.label_suffixes if suffix]
         require(self.layout in LAYOUTS, f"layout {self.layout!r}: choose from {', '.join(LAYOUTS)}")
         require(self.label_map.get(0) == 0, "label_map must map background 0 to 0")
         require(values == list(range(len(values))), f"label_map must lead to consecutive values, not {values}")
         require(len(set(suffixes)) == len(suffixes), "a file suffix stands for two things")
         require(len({channel.name for channel in self.channels}) == len(self.channels), "two channels of one name")
+        require(not self.onto or self.onto in {channel.name for channel in self.channels}, "onto must name a channel")
+        require("" not in self.label_suffixes or self.label_folder != "", "label_suffixes '' needs label_folder")
+        require(set(self.slips.values()) <= set(self.label_map), "slips must lead to values of label_map")
+        require(not set(self.slips) & set(self.label_map), "slips must be other values than those of label_map")
         require(sorted(self.classes.values()) == foreground, f"classes must name each of {foreground} once")
         if self.regions:
             inside = {value for region in self.regions.values() for value in region}
@@ -203,7 +222,10 @@ class EditionSpec:
         extra = {value for region in self.also_scored.values() for value in region}
         require(extra <= set(foreground), f"also_scored must be made of the values {foreground}")
         require(not set(self.also_scored) & set(self.regions), "also_scored repeats a region")
-        for pattern in (self.case_pattern, self.patient_pattern, self.sibling_pattern, self.folder_pattern):
+        for pattern in (
+            *(self.case_pattern, self.patient_pattern, self.sibling_pattern, self.folder_pattern),
+            *(self.label_folder, self.corrections),
+        ):
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -236,17 +258,31 @@ class EditionSpec:
 
     @property
     def allowed_labels(self) -> tuple[int, ...]:
-        """Label values that may stand on disk, ascending."""
+        """Label values that may stand on disk, ascending; without slips."""
         return tuple(sorted(self.label_map))
 
     def is_case(self, name: str) -> bool:
         """Whether this is the name of a case."""
         return re.fullmatch(self.case_pattern, name) is not None
 
-    def split_stem(self, stem: str) -> tuple[str, int] | None:
-        """Case and index (of the channel; after these the label) of a file name's stem, layout ``"files"``."""
-        for index, suffixes in enumerate((*(channel.suffixes for channel in self.channels), self.label_suffixes)):
-            match = re.fullmatch(rf"(?P<case>.+)[_-](?i:{'|'.join(map(re.escape, suffixes))})", stem)
+    def split_stem(self, stem: str, folder: str = "") -> tuple[str, int] | None:
+        """Case and index of a file's stem, layout ``"files"``.
+
+        Args:
+            stem: name of the file without its ending.
+            folder: name of its folder.
+
+        Returns:
+            the case, and the index of the channel (0 if one file holds all); after the channels' the label's.
+        """
+        kinds = [("",)] if self.stacked else [channel.suffixes for channel in self.channels]
+        ends = dict(enumerate(kinds))
+        if re.search(self.label_folder, folder):
+            ends = {} if self.stacked else ends
+            ends[len(self.channels)] = self.label_suffixes
+        for index, suffixes in ends.items():
+            words = "|".join(f"[_-]{re.escape(suffix)}" if suffix else "" for suffix in suffixes)
+            match = re.fullmatch(rf"(?P<case>.+)(?i:{words})", stem)
             if match is not None and self.is_case(match["case"]):
                 return match["case"], index
         return None
@@ -288,7 +324,7 @@ class EditionSpec:
             style: one of :data:`LABEL_STYLES`.
 
         Raises:
-            InputError: an unknown style, or an edition without regions is asked for regions.
+            InputError: an unknown style, or one that the edition does not have.
         """
         if style not in LABEL_STYLES:
             raise InputError(f"--labels {style!r} is unknown: choose from {', '.join(LABEL_STYLES)}")

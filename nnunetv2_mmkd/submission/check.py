@@ -87,7 +87,7 @@ def refuse(where: Path | str, what: str, offenders: Sequence[str]) -> None:
 
 def reference_header(files: CaseFiles) -> nib.Nifti1Header:
     """Header of the original case: that of its first image."""
-    return nifti.read_header(files.files[0])
+    return nifti.read_header(files.files[0], files.volumes_in(files.files[0]))
 
 
 def reference_grid(files: CaseFiles) -> Grid:

@@ -37,7 +37,7 @@ def empty(path: Path) -> None:
         (f"{CASE}_t1ce.nii.gz.part", empty, "T1ce"),
         (f"{CASE}_t1ce copy.nii.gz", empty, "T1ce"),
         (f"{CASE}_T1CE (1).nii.gz", empty, "T1ce"),
-        (f"{CASE}_t1ce.mha", empty, "T1ce"),
+        (f"{CASE}_t1ce.mgz", empty, "T1ce"),
         (f"{CASE}_t1gd", folder, "T1ce"),
         (f"{CASE} _t1ce.json", empty, "T1ce"),
         (f"._{CASE}_t1ce.nii.gz", empty, "T1ce"),
@@ -77,7 +77,7 @@ def test_cases_that_differ_in_letter_case(tmp_path: Path) -> None:
         discover(BRATS, [tmp_path])
 
 
-@pytest.mark.parametrize("name", ["101_gd.nii.gz.part", "101_DE copy.nii.gz", "101_T2.mha", "101_T2"])
+@pytest.mark.parametrize("name", ["101_gd.nii.gz.part", "101_DE copy.nii.gz", "101_T2.mgz", "101_T2"])
 def test_files_of_a_case(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     empty(tmp_path / "myops_training_101_C0.nii.gz")
     empty(tmp_path / "myops_training_101_C0.json")

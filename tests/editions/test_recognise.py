@@ -16,8 +16,10 @@ from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
 
+ARCHIVES = {name: spec for name, spec in EDITIONS.items() if spec.archive is not None}
 
-@pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
+
+@pytest.mark.parametrize("spec", ARCHIVES.values(), ids=ARCHIVES)
 @pytest.mark.parametrize("label", [True, False])
 def test_the_layout_of_every_edition(spec: EditionSpec, label: bool, tmp_path: Path) -> None:
     write(spec, tmp_path)
@@ -50,6 +52,25 @@ def test_the_grid(tmp_path: Path) -> None:
         )
     recognised = recognise([tmp_path])
     assert recognised.spec.name == "brats2024-gli" and recognised.reasons[-1] == "grid 182x218x182: brats2024-gli"
+
+
+@pytest.mark.parametrize(
+    ("folders", "edition"),
+    [
+        (["BraTS2025-GLI-PRE-Challenge-TrainingData/BraTS-GLI-00001-000"], "brats2025-gli-pre"),
+        (["training_data1_v2/BraTS-GLI-00001-100"], "brats2024-gli"),
+        (["BraTS2025/a/BraTS-GLI-00001-000", "BraTS2025/b/BraTS-GLI-00001-100"], "brats2025-gli"),
+        (["a/BraTS-GLI-00001-000"], "brats2023-gli"),
+        (["a/BraTS-GLI-00001-100"], "brats2024-gli"),
+        (["a/BraTS-PED-00001-000"], "brats2024-ped"),
+        (["BraTS2025/BraTS-PED-00001-000"], "brats2025-ped"),
+        (["MICCAI-LH-BraTS2025-MET-Challenge-Training/BraTS-MET-00001-000"], "brats2025-met"),
+    ],
+)
+def test_what_is_of_2025(folders: list[str], edition: str, tmp_path: Path) -> None:
+    for folder in folders:
+        write(EDITIONS["brats2024-ped" if "PED" in folder else "brats2023-met"], tmp_path, folder=folder)
+    assert recognise([tmp_path]).spec.name == edition
 
 
 @pytest.mark.parametrize(
