@@ -86,6 +86,25 @@ def nsd(pair: MaskPair, tolerance: float = 1.0) -> float:
     return float(near / sum(area.sum() for area in areas))
 
 
+def nsd_border(pair: MaskPair, tolerance: float) -> float:
+    r"""Normalised surface Dice of border voxels: mean of the two shares that lie within ``tolerance`` mm of the other.
+
+    .. math:: \frac{1}{2}\left(\frac{|B_P \cap \{d \le \tau\}|}{|B_P|} + \frac{|B_G \cap \{d \le \tau\}|}{|B_G|}\right)
+
+    The definition of nnU-Net v1, panoptica and BraTS 2025.
+
+    Empty regions: both empty NaN or 1; one empty 0.
+
+    >>> nsd_border(MaskPair([[1, 0, 0, 0]], [[0, 0, 0, 1]], (1.0, 2.0)), tolerance=6.0)
+    1.0
+    """
+    if pair.both_empty:
+        return pair.empty.both_ratio
+    if pair.one_empty:
+        return 0.0
+    return float(np.mean([np.mean(values <= tolerance) for values in pair.border_distances]))
+
+
 DISTANCE_METRICS = (
     MetricSpec.distance("hausdorff", "Hausdorff distance", hausdorff),
     MetricSpec.distance("hd95", "HD95", hd95),

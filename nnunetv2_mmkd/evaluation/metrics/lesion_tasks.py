@@ -1,14 +1,16 @@
 """How each BraTS task counts lesions, as data: the one place to add a task.
 
-Facts from the organisers' published scripts (BraTS-2023-Metrics, BraTS-2024-Metrics, branch BraTS-2024 of FeTS). Where
-the 2024 scripts and their intention differ, the scripts win and the line says so.
+Facts from the organisers' published scripts (BraTS-2023-Metrics, BraTS-2024-Metrics, branch BraTS-2024 of FeTS; for
+2025 BraTS-2024-Metrics of July 2025 and brats-infra). Where the scripts and their intention differ, the scripts win and
+the line says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from nnunetv2_mmkd.errors import InputError, choices
 
@@ -44,6 +46,9 @@ class LesionTask:
         remove_small_predictions: predicted lesions of at most ``min_volume`` are removed before everything, the scores
             of the whole region included (2024). All scripts but MEN-RT's count voxels there: the same at 1 mm.
         count_false_positives: whether a predicted lesion that meets no true one lowers the score.
+        one_to_one: a true lesion has at most one predicted one and the other way round: those pairs of overlapping
+            lesions whose Dice sum to most, as panoptica has it. HD95 is then the pooled one.
+        nsd_tolerance: in mm, of a lesion-wise NSD; ``"voxel"``: the shortest side of a voxel; None: there is none.
         note: what else there is to know.
     """
 
@@ -54,6 +59,8 @@ class LesionTask:
     merge_predictions: bool = False
     remove_small_predictions: bool = False
     count_false_positives: bool = True
+    one_to_one: bool = False
+    nsd_tolerance: float | Literal["voxel"] | None = None
     note: str = ""
 
     @property
@@ -141,7 +148,45 @@ _TASKS = (
     LesionTask("fets2024", "FeTS 2024", _tumour(3, 50), note="The 2023 script with the parameters of GLI."),
 )
 
-LESION_TASKS: Mapping[str, LesionTask] = MappingProxyType({task.name: task for task in _TASKS})
+_BY_NAME = {task.name: task for task in _TASKS}
+_SHOWN = "Ranked by Dice and NSD; the organisers show NSD at 0.5 mm, too."
+
+
+def _brats2025(name: str, before: str) -> LesionTask:
+    """A task of 2025 that counts lesions as an earlier one does."""
+    task = _BY_NAME[before]
+    note = f"Lesions are counted as in {task.title}. {_SHOWN}"
+    return replace(task, name=f"brats2025-{name.lower()}", title=f"BraTS 2025 {name}", nsd_tolerance=1.0, note=note)
+
+
+_TASKS_2025 = (
+    _brats2025("GLI", "brats2024-gli"),
+    _brats2025("MEN", "brats2023-men"),
+    LesionTask(
+        "brats2025-met",
+        "BraTS 2025 MET",
+        {name: LesionRule(0, 0) for name in ("WT", "TC", "ET", "RC")},
+        one_to_one=True,
+        nsd_tolerance="voxel",
+        note="Lesions are found and paired by panoptica's rules. A missed lesion and a false positive count as Dice "
+        "and NSD 0 and HD95 374, as in the organisers' package BraTS_evaluation; panoptica's own means are of found "
+        "lesions.",
+    ),
+    _brats2025("PED", "brats2024-ped"),
+    _brats2025("SSA", "brats2024-ssa"),
+    replace(
+        _brats2025("GoAT", "brats2024-gli"),
+        regions={
+            **{name: LesionRule(3, 20) for name in ("WT", "TC")},
+            "ET": LesionRule(3, 10, joined_by=("NETC",)),
+            "NETC": LesionRule(5, 20, reported=False),
+        },
+        note="The organisers use the rules of each case's cohort, from a table that is not public; these are GLI's "
+        "without the cavity. For a known cohort use its task of 2025.",
+    ),
+)
+
+LESION_TASKS: Mapping[str, LesionTask] = MappingProxyType({task.name: task for task in (*_TASKS, *_TASKS_2025)})
 """Task name -> task."""
 
 

@@ -1,4 +1,4 @@
-"""Lesion-wise Dice and HD95 of BraTS 2023 and 2024.
+"""Lesion-wise Dice, HD95 and NSD of BraTS 2023 to 2025.
 
 Re-implemented from the definition; nothing here writes files or needs pandas.
 
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
+from scipy.optimize import linear_sum_assignment
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.components import Lesions, joined, merged, separate, without_small
-from nnunetv2_mmkd.evaluation.metrics.distance import hd95_area
+from nnunetv2_mmkd.evaluation.metrics.distance import hd95, hd95_area, nsd_border
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LesionRule, LesionTask, lesion_task
 from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
@@ -37,13 +38,16 @@ class Lesion:
         volume: in mm³.
         predicted: number of predicted lesions that meet it, 0 if it was missed.
         dice: Dice of the lesion with the union of those.
-        hd95: area-weighted HD95 of the same in mm; the task's penalty if it was missed.
+        hd95: HD95 of the same in mm (area-weighted; pooled if lesions are paired one to one); the task's penalty if it
+            was missed.
+        nsd: NSD of the same (border voxels); NaN where the task has none.
     """
 
     volume: float
     predicted: int
     dice: float
     hd95: float
+    nsd: float
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class LesionScores:
     Attributes:
         dice: lesion-wise Dice, 0..1.
         hd95: lesion-wise HD95 in mm.
+        nsd: lesion-wise NSD, 0..1; NaN where the task has none.
         legacy_dice: Dice of the whole region (2024: after small predictions were removed).
-        legacy_hd95: area-weighted HD95 of the whole region in mm.
+        legacy_hd95: HD95 of the whole region in mm, of the same kind as the lesions'.
         sensitivity: of the whole region, over voxels.
         specificity: of the whole region, over voxels.
         n_lesions: true lesions that count.
@@ -67,6 +72,7 @@ class LesionScores:
 
     dice: float
     hd95: float
+    nsd: float
     legacy_dice: float
     legacy_hd95: float
     sensitivity: float
@@ -93,7 +99,8 @@ def lesion_wise(
 
     K: true lesions above the task's volume; :math:`P_g`: union of the predicted lesions that meet the dilated g; F:
     predicted lesions that meet no dilated true lesion; c: the penalty, which is also the HD95 of an empty
-    :math:`P_g`.
+    :math:`P_g`. NSD is as Dice. Where a task pairs lesions one to one, :math:`P_g` is the one paired with g, and F are
+    those without a partner.
 
     Empty regions: nothing to count (0/0) gives Dice 1 and HD95 0, only false positives 0 and the penalty, only missed
     lesions the same. A truth of small lesions only counts as nothing. MEN-RT leaves F out, so an empty truth gives 1
@@ -173,7 +180,9 @@ def _scores(
     penalty = math.hypot(*shape) if task.penalty is None else task.penalty
     policy = EmptyPolicy(task.name, both_ratio=1.0, one_ratio=0.0, both_distance=0.0, one_distance=penalty)
     volumes = np.bincount(true.labels.ravel(), minlength=true.count + 1) * math.prod(spacing)
-    meetings = _overlaps(predicted, true)
+    meetings = _paired(predicted, true) if task.one_to_one else _overlaps(predicted, true)
+    distance = hd95 if task.one_to_one else hd95_area
+    tolerance = min(spacing) if task.nsd_tolerance == "voxel" else task.nsd_tolerance
     predicted_boxes, true_boxes = find_objects(predicted.labels), find_objects(true.labels)
 
     lesions = []
@@ -183,18 +192,21 @@ def _scores(
         meeting = meetings[meetings[:, 0] == number, 1]
         box = _around([true_boxes[number - 1], *(predicted_boxes[other - 1] for other in meeting)])
         pair = MaskPair(np.isin(predicted.labels[box], meeting), true.labels[box] == number, spacing, policy)
-        lesions.append(Lesion(float(volumes[number]), len(meeting), dice(pair), hd95_area(pair)))
+        near = math.nan if tolerance is None else nsd_border(pair, tolerance)
+        lesions.append(Lesion(float(volumes[number]), len(meeting), dice(pair), distance(pair), near))
 
     false_positives = predicted.count - len(np.unique(meetings[:, 1]))
     counted = false_positives if task.count_false_positives else 0
     whole = MaskPair(predicted.labels > 0, true.labels > 0, spacing, policy, voxels=math.prod(shape))
     n_found = sum(lesion.predicted > 0 for lesion in lesions)
     total = len(lesions) + counted
+    nothing = 1.0 if tolerance is not None else math.nan
     return LesionScores(
         dice=sum(lesion.dice for lesion in lesions) / total if total else 1.0,
         hd95=(sum(lesion.hd95 for lesion in lesions) + penalty * counted) / total if total else 0.0,
+        nsd=sum(lesion.nsd for lesion in lesions) / total if total and tolerance is not None else nothing,
         legacy_dice=dice(whole),
-        legacy_hd95=hd95_area(whole),
+        legacy_hd95=distance(whole),
         sensitivity=sensitivity(whole),
         specificity=specificity(whole),
         n_lesions=len(lesions),
@@ -211,6 +223,17 @@ def _overlaps(predicted: Lesions, true: Lesions) -> NDArray[np.integer]:
     meet = np.zeros((true.count + 1, predicted.count + 1), dtype=bool)
     meet[true.reach, predicted.labels] = True
     return np.argwhere(meet[1:, 1:]) + 1
+
+
+def _paired(predicted: Lesions, true: Lesions) -> NDArray[np.integer]:
+    """Pairs (true lesion, predicted lesion), one to one, that overlap and whose Dice sum to most, ``[N, 2]``."""
+    overlap = np.zeros((true.count + 1, predicted.count + 1))
+    np.add.at(overlap, (true.labels, predicted.labels), 1)
+    sizes = overlap.sum(axis=1)[1:, None] + overlap.sum(axis=0)[None, 1:]
+    scores = 2 * overlap[1:, 1:] / sizes
+    pairs = np.stack(linear_sum_assignment(scores, maximize=True), axis=1)
+    found: NDArray[np.integer] = pairs[scores[pairs[:, 0], pairs[:, 1]] > 0] + 1
+    return found
 
 
 def _around(boxes: Sequence[Box]) -> Box:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.metrics.distance import DISTANCE_METRICS
 from nnunetv2_mmkd.evaluation.metrics.empty import EmptyPolicy
-from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionTask
+from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS, LesionTask, lesion_task
 from nnunetv2_mmkd.evaluation.metrics.lesions import lesion_wise
 from nnunetv2_mmkd.evaluation.metrics.mask_pair import MaskPair
 from nnunetv2_mmkd.evaluation.metrics.overlap import OVERLAP_METRICS
@@ -28,6 +28,7 @@ LESION_METRICS: Mapping[str, MetricSpec] = MappingProxyType(
     {
         "lesion_dice": MetricSpec.ratio("lesion_dice", "Lesion-wise Dice"),
         "lesion_hd95": MetricSpec.distance("lesion_hd95", "Lesion-wise HD95"),
+        "lesion_nsd": MetricSpec.ratio("lesion_nsd", "Lesion-wise NSD"),
     }
 )
 """Metrics of a whole case under the rules of a task, see :func:`measure_lesions`."""
@@ -141,8 +142,9 @@ def measure_lesions(
     Empty regions: the task's own rules, see :func:`.lesions.lesion_wise`.
 
     Returns:
-        Region -> name -> value: ``lesion_dice``, ``lesion_hd95``, the whole region's ``legacy_dice``,
-        ``legacy_hd95``, ``sensitivity``, ``specificity``, and the counts ``n_...`` of :class:`.lesions.LesionScores`.
+        Region -> name -> value: ``lesion_dice``, ``lesion_hd95``, ``lesion_nsd`` where the task has it, the whole
+        region's ``legacy_dice``, ``legacy_hd95``, ``sensitivity``, ``specificity``, and the counts ``n_...`` of
+        :class:`.lesions.LesionScores`.
 
     Raises:
         InputError: see :func:`.lesions.lesion_wise`.
@@ -151,5 +153,7 @@ def measure_lesions(
     for region, scores in lesion_wise(prediction, target, spacing, task).items():
         values = asdict(scores)
         del values["lesions"]
-        table[region] = {"lesion_" + name if name in ("dice", "hd95") else name: v for name, v in values.items()}
+        if lesion_task(task).nsd_tolerance is None:
+            del values["nsd"]
+        table[region] = {"lesion_" + name if name in ("dice", "hd95", "nsd") else name: v for name, v in values.items()}
     return table
