@@ -82,7 +82,11 @@ def build_parser() -> argparse.ArgumentParser:
             metavar=parameter.unit.upper(),
             help=f"{parameter.help.replace('%', '%%')} (default: %(default)s)",
         )  # fmt: skip
-    scores.add_argument("--lesions", metavar="TASK", help=f"also lesion-wise scores: {', '.join(LESION_TASKS)}")
+    scores.add_argument(
+        "--lesions", metavar="TASK",
+        help="also lesion-wise scores and a ranking by them (default: those of the data set's edition from BraTS 2025 "
+        f"on; none: none): {', '.join(LESION_TASKS)}",
+    )  # fmt: skip
     scores.add_argument(
         "--et_threshold", type=arguments.whole(0), nargs="?", const=500, default=0, metavar="VOXELS",
         help="also scores of ET after predictions of fewer voxels were removed (500 if no number is given)",

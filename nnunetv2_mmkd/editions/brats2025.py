@@ -47,6 +47,7 @@ def _brats2025(
         dataset_name=f"BraTS2025{task.replace('-', '')}",
         folder_pattern=r"(?i)brats[-_ ]?2025",
         repeats=spec.name,
+        lesion_task=f"brats2025-{task.lower()}",
         platform=platform,
         archive=archive,
         reference=_PAGE,
@@ -68,6 +69,7 @@ BRATS2025_GLI_PRE = replace(
     title="BraTS 2025 GLI (pre-treatment only)",
     dataset_name="BraTS2025GLIPre",
     folder_pattern=r"(?i)brats[-_ ]?2025.*pre",
+    lesion_task="",  # the rules of GLI need the resection cavity
 )
 
 BRATS2025_GLI = replace(

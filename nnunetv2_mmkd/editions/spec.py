@@ -143,6 +143,7 @@ class EditionSpec:
         submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
         submission_dtype: voxel type in a submission.
         platform: what is demanded of a submission.
+        lesion_task: name of its lesion-wise scores, which ``mmkd evaluate`` then shows unasked.
         uncertainty: ending of a map of uncertainty -> its region, where the challenge takes such maps.
         sites_file: name of the table that says which institution a case is from (columns ``Subject_ID`` and
             ``Partition_ID``), where the archives hold one.
@@ -186,6 +187,7 @@ class EditionSpec:
     submission_labels: Mapping[int, int] | None = None
     submission_dtype: str = "uint8"
     platform: Platform = Platform("the organisers")
+    lesion_task: str = ""
     uncertainty: Mapping[str, str] = field(default_factory=dict)
     sites_file: str = ""
     archive: Archive | None = None

@@ -17,6 +17,7 @@ from nnunetv2_mmkd.evaluation.figures.overlay import overlays
 from nnunetv2_mmkd.evaluation.figures.style import plain_style
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.published import check_published
+from nnunetv2_mmkd.evaluation.ranking import ranking, ranking_metrics
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.shapley import shapley_by_region
@@ -76,6 +77,12 @@ def write_report(
         made = subset_table(table, metric, published=published, improvement_of=improvement_of, notes=notes)
         for ending, writer in WRITERS.items():
             write_text(output / "tables" / f"{_stem(metric)}.{ending}", writer(made))
+    ranked = ranking(table)
+    if ranked is not None:
+        write_table(ranked, output / "tables" / "ranking.csv")
+        by = ", ".join(metric_spec(name).title for name in ranking_metrics(table))
+        text = f"Mean rank of a case, subset, region and metric ({by})\n\n{ranked.to_string(index=False)}\n"
+        write_text(output / "tables" / "ranking.txt", text)
     complete = complete_methods(table)
     if complete:
         write_table(_contributions(table.select(methods=complete), metrics), output / "shapley.csv")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunetv2_mmkd import __version__
+from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_grid, read_label_map
 from nnunetv2_mmkd.evaluation.metrics.empty import empty_policy
@@ -46,6 +47,10 @@ from nnunetv2_mmkd.workers import end_with_starter
 log = logging.getLogger(__name__)
 
 
+NO_TASK = "none"
+"""In place of a lesion-wise task."""
+
+
 @dataclass(frozen=True)
 class ScoreSettings:
     """What is measured.
@@ -54,7 +59,8 @@ class ScoreSettings:
         metrics: keys of :data:`~nnunetv2_mmkd.evaluation.metrics.registry.METRICS`.
         empty: policy for empty regions.
         parameters: of the metrics, e.g. ``{"tolerance": 2.0}`` (mm, of the NSD); default: their own.
-        task: also lesion-wise scores by the rules of this task.
+        task: also lesion-wise scores by the rules of this task; None: those of the data set's edition, if it has some
+            (:meth:`for_data_set`); ``"none"``: none.
         et_threshold: also every metric of ET after predictions of ET with fewer voxels were removed; 0: not.
 
     Raises:
@@ -74,8 +80,16 @@ class ScoreSettings:
         if self.et_threshold < 0:
             raise InputError(f"et_threshold {self.et_threshold}: expected a number of voxels, 0 for none")
         empty_policy(self.empty)
-        if self.task is not None:
+        if self.task is not None and self.task != NO_TASK:
             lesion_task(self.task)
+
+    def for_data_set(self, dataset_json: Mapping[str, Any]) -> ScoreSettings:
+        """The same with the lesion-wise task of the data set's edition, where none was asked for."""
+        edition = EDITIONS.get(str(dataset_json.get("edition", "")).lower())
+        task = (edition.lesion_task or None) if self.task is None and edition is not None else self.task
+        if task != self.task:
+            log.info("lesion-wise scores by the rules of %s; --lesions none leaves them out", task)
+        return replace(self, task=None if task == NO_TASK else task)
 
     def identity(self) -> dict[str, Any]:
         """What tells these settings from others, for cached rows."""

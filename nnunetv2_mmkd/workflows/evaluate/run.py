@@ -92,6 +92,7 @@ def evaluate(
         for method, folder in folders.items():
             made[method] = given_predictions(Path(folder), target, next(iter(made.values()), None))
         first = next(iter(made.values()))
+        settings = settings.for_data_set(first.dataset_json)
         together = _check(jobs, made, target, settings, report)
         for method, job in jobs.items():
             log.info("%s: %s", method, models[method])
