@@ -213,5 +213,5 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_stems() -> None:
-    names = {"a.nii": "a", "a.b.NII.GZ": "a.b", ".a.nii.gz": None, "a.nii.gz.part": None, "a.nrrd": None}
+    names = {"a.nii": "a", "a.b.NII.GZ": "a.b", ".a.nii.gz": None, "a.nii.gz.part": None, "a.nrrd": "a", "a.mgz": None}
     assert {name: stem_of(name) for name in names} == names

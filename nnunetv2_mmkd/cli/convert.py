@@ -32,12 +32,15 @@ class _ListEditions(argparse.Action):
     """``--list``: print the editions and leave, like ``--version``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        widths = [
+            max(map(len, texts)) + 2 for texts in zip(*((s.name, s.title) for s in EDITIONS.values()), strict=True)
+        ]
         for spec in EDITIONS.values():
             channels = ", ".join(channel.display for channel in spec.channels)
             default = f"Dataset{spec.dataset_id:03d}_{spec.dataset_name}"
-            sys.stdout.write(f"{spec.name:<16}{spec.title:<32}{default:<27}{channels}\n")
+            sys.stdout.write(f"{spec.name:<{widths[0]}}{spec.title:<{widths[1]}}{default:<28}{channels}\n")
             for note in spec.notes:
-                sys.stdout.write(f"{'':<16}uncertain: {note}\n")
+                sys.stdout.write(f"{'':<{widths[0]}}uncertain: {note}\n")
         parser.exit()
 
 

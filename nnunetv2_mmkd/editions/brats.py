@@ -303,7 +303,7 @@ BRATS2024_GOAT = replace(
     case_pattern=r"(?i:brats-goat)-\d{5}",
     patient_pattern=r".+",
     sibling_pattern=r".+",
-    folder_pattern=r"(?i)goat",
+    folder_pattern=r"(?i)^(?!.*2025).*goat",
     platform=replace(SYNAPSE_2021, grid=SRI24),
     archive=Archive(
         "MICCAI2024-BraTS-GoAT-TrainingData-With-GroundTruth/BraTS-GoAT-{number:05d}",

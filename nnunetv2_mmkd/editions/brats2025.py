@@ -46,7 +46,7 @@ def _brats2025(
         dataset_id=dataset_id,
         dataset_name=f"BraTS2025{task.replace('-', '')}",
         folder_pattern=r"(?i)brats[-_ ]?2025",
-        repeats=spec.name,
+        repeats=(spec.name,),
         lesion_task=f"brats2025-{task.lower()}",
         platform=platform,
         archive=archive,
@@ -91,7 +91,8 @@ BRATS2025_GLI = replace(
     ),
     title="BraTS 2025 GLI (pre- and post-treatment)",
     grid=None,
-    sibling_pattern=r".+",
+    sibling_pattern=r".*-[01]\d\d",
+    repeats=(BRATS2023_GLI.name, BRATS2024_GLI.name),
     folder_pattern=r"(?i)brats[-_ ]?2025(?!.*pre)",
 )
 

@@ -64,7 +64,7 @@ def recognise(sources: Sequence[Path | str], editions: Iterable[EditionSpec] = E
                 break
         else:
             names = {spec.name for spec in left}
-            first = [spec for spec in left if spec.repeats not in names]
+            first = [spec for spec in left if not names & set(spec.repeats)]
             if len(first) == 1:
                 reasons.append(f"the others have the same data: {first[0].name}")
                 left = first

@@ -138,7 +138,7 @@ class EditionSpec:
         sibling_pattern: what a case's name matches besides ``case_pattern`` where other editions share that; it only
             tells editions apart (:mod:`.recognise`).
         folder_pattern: what the name of a folder above the cases holds; it only tells editions apart.
-        repeats: edition whose data these are, too; :mod:`.recognise` takes that one where no folder says otherwise.
+        repeats: editions whose data these are, too; :mod:`.recognise` takes those where no folder says otherwise.
         submission_name: file name in a submission; ``{case}`` is the case's name.
         submission_labels: nnU-Net value -> value in a submission; default: ``label_map`` turned round.
         submission_dtype: voxel type in a submission.
@@ -182,7 +182,7 @@ class EditionSpec:
     patient_pattern: str = r".+"
     sibling_pattern: str = r".+"
     folder_pattern: str = r"(?!)"
-    repeats: str = ""
+    repeats: tuple[str, ...] = ()
     submission_name: str = "{case}.nii.gz"
     submission_labels: Mapping[int, int] | None = None
     submission_dtype: str = "uint8"
