@@ -39,7 +39,10 @@ def brats2021(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "src", predict(EDITIONS["brats2021"], tmp_path / "src", tmp_path / "predictions")
 
 
-@pytest.mark.parametrize("spec", EDITIONS.values(), ids=EDITIONS)
+ARCHIVES = {name: spec for name, spec in EDITIONS.items() if spec.archive is not None}
+
+
+@pytest.mark.parametrize("spec", ARCHIVES.values(), ids=ARCHIVES)
 def test_every_platform_knows_the_names_of_its_edition(spec: EditionSpec) -> None:
     keys = []
     for label in (True, False):
