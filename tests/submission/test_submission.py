@@ -218,7 +218,7 @@ def test_labels_that_are_not_the_editions(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [f"{CASES[0]}.nii.gz.part", f"{CASES[0]}.NII.gz.crdownload", f"{CASES[0]} (1).mha"])
+@pytest.mark.parametrize("name", [f"{CASES[0]}.nii.gz.part", f"{CASES[0]}.NII.gz.crdownload", f"{CASES[0]} (1).mgz"])
 def test_a_prediction_is_not_absent_by_its_name(predictions: Path, originals: Path, tmp_path: Path, name: str) -> None:
     (predictions / f"{CASES[0]}.nii.gz").rename(predictions / name)
     with pytest.raises(InputError, match=f"looks like {CASES[0]}.nii.gz"):

@@ -33,13 +33,13 @@ def _cube(size: int, length: int = 20) -> np.ndarray:
 
 def test_table_of_metrics() -> None:
     ratios, distances = {"dice", "sensitivity", "specificity", "precision", "nsd"}, {"hausdorff", "hd95", "hd95_area"}
-    assert ratios | distances <= set(METRICS) and list(LESION_METRICS) == ["lesion_dice", "lesion_hd95"]
+    assert ratios | distances <= set(METRICS) and list(LESION_METRICS) == ["lesion_dice", "lesion_hd95", "lesion_nsd"]
     assert METRICS["hd95"] == MetricSpec("hd95", "HD95", "mm", higher_is_better=False, percent=False, function=hd95)
     tolerance = metric_parameters()["tolerance"]
     assert (tolerance.name, tolerance.default, tolerance.unit) == ("tolerance", 1.0, "mm")
     for name in (*ratios, *distances, *LESION_METRICS):
         metric = METRICS.get(name) or LESION_METRICS[name]
-        ratio = name in ratios or name == "lesion_dice"
+        ratio = name in ratios or name in ("lesion_dice", "lesion_nsd")
         assert (metric.percent, metric.higher_is_better, metric.unit == "") == (ratio,) * 3, name
     with pytest.raises(TypeError):
         METRICS["mine"] = METRICS["dice"]  # type: ignore[index]
