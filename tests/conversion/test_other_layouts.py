@@ -277,6 +277,22 @@ def test_each_image_of_a_file_of_several(tmp_path: Path, raw: Path) -> None:
         assert np.array_equal(np.asanyarray(written.dataobj), wave(AFFINE, SHAPE, high).astype(np.float32))
 
 
+def test_as_nnunet_splits_them(tmp_path: Path, raw: Path) -> None:
+    """The images of nnUNetv2_convert_MSD_dataset."""
+    from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
+
+    prostate(tmp_path / "src")
+    target = run("msd-prostate", tmp_path / "src")
+    (tmp_path / "theirs").mkdir()
+    split_4d_nifti(str(tmp_path / "src/Task05_Prostate/imagesTr/prostate_00.nii.gz"), str(tmp_path / "theirs"))
+    theirs = sorted((tmp_path / "theirs").iterdir())
+    assert [path.name for path in theirs] == [f"prostate_00_{index:04d}.nii.gz" for index in range(2)]
+    for path in theirs:
+        own = nib.load(target / "imagesTr" / path.name)
+        assert np.array_equal(voxels(path), np.asanyarray(own.dataobj))
+        assert np.allclose(nib.load(path).affine, own.affine)
+
+
 def test_submitted_again(tmp_path: Path, raw: Path) -> None:
     """The truth as nnU-Net would predict it, on the grid and with the name of the case."""
     prostate(tmp_path / "src")
