@@ -52,7 +52,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 }
 """Modality -> its spellings, words apart."""
 
-SEGMENTATION = {"seg", "segmentation", "mask", "masks", "msk", "label", "labels", "dseg", "roi"}
+SEGMENTATION = {"seg", "segmentation", "mask", "masks", "msk", "label", "labels", "dseg", "roi", "gt", "brainmask"}
 """Words in the names of what is no image."""
 
 _WORD = re.compile(r"[^\s_.+\-]+")
@@ -120,7 +120,7 @@ class Speller:
         """What a name says."""
         places = list(_WORD.finditer(text))
         words = words_of(text)
-        if SEGMENTATION & set(words):
+        if SEGMENTATION & {word.rstrip("0123456789") for word in words}:
             return NameReading(segmentation=True)
         rows = [(i, j) for i in range(len(words)) for j in range(i + 1, min(len(words), i + self.longest) + 1)]
         spelled = [(i, j) for i, j in rows if words[i:j] in self.meanings]

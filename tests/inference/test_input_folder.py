@@ -52,6 +52,8 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
          "HGG/Brats18_X_1_1/Brats18_X_1_1_seg.nii.gz"],
         {"Brats18_X_1_1": "t1ce", "Brats18_X_2_1": "t2"},
     ),
+    "Open MS": (["patient01/T1WKS.nii.gz", "patient01/FLAIR.nii.gz", "patient01/mask1.nii.gz",
+                 "patient01/brainmask.nii.gz"], {"patient01": "t1ce flair"}),
     "BraTS 2023": (["BraTS-GLI-00001-000/BraTS-GLI-00001-000-t2f.nii.gz"], {"BraTS-GLI-00001-000": "flair"}),
     "other formats": (["a_t1.nii", "a_t2.mha"], {"a": "t1 t2"}),
     "case folders in nnU-Net's naming": (["a/a_0000.nii.gz", "a/a_0003.nii.gz"], {"a": "t1 flair"}),
