@@ -134,7 +134,7 @@ def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Ca
     corrected: dict[str, Path] = {}
     for source in sources:
         root = source_root(source)
-        folders = sorted(_case_folders(spec, root), key=lambda folder: folder.parts)
+        folders = _wanted(spec, root, sorted(_case_folders(spec, root), key=lambda folder: folder.parts))
         labels: dict[str, Path] = {}
         for folder in walk(root, spec.is_case):
             content = listed(folder)
@@ -161,6 +161,21 @@ def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Ca
         logger.warning("%s: the label %s replaces %s", name, label, found[name].label)
         found[name] = replace(found[name], label=label)
     return found
+
+
+def _wanted(spec: EditionSpec, root: Path, folders: Sequence[Path]) -> list[Path]:
+    """Without those that the edition passes over, which is said."""
+    others: dict[str, int] = {}
+    wanted = []
+    for folder in folders:
+        part = next((part for part in folder.relative_to(root).parts if re.search(spec.passed_over, part)), None)
+        if part is None:
+            wanted.append(folder)
+        else:
+            others[part] = others.get(part, 0) + 1
+    for part, count in others.items():
+        logger.warning("%s: %d cases below folders %s are not taken", spec.title, count, part)
+    return wanted
 
 
 def _labels_alone(spec: EditionSpec, content: Sequence[Path]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ OPEN_MS = EditionSpec(
     dataset_name="OpenMS",
     # patient01/{T1W,T1WKS,T2W,FLAIR,consensus_gt}.nii.gz, in the original archive with patient01_ in front
     case_pattern=r"(?i:patient)\d{2}",
+    passed_over=r"^(raw|longitudinal)$",
     label_suffixes=("consensus_gt", "GOLD_STANDARD"),
     channels=(
         Channel("t1", "T1", ("T1W", f"T1{_MNI}")),
@@ -29,8 +30,8 @@ OPEN_MS = EditionSpec(
     citation=("Lesjak et al., Neuroinformatics 2018, doi:10.1007/s12021-017-9348-7",),
     notes=(
         "Give one of the folders cross_sectional/coregistered_resampled, /coregistered or /MNI: they hold the same 30 "
-        "patients. In /raw every sequence has a grid of its own, which is refused; the longitudinal data have two time "
-        "points and labels of change, and are not converted.",
+        "patients, and of several the last is taken. Folders raw (every sequence on a grid of its own) and "
+        "longitudinal (two time points, labels of change) are passed over.",
         "Only the three patients of /MNI that could be had here (07, 19 and 26) were converted.",
     ),
 )

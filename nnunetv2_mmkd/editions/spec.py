@@ -123,6 +123,8 @@ class EditionSpec:
             (layout ``"files"``). Empty: any folder.
         corrections: regular expression for the name of a folder of labels that replace those next to the images
             (layout ``"folders"``).
+        passed_over: regular expression for the name of a folder below the source whose cases are others', or other
+            versions, and are not taken (layout ``"folders"``).
         stacked: one 4-D file a case, named as it, holds all images in channel order (layout ``"files"``).
         onto: channel onto whose grid images on other grids are resampled, see :mod:`nnunetv2_mmkd.conversion.resample`;
             the label lies on it. Empty: other grids are refused.
@@ -174,6 +176,7 @@ class EditionSpec:
     label_template: str = ""
     label_folder: str = ""
     corrections: str = r"(?!)"
+    passed_over: str = r"(?!)"
     stacked: bool = False
     onto: str = ""
     slips: Mapping[int, int] = field(default_factory=dict)
@@ -226,7 +229,7 @@ class EditionSpec:
         require(not set(self.also_scored) & set(self.regions), "also_scored repeats a region")
         for pattern in (
             *(self.case_pattern, self.patient_pattern, self.sibling_pattern, self.folder_pattern),
-            *(self.label_folder, self.corrections),
+            *(self.label_folder, self.corrections, self.passed_over),
         ):
             try:
                 re.compile(pattern)

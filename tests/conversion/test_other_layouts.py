@@ -302,6 +302,20 @@ def test_submitted_again(tmp_path: Path, raw: Path) -> None:
     assert np.array_equal(voxels(tmp_path / "out" / "prostate_00.nii.gz"), label(1, 2))
 
 
+def test_the_whole_repository_of_the_ms_data(tmp_path: Path, raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the versions of a case the last is taken; raw and longitudinal data are others."""
+    for version in ("coregistered", "coregistered_resampled", "raw"):
+        multiple_sclerosis(tmp_path / version)
+        (tmp_path / "src/cross_sectional").mkdir(parents=True, exist_ok=True)
+        shutil.move(tmp_path / version / "cross_sectional", tmp_path / "src/cross_sectional" / version)
+    for study in ("study1", "study2"):
+        save(tmp_path / f"src/longitudinal/raw/patient01/{study}_FLAIR.nii.gz", wave(AFFINE, SHAPE))
+    found = discover(EDITIONS["open-ms"], [tmp_path / "src"])
+    assert [files.folder.parent.name for files in found] == ["coregistered_resampled"] * 2
+    assert "Open MS (Ljubljana): 2 cases below folders raw are not taken" in caplog.messages
+    assert "Open MS (Ljubljana): 1 cases below folders longitudinal are not taken" in caplog.messages
+
+
 def test_raw_ms_images_are_refused(tmp_path: Path, raw: Path) -> None:
     multiple_sclerosis(tmp_path / "src")
     save(tmp_path / "src/cross_sectional/patient01/T1W.nii.gz", wave(COARSE, (7, 7, 10)), COARSE)
