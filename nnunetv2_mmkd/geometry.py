@@ -107,6 +107,14 @@ def itk_grid(
     return Grid(path, (*map(int, size), *[1] * (3 - flat)), _LPS @ affine)
 
 
+def itk_geometry(affine: np.ndarray) -> tuple[list[float], list[float], list[float]]:
+    """Spacing, origin and direction, as SimpleITK has them, of an affine; rounding of the direction is taken out."""
+    lps = _LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(lps[:3, :3] / spacing)
+    return spacing.tolist(), lps[:3, 3].tolist(), (left @ right).ravel().tolist()
+
+
 def displacement(affine: np.ndarray, grid: Grid) -> float:
     """How far the corner voxels of a grid lie from where another affine of the same shape says, in voxels."""
     corners = np.array([[*corner, 1] for corner in product(*[(0, length - 1) for length in grid.shape])]).T

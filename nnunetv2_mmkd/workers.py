@@ -13,9 +13,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import TypeVar
+
+from nnunetv2_mmkd.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as a shell has it."""
@@ -23,6 +31,38 @@ TERMINATED = 128 + signal.SIGTERM
 _PR_SET_PDEATHSIG = 1
 
 _watched: list[None] = []  # one entry for each context in which forked processes are workers
+
+
+def in_processes(work: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
+    """Results as they come. After a failure, what has begun is finished and the first failure by item is raised.
+
+    Args:
+        work: can be pickled.
+        items: what it is called with.
+        processes: at most; 1: all in this process, in order.
+
+    Raises:
+        InputError: a worker was killed.
+    """
+    items = list(items)
+    if processes == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(items)), mp_context=context, initializer=end_with_starter) as pool:
+        futures: list[Future[Result]] = [pool.submit(work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                if future.exception() is not None:
+                    break
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for future in futures:
+            if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+                raise InputError("a worker process was killed, perhaps for lack of memory; run again with fewer -np")
+            if not future.cancelled():
+                future.result()
 
 
 def end_with_starter() -> None:

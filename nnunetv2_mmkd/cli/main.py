@@ -27,6 +27,8 @@ VERBS: dict[str, str] = {
     "phantom": "write phantoms, of brain tumours or infarcts, as the unpacked archives of any edition",
     "convert": "turn a challenge's folder into nnU-Net raw format; cases with missing modalities are welcome",
     "complete": "give an nnU-Net raw data set zero images for those that do not exist, and declare them missing",
+    "align": "bring the sequences of each exam onto the grid of one of them, rigidly; the way back is kept",
+    "preprocess": "as align, and into an atlas's space, without the skull (extra: preprocessing)",
     "splits": "write splits_final.json from the literature's case lists, by patients or by institutions",
     "rates": "write a missing-rate table: by rates and a seed, from the literature's CSV, or by institution",
     "train": "nnUNetv2_train with its own flags, our trainers found",

@@ -36,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
     ours = parser.add_argument_group("modalities")
     ours.add_argument("--missing", nargs="+", metavar="NAME", help="leave these modalities out of all cases (unread)")
     ours.add_argument("--available", nargs="+", metavar="NAME", help="use only these modalities")
+    ours.add_argument(
+        "--native", action="store_true",
+        help="also write each segmentation on the grid of each sequence as it came, into OUTPUT/native (the input "
+        "folder was made by mmkd align or mmkd preprocess)",
+    )  # fmt: skip
     names = parser.add_argument_group("images that are not named as for nnU-Net")
     names.add_argument(
         "--modalities",
@@ -138,6 +143,8 @@ def main(argv: Sequence[str]) -> int:
         parser.error("-prev_stage_predictions is for the models of cascades, which --models cannot choose from")
     if (args.i is None and args.manifest is None) or (args.o is None and not args.dry_run):
         parser.error("give the input folder with -i (or --manifest), and the output folder with -o")
+    if args.native and (args.i is None or args.edition or args.manifest or args.output_name != "{case}"):
+        parser.error("--native needs -i, the output of mmkd align, without --edition, --manifest and --output_name")
     set_ext_trainer()
     if args.m is None and not alone:
         require_variables(["nnUNet_results"])
@@ -145,6 +152,7 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.inference.inputs import InputImages
     from nnunetv2_mmkd.inference.model_folder import model_folder
     from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder, predict_with_models
+    from nnunetv2_mmkd.registration.native import aligned_cases, write_native
 
     settings = PredictionSettings(
         folds=args.f,
@@ -177,10 +185,13 @@ def main(argv: Sequence[str]) -> int:
         ),
         str(args.o),
     )
+    aligned = aligned_cases(args.i) if args.native else []
     with trusting(args.trust), supervised_workers():
         if args.models:
             models = [str(folder) for folder in (*args.models, general) if folder is not None]
             predict_with_models(models, source, output, settings, missing=args.missing, available=args.available)
         else:
             predict_folder(str(general), source, output, settings, missing=args.missing, available=args.available)
+        if args.native and not args.dry_run:
+            write_native(args.i, args.o, aligned)
     return 0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.protocols.institutions import institutions_of_sources
-from nnunetv2_mmkd.workers import end_with_starter
+from nnunetv2_mmkd.workers import in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +90,9 @@ def convert(
         if records and todo:
             logger.info("%d of %d cases have been converted before", len(records), len(cases))
         work = partial(convert_case, spec, target=target)
-        for record in tqdm(_run(work, todo, processes), f"convert {spec.title}", len(todo), disable=not show_progress):
+        for record in tqdm(
+            in_processes(work, todo, processes), f"convert {spec.title}", len(todo), disable=not show_progress
+        ):
             records[record.case] = record
         for files in cases:
             for message in records[files.case].messages:
@@ -143,29 +143,6 @@ def _report_orientations(orientations: Mapping[str, str]) -> None:
             "%d cases are stored as %s (%s), most as %s: each keeps its own, and nnU-Net does not reorient",
             count, orientation, cases, counts[0][0],
         )  # fmt: skip
-
-
-def _run(work: Callable[[CaseFiles], CaseRecord], cases: Iterable[CaseFiles], processes: int) -> Iterator[CaseRecord]:
-    """Results as they come. After a failure, what has begun is finished and the first failure by case is raised."""
-    cases = list(cases)
-    if processes == 1 or len(cases) < 2:
-        yield from map(work, cases)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(cases)), mp_context=context, initializer=end_with_starter) as pool:
-        futures: list[Future[CaseRecord]] = [pool.submit(work, files) for files in cases]
-        try:
-            for future in as_completed(futures):
-                if future.exception() is not None:
-                    break
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-        for future in futures:
-            if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-                raise InputError("a worker process was killed, perhaps for lack of memory; run again with fewer -np")
-            if not future.cancelled():
-                future.result()
 
 
 def _report(target: Path, cases: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> None:
