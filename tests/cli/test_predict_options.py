@@ -13,7 +13,7 @@ from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
 OURS = {"--trust", "--missing", "--available", "-m", "--models"}
-OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run", "--uncertainty"}
+OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run", "--uncertainty", "--native"}
 STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry-run
 
 
