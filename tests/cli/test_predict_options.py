@@ -12,8 +12,8 @@ from nnunetv2.inference import predict_from_raw_data
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
-OURS = {"--trust", "--missing", "--available", "-m", "--models"}
-OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run", "--uncertainty", "--native"}
+OURS = {"--trust", "--missing", "--available", "-m", "--models", "--native"}
+OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run", "--uncertainty"}
 STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry-run
 
 
