@@ -31,8 +31,10 @@ _AFTER_T1 = (
     "with contrast",
 )
 _T1 = ("t1", "t1w", "t1wi")
-_PLAIN = ("pre", "native", "nativ", "plain", "unenhanced", "noncontrast", "precontrast", "pre contrast", "non contrast",
-          "no contrast", "without contrast")  # fmt: skip
+_PLAIN = (
+    *("pre", "native", "nativ", "plain", "unenhanced", "noncontrast", "precontrast"),
+    *("pre contrast", "pre gd", "pre gad", "non contrast", "no contrast", "without contrast"),
+)
 _DOUBTFUL = {*CONTRAST, "post", "postcontrast", "postgad", "cm"}
 """Words that make a T1 elsewhere in the name doubtful."""
 
@@ -61,6 +63,11 @@ _WORD = re.compile(r"[^\s_.+\-]+")
 def words_of(text: str) -> Words:
     """The words of a name, in lower case."""
     return tuple(match.group().casefold() for match in _WORD.finditer(text))
+
+
+def rows_of(words: Words) -> set[Words]:
+    """All rows of neighbouring words."""
+    return {words[i:j] for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
 
 
 @dataclass(frozen=True)
@@ -125,15 +132,20 @@ class Speller:
         rows = [(i, j) for i in range(len(words)) for j in range(i + 1, min(len(words), i + self.longest) + 1)]
         spelled = [(i, j) for i, j in rows if words[i:j] in self.meanings]
         if not spelled:
-            return NameReading(rest=text, segmentation=any(words[-len(each) :] == each for each in self.label_words))
+            labels = any(each in rows_of(words) if len(each) > 1 else words[-1:] == each for each in self.label_words)
+            return NameReading(rest=text, segmentation=labels)
         own = [(i, j) for i, j in rows if words[i:j] in self.own]
         spelled = [(i, j) for i, j in own if j == len(words)] or own or spelled
         spelled = [(i, j) for i, j in spelled if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spelled)]
         meant = set().union(*(self.meanings[words[i:j]] for i, j in spelled))
         meant = meant & set(self.modalities) or meant
         start, end = spelled[-1]
-        if meant == {"t1"} and words[start:end] not in self.own and _DOUBTFUL & {*words[:start], *words[end:]}:
-            meant.add("t1ce")
+        spelling = {index for i, j in spelled for index in range(i, j)}
+        if not own and _DOUBTFUL & {word for index, word in enumerate(words) if index not in spelling}:
+            # T1, and an agent elsewhere: who knows. T1 and T1ce, and an agent elsewhere: T1ce.
+            meant = {frozenset({"t1"}): {"t1", "t1ce"}, frozenset({"t1", "t1ce"}): {"t1ce"}}.get(
+                frozenset(meant), meant
+            )
         if len(meant) > 1:
             return NameReading(could_be=tuple(sorted(meant)))
         before, after = text[: places[start].start()], text[places[end - 1].end() :]
