@@ -94,13 +94,14 @@ def correlation(rows: pd.DataFrame, number: str) -> float:
 
 def interval(rows: pd.DataFrame, number: str, resamples: int = 1000) -> tuple[float, float]:
     """Bootstrap interval of :func:`correlation`, whole cases drawn."""
-    groups = [group for _, group in rows.groupby("case")]
+    both = rows[["case", number, "dice"]].dropna()
+    values, groups = both[[number, "dice"]].to_numpy(float), list(both.groupby("case").indices.values())
     generator = np.random.default_rng(0)
-    drawn = [
-        correlation(pd.concat([groups[index] for index in generator.integers(0, len(groups), len(groups))]), number)
-        for _ in range(resamples)
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    drawn = []
+    for _ in range(resamples if len(groups) > 1 else 0):
+        chosen = np.concatenate([groups[index] for index in generator.integers(0, len(groups), len(groups))])
+        drawn.append(spearmanr(values[chosen]).statistic)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5]) if drawn else (np.nan, np.nan)
     return float(low), float(high)
 
 
