@@ -4,8 +4,9 @@
 
 Each validation case of each fold is predicted with every subset of its modalities by the fold that never saw it.
 The table has a row for each case, subset and region. Printed are, for each region and over all, Spearman's rank
-correlation of each number with the Dice against the truth, and how far the expected Dice is off. Intervals: 95 %, by a
-bootstrap that draws whole cases. Segmentations or truths without a voxel of the region are left out, and counted.
+correlation of each number with the Dice against the truth, and how far the number is off; at last the quartiles of Dice
+by agreement. Intervals: 95 %, by a bootstrap that draws whole cases. Segmentations or truths without a voxel of the
+region are left out, and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from scipy.stats import spearmanr
 
-from nnunetv2_mmkd.evaluation.confidence import expected_dice, mean_entropy, overlap
+from nnunetv2_mmkd.evaluation.confidence import Mask, entropy, mean_probability, overlap
 from nnunetv2_mmkd.evaluation.subsets import all_subset_names
 from nnunetv2_mmkd.inference.uncertainty import UncertaintyPredictor
 from nnunetv2_mmkd.modalities import mask_of
@@ -29,12 +30,25 @@ from nnunetv2_mmkd.paths import set_ext_trainer
 from nnunetv2_mmkd.workflows.evaluate.settings import Target
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import labelled_cases
 
-NUMBERS = {"expected_dice": 1, "entropy": -1, "inside": 1, "agreement": 1, "lowest_agreement": 1, "voxels": 1}
+NUMBERS = {"agreement": 1, "lowest_agreement": 1, "probability": 1, "expected_dice": 1, "entropy": -1, "voxels": 1}
 """Number -> the sign that its correlation with Dice should have.
 
-``inside`` is the mean of p in S, the agreements are mean and minimum of ``without``. ``voxels`` is the size of S: a
-number that is no better than this is worth nothing.
+Agreement and probability are those of the report. ``lowest_agreement`` is the minimum of ``without``. ``expected_dice``
+and ``entropy``, see below, were tried for the report. ``voxels`` is the size of S.
 """
+UNITS = ("entropy", "voxels")
+BINS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
+def expected_dice(probability: np.ndarray, mask: Mask) -> float | None:
+    """Dice of S against a truth drawn from p, 2 sum_S p / (|S| + sum p); None if S is empty."""
+    p = probability.astype(float)
+    return float(2 * p[mask].sum() / (mask.sum() + p.sum())) if mask.any() else None
+
+
+def entropy_per_voxel(probability: np.ndarray, mask: Mask) -> float | None:
+    """Entropy for each voxel segmented, sum h / |S|; None if S is empty."""
+    return float(entropy(probability).sum(dtype=float) / mask.sum()) if mask.any() else None
 
 
 def measure(model: str, fold: int, known: set[str], *, mirroring: bool, step_size: float) -> Iterator[pd.DataFrame]:
@@ -75,8 +89,8 @@ def measure(model: str, fold: int, known: set[str], *, mirroring: bool, step_siz
                     "dice": overlap(segmented[region], truth[region]),
                     "truth": bool(truth[region].any()),
                     "expected_dice": expected_dice(probability, mask),
-                    "entropy": mean_entropy(probability, mask),
-                    "inside": float(probability[mask].mean()) if mask.any() else None,
+                    "entropy": entropy_per_voxel(probability, mask),
+                    "probability": mean_probability(probability, mask),
                     "agreement": float(np.mean(both)) if both else None,
                     "lowest_agreement": min(both, default=None),
                     "voxels": int(mask.sum()),
@@ -107,16 +121,19 @@ def interval(rows: pd.DataFrame, number: str, resamples: int = 1000) -> tuple[fl
 
 def summary(table: pd.DataFrame) -> str:
     """What is printed."""
-    lines = []
-    for region, rows in [*table.groupby("region", sort=False), ("all", table)]:
-        left = rows[rows["truth"] & rows["expected_dice"].notna()]
-        off = left["expected_dice"] - left["dice"]
-        texts = [f"expected - true {off.mean():+.3f}, absolute {off.abs().mean():.3f}"]
+    found = table[table["truth"] & (table["voxels"] > 0)]
+    lines = [f"{len(table)} rows; {len(table) - len(found)} without a voxel of the region in segmentation or truth"]
+    for region, rows in [*found.groupby("region", sort=False), ("all regions", found)]:
+        lines.append(f"{region}: {len(rows)} rows, mean Dice {rows['dice'].mean():.3f}")
         for number, sign in NUMBERS.items():
-            low, high = interval(left, number)
-            texts.append(f"{number} {sign * correlation(left, number):.2f} [{min(sign * low, sign * high):.2f}, "
-                         f"{max(sign * low, sign * high):.2f}]")  # fmt: skip
-        lines.append(f"{region}: {len(left)} of {len(rows)} rows; {'; '.join(texts)}")
+            low, high = sorted(sign * each for each in interval(rows, number))
+            off = (rows[number] - rows["dice"]).dropna()
+            distance = f"; minus Dice {off.mean():+.2f}, absolute {off.abs().mean():.2f}" * (number not in UNITS)
+            lines.append(f"  {number}: {sign * correlation(rows, number):.2f} [{low:.2f}, {high:.2f}]{distance}")
+    for _, rows in found.dropna(subset=["agreement"]).groupby(pd.cut(found["agreement"], BINS), observed=True):
+        quartiles = np.percentile(rows["dice"], [25, 50, 75])
+        between = f"{rows['agreement'].min():.2f} to {rows['agreement'].max():.2f}"
+        lines.append(f"agreement {between}: {len(rows)} rows, Dice {' / '.join(f'{each:.2f}' for each in quartiles)}")
     return "\n".join(lines) + "\n"
 
 

@@ -29,27 +29,31 @@ class RegionConfidence:
     """How sure the segmentation of one region is.
 
     Attributes:
-        expected_dice: :func:`expected_dice`; None where the segmentation has nothing of the region.
-        entropy: :func:`mean_entropy`; None likewise.
+        probability: :func:`mean_probability`; None where the segmentation has nothing of the region.
         without: modality -> Dice of S with the segmentation that is made without it, 1: the same, 0: nothing in common;
             None where both are empty. Empty where nothing can be left out.
     """
 
-    expected_dice: float | None
-    entropy: float | None
+    probability: float | None
     without: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
+    def agreement(self) -> float | None:
+        """Mean of ``without``: what stays of S without a modality; None: nothing was left out, or nothing is there."""
+        known = [value for value in self.without.values() if value is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
     def leans_on(self) -> str | None:
-        """The modality without which least of S would stay; None: nothing was left out, or nothing is there."""
+        """The modality without which least of S would stay; None as above."""
         known = {name: value for name, value in self.without.items() if value is not None}
         return min(known, key=lambda name: known[name]) if known else None
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON knows it."""
         return {
-            "expected_dice": _rounded(self.expected_dice),
-            "entropy": _rounded(self.entropy),
+            "agreement": _rounded(self.agreement),
+            "probability": _rounded(self.probability),
             "without": {name: _rounded(value) for name, value in self.without.items()},
             "leans_on": self.leans_on,
         }
@@ -70,12 +74,10 @@ def entropy(probability: NDArray[np.floating]) -> NDArray[np.float32]:
     return result
 
 
-def expected_dice(probability: NDArray[np.floating], segmented: Mask) -> float | None:
-    """Dice that S would have against a truth drawn from p: 2 sum_S p / (|S| + sum p).
+def mean_probability(probability: NDArray[np.floating], segmented: Mask) -> float | None:
+    """How sure the network is of what it segments, sum_S p / |S|.
 
-    It is the ratio of the expectations of Dice's numerator and denominator, exact for large regions if p is calibrated.
-
-    >>> expected_dice(np.array([1.0, 0.5, 0.5, 0.0]), np.array([True, True, False, False]))
+    >>> mean_probability(np.array([1.0, 0.5, 0.5, 0.0]), np.array([True, True, False, False]))
     0.75
 
     Args:
@@ -83,30 +85,9 @@ def expected_dice(probability: NDArray[np.floating], segmented: Mask) -> float |
         segmented: S, of the same shape.
 
     Returns:
-        0..1; None if S is empty: p then says nothing about whether the region is there.
+        0..1; None if S is empty.
     """
-    size = int(np.count_nonzero(segmented))
-    if not size:
-        return None
-    p = np.clip(probability.astype(np.float64), 0, 1)
-    return float(2 * p[segmented].sum() / (size + p.sum()))
-
-
-def mean_entropy(probability: NDArray[np.floating], segmented: Mask) -> float | None:
-    """Entropy per voxel segmented, sum h / |S|, the sum over all voxels: what is unsure within S and around it.
-
-    >>> mean_entropy(np.array([1.0, 0.5, 0.5, 0.0]), np.array([True, True, False, False]))
-    1.0
-
-    Args:
-        probability: p.
-        segmented: S, of the same shape.
-
-    Returns:
-        bits per voxel, may exceed 1; None if S is empty.
-    """
-    size = int(np.count_nonzero(segmented))
-    return float(entropy(probability).sum(dtype=np.float64) / size) if size else None
+    return float(probability[segmented].mean(dtype=np.float64)) if segmented.any() else None
 
 
 def overlap(first: Mask, second: Mask) -> float | None:

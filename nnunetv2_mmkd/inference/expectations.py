@@ -82,21 +82,23 @@ def summary(cases: Sequence[Case], expected: Mapping[str, Mapping[str, Any]]) ->
 
 
 def confidence_line(case: str, confidence: Mapping[str, Any]) -> str:
-    """How sure a segmentation is: ``"bert: expected Dice WT 0.87, ET none found; leans most on flair (WT)"``.
+    """How sure a segmentation is: ``"bert: agreement WT 0.87, ET none found; leans most on flair (WT)"``.
 
     Args:
         case: its name.
         confidence: region -> :meth:`~nnunetv2_mmkd.evaluation.confidence.RegionConfidence.as_json`.
     """
+    several = any(numbers["without"] for numbers in confidence.values())
+    kind = "agreement" if several else "probability"
     values: list[str] = []
     leaning: dict[str, list[str]] = {}
     for region, numbers in confidence.items():
-        found = numbers["expected_dice"]
-        values.append(f"{region} {'none found' if found is None else f'{found:.2f}'}")
-        if numbers["leans_on"] is not None and found is not None:
+        nothing = numbers["probability"] is None
+        values.append(f"{region} {'none found' if nothing else f'{numbers[kind]:.2f}'}")
+        if numbers["leans_on"] is not None and not nothing:
             leaning.setdefault(numbers["leans_on"], []).append(region)
     leans = ", ".join(f"{name} ({', '.join(regions)})" for name, regions in leaning.items())
-    return f"{case}: expected Dice {', '.join(values)}" + f"; leans most on {leans}" * bool(leans)
+    return f"{case}: {kind} {', '.join(values)}" + f"; leans most on {leans}" * bool(leans)
 
 
 def _sentence(how: str, expected: Mapping[str, Any] | None) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.confidence import Mask, RegionConfidence, expected_dice, mean_entropy, overlap
+from nnunetv2_mmkd.evaluation.confidence import Mask, RegionConfidence, mean_probability, overlap
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor, Heads, MultiSubsetNetwork, uncompiled
 from nnunetv2_mmkd.inference.job import PredictionJob
@@ -147,8 +147,7 @@ class UncertaintyPredictor(AllSubsetsPredictor, MMKDPredictor):
         without = self._left_out(data, masks)
         numbers = {
             name: RegionConfidence(
-                expected_dice(probability, masks[name]),
-                mean_entropy(probability, masks[name]),
+                mean_probability(probability, masks[name]),
                 {modality: values[name] for modality, values in without.items()},
             )
             for name, probability in zip(self.regions.values, probabilities, strict=True)

@@ -18,7 +18,8 @@ from tiny_nnunet import Home, environment, set_variables, untrained
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.confidence import RegionConfidence, expected_dice, mean_entropy, overlap
+from nnunetv2_mmkd.evaluation.confidence import RegionConfidence, mean_probability, overlap
+from nnunetv2_mmkd.inference.expectations import confidence_line
 from nnunetv2_mmkd.inference.model_folder import read_model
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.uncertainty import regions_of
@@ -77,11 +78,8 @@ def test_numbers_are_those_of_all_passes(model: Path, tmp_path: Path) -> None:
     for region, value in REGIONS.items():
         p, mask = mean[value], segmented == value
         numbers = found[region]
-        assert mask.any() and numbers["expected_dice"] == pytest.approx(
-            2 * p[mask].sum() / (mask.sum() + p.sum()), abs=2e-3
-        )
+        assert mask.any() and numbers["probability"] == pytest.approx(p[mask].mean(), abs=2e-3)
         bits = (entr(p) + entr(1 - p)) / np.log(2)
-        assert numbers["entropy"] == pytest.approx(bits.sum() / mask.sum(), rel=5e-3)
         image = read(tmp_path / "out" / numbers["map"])
         assert np.abs(image[tuple(slice(*bounds) for bounds in inside)] - 100 * bits).max() < 1.5
         outside = np.ones(image.shape, bool)
@@ -116,7 +114,7 @@ def test_nothing_else_changes(model: Path, tmp_path: Path, caplog: pytest.LogCap
     assert image.GetPixelID() == sitk.sitkUInt8
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert np.allclose(getattr(image, what)(), getattr(original, what)())
-    assert any(line.startswith("c: expected Dice a 0.") for line in caplog.messages)
+    assert any(line.startswith("c: probability a 0.") for line in caplog.messages)
 
 
 def test_numbers_follow_their_segmentation(model: Path, tmp_path: Path) -> None:
@@ -228,25 +226,35 @@ def test_a_model_without_probabilities_of_regions(model: Path, tmp_path: Path) -
 
 
 def test_of_nothing_nothing_is_said() -> None:
-    empty, p = np.zeros((2, 2), bool), np.full((2, 2), 0.2)
-    assert expected_dice(p, empty) is None and mean_entropy(p, empty) is None and overlap(empty, empty) is None
+    empty = np.zeros((2, 2), bool)
+    assert mean_probability(np.full((2, 2), 0.2), empty) is None and overlap(empty, empty) is None
     assert overlap(empty, ~empty) == 0 and overlap(~empty, ~empty) == 1
-    assert RegionConfidence(None, None, {"t1": None}).leans_on is None
-    assert RegionConfidence(0.5, 0.1, {"t1": 0.9, "t2": 0.25, "flair": None}).as_json() == {
-        "expected_dice": 0.5,
-        "entropy": 0.1,
+    nothing = RegionConfidence(None, {"t1": None})
+    assert nothing.leans_on is None and nothing.agreement is None
+    assert RegionConfidence(0.51234, {"t1": 0.9, "t2": 0.25, "flair": None}).as_json() == {
+        "agreement": 0.575,
+        "probability": 0.5123,
         "without": {"t1": 0.9, "t2": 0.25, "flair": None},
         "leans_on": "t2",
     }
 
 
-def test_a_sure_right_segmentation_expects_a_dice_of_one() -> None:
-    mask = np.array([True, True, False])
-    assert expected_dice(mask.astype(float), mask) == 1 and mean_entropy(mask.astype(float), mask) == 0
-    calibrated = np.random.default_rng(0).random(200_000)
-    truth = np.random.default_rng(1).random(200_000) < calibrated
-    mask = calibrated > 0.5
-    assert expected_dice(calibrated, mask) == pytest.approx(dice(mask, truth), abs=5e-3)
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (
+            {"WT": RegionConfidence(0.9, {"t1": 0.8, "flair": 0.4}), "ET": RegionConfidence(None, {"t1": 0.0})},
+            "x: agreement WT 0.60, ET none found; leans most on flair (WT)",
+        ),
+        ({"WT": RegionConfidence(0.9), "ET": RegionConfidence(None)}, "x: probability WT 0.90, ET none found"),
+        (
+            {"WT": RegionConfidence(0.9, {"t1": 0.8, "t2": 0.9}), "TC": RegionConfidence(0.7, {"t1": 0.3, "t2": 0.7})},
+            "x: agreement WT 0.85, TC 0.50; leans most on t1 (WT, TC)",
+        ),
+    ],
+)
+def test_line_of_a_case(numbers: dict[str, RegionConfidence], expected: str) -> None:
+    assert confidence_line("x", {region: each.as_json() for region, each in numbers.items()}) == expected
 
 
 def test_segmentations_with_names_of_their_own(model: Path, tmp_path: Path) -> None:
@@ -258,5 +266,5 @@ def test_segmentations_with_names_of_their_own(model: Path, tmp_path: Path) -> N
     for case, entry in cases.items():
         assert entry["uncertainty"]["a"]["map"] == f"{case}/uncertainty/a/seg.nii.gz"
         assert (tmp_path / "out" / entry["uncertainty"]["a"]["map"]).is_file()
-    assert cases["a"]["uncertainty"]["a"]["expected_dice"] != cases["b"]["uncertainty"]["a"]["expected_dice"]
+    assert cases["a"]["uncertainty"]["a"]["probability"] != cases["b"]["uncertainty"]["a"]["probability"]
     assert predict(model, tmp_path, "out", *how, "--continue_prediction") == cases
