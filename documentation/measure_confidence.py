@@ -130,7 +130,8 @@ def summary(table: pd.DataFrame) -> str:
             off = (rows[number] - rows["dice"]).dropna()
             distance = f"; minus Dice {off.mean():+.2f}, absolute {off.abs().mean():.2f}" * (number not in UNITS)
             lines.append(f"  {number}: {sign * correlation(rows, number):.2f} [{low:.2f}, {high:.2f}]{distance}")
-    for _, rows in found.dropna(subset=["agreement"]).groupby(pd.cut(found["agreement"], BINS), observed=True):
+    known = found.dropna(subset=["agreement"]).reset_index(drop=True)
+    for _, rows in known.groupby(pd.cut(known["agreement"], BINS), observed=True):
         quartiles = np.percentile(rows["dice"], [25, 50, 75])
         between = f"{rows['agreement'].min():.2f} to {rows['agreement'].max():.2f}"
         lines.append(f"agreement {between}: {len(rows)} rows, Dice {' / '.join(f'{each:.2f}' for each in quartiles)}")
