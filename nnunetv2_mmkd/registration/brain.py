@@ -111,7 +111,9 @@ def brain_mask(image: bytes, device: str) -> np.ndarray:
 
 
 def _part(name: str) -> Any:
-    return _module(f"brainles_preprocessing.{name}")
+    part = _module(f"brainles_preprocessing.{name}")
+    _module("loguru").logger.disable("brainles_preprocessing")  # what goes wrong is said by our errors
+    return part
 
 
 def _module(name: str) -> Any:
