@@ -275,7 +275,7 @@ def _training(facts: CardFacts) -> str:
     dropout = config.get("subset_law")
     known = {
         "trainer": f"`{described.trainer}`" + (f": {facts.entry.summary}" if facts.entry else ""),
-        "paper": f"[{facts.entry.paper}]({facts.entry.url})" if facts.entry and facts.entry.url else None,
+        "paper": _paper(facts.entry),
         "modality dropout": f"{dropout.get('name')}, per {dropout.get('per')}"
         if isinstance(dropout, Mapping)
         else None,
@@ -290,6 +290,13 @@ def _training(facts: CardFacts) -> str:
         or None,
     }
     return _table(["", ""], [(key, _known(value)) for key, value in known.items()])
+
+
+def _paper(entry: TrainerEntry | None) -> str | None:
+    """None: not known, as the trainer is not ours."""
+    if entry is None:
+        return None
+    return f"[{entry.paper}]({entry.url})" if entry.url else entry.paper or "none"
 
 
 def _performance(facts: CardFacts) -> str:
@@ -345,7 +352,7 @@ def _limits(facts: CardFacts) -> str:
         lines.append(f"Trained for {', '.join(map(str, counts))} epochs; nnU-Net's own schedule has {_FULL_LENGTH}.")
     if not facts.model.subset:
         lines.append(
-            "Fewer modalities give worse segmentations; nothing in a segmentation shows that it is one of these."
+            "Fewer modalities give worse segmentations. Nothing in them shows it; `--uncertainty` gives a hint."
         )
     lines.append("Images that are not preprocessed as the training data were are not recognised as such.")
     return "\n".join(f"- {line}" for line in lines)
