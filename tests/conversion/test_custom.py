@@ -161,9 +161,9 @@ def test_real_cases_renamed_and_deleted(brats2018_data: Path, raw: Path, tmp_pat
     assert dataset.missing == other.missing and len(dataset.missing) == 2
     for path in (own / "labelsTr").iterdir():
         made, expected = (np.asanyarray(nib.load(at / "labelsTr" / path.name).dataobj) for at in (own, brats))
-        for region in ("WT", "TC", "ET"):
+        for region, name in (("WT", "whole_tumor"), ("TC", "tumor_core"), ("ET", "enhancing_tumor")):
             inside = np.isin(made, dataset.content["labels"][region])
-            assert inside.any() and np.array_equal(inside, np.isin(expected, other.content["labels"][region])), region
+            assert inside.any() and np.array_equal(inside, np.isin(expected, other.content["labels"][name])), region
 
 
 def rename(folder: Path, old: str, new: str) -> None:
