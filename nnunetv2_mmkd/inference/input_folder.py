@@ -91,7 +91,7 @@ def read_folder(
     if kind == "flat files":
         _refuse_parts(cases, speller.modalities, root)
     if kind != "BIDS":
-        _warn_of_single_images(cases, speller.modalities, root)
+        _refuse_single_images(cases, speller.modalities, root, kind)
     if cases:
         _refuse_lookalikes(root, others, cases, speller, endings)
     return FolderContent(kind, cases)
@@ -195,7 +195,10 @@ def _refuse_doubtful(place: _Place, speller: Speller) -> None:
 
 
 def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterator[Reading]:
-    """Images with their cases: the folder's name, with those above it where that alone is not unique."""
+    """Images with their cases: the folder's name, with those above it where that alone is not unique.
+
+    Flat files that all have the name of their folder in theirs are one case.
+    """
     folders = {place.folder for place in places if place.folder}
     own = {
         place.folder
@@ -204,12 +207,14 @@ def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterato
     }
     last = Counter(folder[-1] for folder in folders)
     origin: dict[str, _Place] = {}
+    whole = words_of(root.resolve().name)
+    one_case = not folders and all(_contains(words_of(place.path.name), whole) for place in places)
     for place in places:
         if place.folder:
             alone = place.folder in own and last[place.folder[-1]] == 1
             case = place.folder[-1] if alone else "_".join(place.folder)
         else:
-            case = place.name.rest or root.resolve().name
+            case = root.resolve().name if one_case else place.name.rest or root.resolve().name
         first = origin.setdefault(case, place)
         if first.folder != place.folder:
             raise InputError(
@@ -269,15 +274,25 @@ def _refuse_parts(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[
                 )
 
 
-def _warn_of_single_images(cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[str], root: Path) -> None:
-    """Ask back where no case has two images, and they are of different modalities."""
-    if len(cases) > 1 and all(len(images) == 1 for images in cases.values()):
-        kinds = {modalities[index] for images in cases.values() for index in images}
-        if len(kinds) > 1:
-            log.warning(
-                "%s: no case has two images, and there are %s: are these images of the same cases? Then %s",
-                root, ", ".join(sorted(kinds)), ONE_CASE,
-            )  # fmt: skip
+def _refuse_single_images(
+    cases: Mapping[str, Mapping[int, Path]], modalities: Sequence[str], root: Path, kind: str
+) -> None:
+    """Refuse flat files of which no two are of one case although they are of different modalities; warn of folders.
+
+    Raises:
+        InputError: flat files are so.
+    """
+    kinds = sorted({modalities[index] for images in cases.values() for index in images})
+    if len(cases) < 2 or len(kinds) < 2 or any(len(images) > 1 for images in cases.values()):
+        return
+    names = first_few((image.name for images in cases.values() for image in images.values()), 4)
+    said = f"{root}: no case has two images, and there are {', '.join(kinds)} ({names})"
+    if kind == "flat files":
+        raise InputError(
+            f"{said}, so that it cannot be told whether they are of one case: if so, give the folder above with -i; if "
+            f"not, {ONE_CASE}"
+        )
+    log.warning("%s: are these images of the same cases? Then %s", said, ONE_CASE)
 
 
 def _refuse_lookalikes(

@@ -187,10 +187,11 @@ def predict_with_models(
 
 
 def _check(settings: PredictionSettings) -> None:
-    """Refuse a part or a device that does not exist."""
+    """Refuse a part or a device that does not exist; a dry run needs no device."""
     if not 0 <= settings.part_id < settings.num_parts:
         raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
-    pick_device(settings.device)
+    if not settings.dry_run:
+        pick_device(settings.device)
 
 
 def _show(

@@ -64,6 +64,7 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
     "other formats": (["a_t1.nii", "a_t2.mha"], {"a": "t1 t2"}),
     "case folders in nnU-Net's naming": (["a/a_0000.nii.gz", "a/a_0003.nii.gz"], {"a": "t1 flair"}),
     "one case": (["T1.nii.gz", "FLAIR.nii.gz"], {"FOLDER": "t1 flair"}),
+    "one exam": (["AX_T1_FOLDER_SE_8_t1.nii.gz", "AX_T2_FOLDER_RM_4_t2.nii.gz"], {"FOLDER": "t1 t2"}),
     "predictions below": (["a_t1.nii.gz", "out/mmkd_report.json", "out/a.nii.gz", "out/a/b.nii.gz"], {"a": "t1"}),
     "BIDS": (
         ["sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz", "sub-1/ses-1/anat/sub-1_ses-1_ce-gd_T1w.nii.gz",
@@ -104,6 +105,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "nobody has": (["a_adc.nii.gz", "a_t1.nii.gz"], "a_adc.nii.gz is read as adc, and this model has t1, t1ce"),
     "no modality": (["a_scan.nii.gz", "a_t1.nii.gz"], "a_scan.nii.gz: its name says no modality, and this model has"),
     "halves": (["a_t1.nii.gz", "a_flair_reg.nii.gz"], "a_t1.nii.gz is read as of 'a', .* 'a_reg', and they look"),
+    "one case or four": (["AX_x_T1_3.nii.gz", "x_T2_SE_4.nii.gz"], "no case has two images, and there are t1, t2 .*if"),
     "two folders": (["a/b/t1.nii.gz", "a_b/t2.nii.gz"], "are in different folders and would be of one case, 'a_b'"),
     "flat and folder": (["a_t1.nii.gz", "a/t2.nii.gz"], "are in different folders and would be of one case, 'a'"),
     "name": (["a/t1.nii.gz", "a/t2\udcff.nii.gz"], "is not UTF-8; rename the file"),
@@ -170,7 +172,7 @@ def test_a_model_without_t1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a_t1.nii.gz", "b_t2.nii.gz"], "no case has two images, and there are t1, t2"),
+        (["x/a/t1.nii.gz", "x/b/t2.nii.gz"], "no case has two images, and there are t1, t2"),
         (["x/a_t1.nii.gz", "x/b_t2.nii.gz"], "x: a_t1.nii.gz and b_t2.nii.gz are read as images of one case"),
         (["x/003_t1_ax.nii.gz", "x/005_t2_sag.nii.gz", "x/flair.nii.gz"], ""),
     ],
