@@ -42,7 +42,8 @@ def check_image(case: str, reference: str, images: Mapping[str, np.ndarray], gri
         figure = new_figure(3 * _PANEL + 0.3, len(volumes) * height, case, note)
         axes = figure.subplots(len(volumes), 3, squeeze=False)
         for row, (name, voxels) in zip(axes, volumes.items(), strict=True):
-            white = float(np.quantile(voxels[voxels > voxels.min()], 0.995)) if voxels.any() else 1.0
+            bright = voxels[voxels > voxels.min()]
+            white = float(np.quantile(bright, 0.995)) if bright.size else float(voxels.min()) + 1
             for plane, ax in enumerate(row):
                 aspect = sizes[2 if plane else 1] / sizes[1 if plane == 2 else 0]
                 page, edges = (_page(each, plane, middle) for each in (voxels, lines))

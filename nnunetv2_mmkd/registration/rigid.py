@@ -126,7 +126,10 @@ def smoothed(image: sitk.Image, spacing: float) -> sitk.Image:
 def _optimise(
     fixed: sitk.Image, moving: sitk.Image, start: sitk.Euler3DTransform, level: Level
 ) -> tuple[sitk.Euler3DTransform, float]:
-    """The motion that maximises mutual information on one level, and the metric there (the lower, the better)."""
+    """The motion that maximises mutual information on one level, and the metric there (the lower, the better).
+
+    Where nothing of the images overlaps, the start itself, and infinity.
+    """
     coarse = isotropic(fixed, level.spacing)
     mask = sitk.BinaryDilate(head(coarse), [max(1, round(_MARGIN / level.spacing))] * 3)
     inside = int(sitk.GetArrayFromImage(mask).sum())
@@ -142,5 +145,8 @@ def _optimise(
     method.SetOptimizerScalesFromPhysicalShift()
     found = sitk.Euler3DTransform(start)
     method.SetInitialTransform(found, inPlace=True)
-    method.Execute(coarse, smoothed(moving, level.spacing))
+    try:
+        method.Execute(coarse, smoothed(moving, level.spacing))
+    except RuntimeError:  # nothing overlaps
+        return start, float("inf")
     return found, float(method.GetMetricValue())

@@ -116,6 +116,16 @@ def test_the_same_bits_each_time(exam: tuple[Path, sitk.Image, Mapping[str, Move
     assert first == second
 
 
+def test_a_header_that_lost_the_place(exam: tuple[Path, sitk.Image, Mapping[str, Moved]]) -> None:
+    """Nothing overlaps where the headers say: the heads' centres are a start, too."""
+    reference = sitk.ReadImage(str(exam[0] / "anna" / "anna_T1_post.nii.gz"), sitk.sitkFloat32)
+    lost = sitk.Image(reference)
+    lost.SetOrigin([each + 900 for each in reference.GetOrigin()])
+    motion = sitk.Euler3DTransform()
+    motion.SetTranslation((900.0, 900.0, 900.0))
+    assert error(register(reference, lost, ()), motion, reference) < 0.5
+
+
 def test_a_case_of_one_sequence_is_copied(tmp_path: Path) -> None:
     file = save(tmp_path / "in" / "bert_0001.nii.gz", itk(np.ones((9, 10, 11), np.float32).cumsum(0), 2.0))
     assert align(tmp_path / "in", tmp_path / "out", "--modalities", "T1", "T1ce") == 0
