@@ -28,6 +28,10 @@ Result = TypeVar("Result")
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as a shell has it."""
 
+PATIENCE = 20.0
+"""Seconds that a process may take to end in order after SIGTERM. ``multiprocessing.Pool`` waits for good where the same
+signal has ended a worker that held the lock of its queue, as it does where a batch system ends all of a job."""
+
 _PR_SET_PDEATHSIG = 1
 
 _watched: list[None] = []  # one entry for each context in which forked processes are workers
@@ -107,11 +111,26 @@ def orderly_termination() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    last = _last_resort()
+
+    def terminate(*_: object) -> None:
+        if not last.is_alive():
+            last.start()
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
+        last.cancel()
         signal.signal(signal.SIGTERM, before)
+
+
+def _last_resort() -> threading.Timer:
+    """Ends this process at once, :data:`PATIENCE` after it is started, unless it is cancelled."""
+    timer = threading.Timer(PATIENCE, os._exit, [TERMINATED])
+    timer.daemon = True
+    return timer
 
 
 def _without_augmenters(hook: Callable[[threading.ExceptHookArgs], object], found: threading.ExceptHookArgs) -> None:
@@ -132,11 +151,13 @@ def supervised_workers() -> Iterator[None]:
         with forked_workers(), orderly_termination():
             yield
         return
-    interrupted, ended = threading.Event(), threading.Event()
+    interrupted, ended, last = threading.Event(), threading.Event(), _last_resort()
 
     def terminate(*_: object) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
+        if not last.is_alive():
+            last.start()
         sys.exit(TERMINATED)
 
     def wait() -> None:
@@ -157,6 +178,7 @@ def supervised_workers() -> Iterator[None]:
             worker.terminate()
         raise
     finally:
+        last.cancel()
         ended.set()
         with suppress(OSError):
             signal.pthread_kill(watcher.ident or 0, signal.SIGINT)

@@ -108,3 +108,31 @@ def test_a_pool_of_nnunet_below_the_command_ends_with_it_and_says_nothing(tmp_pa
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(worker)
+
+
+HANGS = """
+import multiprocessing, signal, sys
+from nnunetv2_mmkd import workers
+
+workers.PATIENCE = 1.0
+
+if __name__ == "__main__":
+    with getattr(workers, sys.argv[1])():
+        lock = multiprocessing.Lock()
+        lock.acquire()
+        print("ready", flush=True)
+        try:
+            signal.pause()
+        finally:
+            lock.acquire()  # as a pool whose worker has died with it
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals")
+@pytest.mark.parametrize("context", ["supervised_workers", "orderly_termination"])
+def test_a_pool_that_waits_for_a_dead_worker_does_not_keep_a_terminated_process(tmp_path: Path, context: str) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    process = subprocess.Popen([sys.executable, str(tmp_path / "hangs.py"), context], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
