@@ -20,9 +20,9 @@ DESCRIPTION = """\
 Score models, or existing segmentations, with every subset of the modalities. By default each validation
 case is predicted by the fold that did not train on it, and the folds are pooled, as in nnU-Net's cross-validation.
 Cases were cropped and normalised with all their images. A run that is interrupted goes on where it stopped.
-In the output folder: results.csv (method, case, subset, region, metric, value), summary.csv, shapley.csv, tables/,
-figures/, predictions/. The validation Dice per subset goes into the model folder's dataset.json, and `mmkd predict`
-then says per case what to expect.
+In the output folder: report.html, a page to look at, with all of it; results.csv (method, case, subset, region, metric,
+value), summary.csv, shapley.csv, tables/, figures/, predictions/. The validation Dice per subset goes into the model
+folder's dataset.json, and `mmkd predict` then says per case what to expect.
 """
 
 
@@ -120,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--specialists", metavar="NAME", help="in the tables all specialists are one method, a subset from each"
     )
+    report.add_argument("--no_page", action="store_true", help="no report.html, the page to look at")
     report.add_argument("--no_card", action="store_true", help="leave the models' folders as they are")
     window = parser.add_argument_group("prediction")
     window.add_argument(
@@ -152,6 +153,7 @@ def main(argv: Sequence[str]) -> int:
     folds = None if args.f is None else tuple(args.f)
     set_ext_trainer()
 
+    from nnunetv2_mmkd.evaluation.page.render import PAGE
     from nnunetv2_mmkd.evaluation.score import ScoreSettings
     from nnunetv2_mmkd.inference.model_folder import model_folder
     from nnunetv2_mmkd.workflows.evaluate.run import evaluate, name_models
@@ -177,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
     target = Target(tuple(args.subsets), folds, args.chk, images, labels, dataset_json, args.test)
     report = ReportOptions(
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference,
-        args.specialists, tuple(args.overlay_subsets), args.overlay_brightness,
+        args.specialists, tuple(args.overlay_subsets), args.overlay_brightness, not args.no_page,
     )  # fmt: skip
     named = name_models(models, args.names)
     output: Path = args.o
@@ -187,6 +189,6 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write("\n" + file.read_text(encoding="utf-8"))
     sys.stdout.write(
         f"\nThese tables for a paper: {output / 'tables'}\nfigures: {output / 'figures'}\n"
-        f"every value: {output / 'results.csv'}\n"
+        f"every value: {output / 'results.csv'}\n" + (f"to look at: {output / PAGE}\n" if report.page else "")
     )
     return 0

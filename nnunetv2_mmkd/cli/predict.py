@@ -93,6 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--report", action="store_true",
+        help="also report.html, a page to look at: what was missing, what to expect, volumes, slices of every case",
+    )  # fmt: skip
     host = parser.add_argument_group("as for nnUNetv2_predict")
     host.add_argument("-i", type=arguments.folder, help="input folder")
     host.add_argument("-o", type=arguments.folder, help="output folder; made if it does not exist")
@@ -172,6 +177,7 @@ def main(argv: Sequence[str]) -> int:
         part_id=args.part_id,
         dry_run=args.dry_run,
         uncertainty=args.uncertainty,
+        report=args.report,
     )
     general = None if alone else args.m or model_folder(args.d, args.tr, args.p, args.c)
     source, output = (

@@ -76,7 +76,7 @@ def write_report(
     for metric in metrics:
         made = subset_table(table, metric, published=published, improvement_of=improvement_of, notes=notes)
         for ending, writer in WRITERS.items():
-            write_text(output / "tables" / f"{_stem(metric)}.{ending}", writer(made))
+            write_text(output / "tables" / f"{file_stem(metric)}.{ending}", writer(made))
     ranked = ranking(table)
     if ranked is not None:
         write_table(ranked, output / "tables" / "ranking.csv")
@@ -90,7 +90,7 @@ def write_report(
         for figure in FIGURES:
             if figure.applies(table.select(metric=metric)):
                 with plain_style():
-                    figure.draw(table, output / "figures" / f"{_stem(metric)}_{figure.name}.png", metric=metric)
+                    figure.draw(table, output / "figures" / f"{file_stem(metric)}_{figure.name}.png", metric=metric)
 
 
 def table_metrics(table: ResultTable) -> list[str]:
@@ -122,7 +122,7 @@ def _contributions(table: ResultTable, metrics: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _stem(metric: str) -> str:
+def file_stem(metric: str) -> str:
     return metric.replace("@", "_")
 
 

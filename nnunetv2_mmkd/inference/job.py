@@ -91,6 +91,7 @@ class PredictionJob:
         models: case -> what predicts it, where cases have models of their own (``model`` says nothing then); None:
             ``model`` predicts all.
         expected: case -> what the model's performance card promises for what it has; for the report.
+        found: all cases of the input, also those that are not predicted now.
     """
 
     request: JobRequest
@@ -102,6 +103,7 @@ class PredictionJob:
     model: ModelDescription = field(default_factory=ModelDescription)
     models: Mapping[str, ModelDescription] | None = None
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    found: Sequence[Case] = ()
     _partial: dict[str, str] = field(default_factory=dict)
     _before: list[tuple[int, int] | None] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
@@ -339,6 +341,7 @@ def prepare_job(
         None if outputs is None else [outputs[index] for index in chosen],
         [None if previous is None else os.path.join(previous, case.identifier + ending) for case in checked],
         ending,
+        found=found,
     )
 
 

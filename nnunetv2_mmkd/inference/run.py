@@ -13,12 +13,14 @@ import torch
 
 from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.inference.cases import require_modalities
 from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, alone, prepare_job, with_model, with_models
 from nnunetv2_mmkd.inference.model_check import check_loadable
 from nnunetv2_mmkd.inference.model_choice import choose, read_models
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model
+from nnunetv2_mmkd.inference.page import write_prediction_page
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 from nnunetv2_mmkd.inference.selection import excluded_modalities
 from nnunetv2_mmkd.inference.uncertainty import UncertaintyPredictor, regions_of
@@ -47,6 +49,7 @@ class PredictionSettings:
         num_parts, part_id: this call does every ``num_parts``-th case from ``part_id`` on.
         dry_run: only say what was taken for what; no image is opened and nothing is written.
         uncertainty: also say how sure each segmentation is, :mod:`.uncertainty`.
+        report: also write a page to look at.
     """
 
     folds: Sequence[int | str] = (0, 1, 2, 3, 4)
@@ -66,6 +69,7 @@ class PredictionSettings:
     part_id: int = 0
     dry_run: bool = False
     uncertainty: bool = False
+    report: bool = False
 
 
 def usable_cores() -> int:
@@ -136,6 +140,7 @@ def predict_folder(
         job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
         with job.running():
             _predict(model, job, settings, missing, available)
+        _write_page(job, trained, settings)
 
 
 def predict_with_models(
@@ -184,6 +189,13 @@ def predict_with_models(
         with job.running():
             for folder, description in descriptions.items():
                 _predict(folder, job.only(description), settings, missing, available)
+        _write_page(job, together, settings)
+
+
+def _write_page(job: PredictionJob, model: TrainedModel, settings: PredictionSettings) -> None:
+    if settings.report:
+        processes = max(1, settings.preprocessing_processes)
+        write_prediction_page(job, model.dataset_json.content, processes=processes, progress=settings.progress)
 
 
 def _check(settings: PredictionSettings) -> None:
@@ -216,6 +228,8 @@ def _prepare(
     missing: Sequence[str] | None,
     available: Sequence[str] | None,
 ) -> PredictionJob:
+    if settings.report:
+        evaluated_regions(model.dataset_json.content)  # so that it is refused now
     excluded = excluded_modalities(model.modalities, model.subset, missing=missing, available=available)
     for name, reason in excluded.items():
         log.info("%s: %s", name, reason)

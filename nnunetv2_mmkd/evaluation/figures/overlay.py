@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures.planes import Picture, read_picture
+from nnunetv2_mmkd.evaluation.figures.planes import MARGIN, SIDES, Picture, grey_range, read_picture, window
 from nnunetv2_mmkd.evaluation.figures.style import NORMAL, SMALL, legend_above, new_figure, png, save, shown, wrapped
 from nnunetv2_mmkd.evaluation.label_map import LabelMap, read_label_map
 from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
@@ -33,7 +33,6 @@ SPELLED = {"WT": "whole tumour (WT)", "TC": "tumour core (TC)", "ET": "enhancing
 """Regions -> what the legend calls them."""
 
 _PANEL = 1.45
-_MARGIN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ def overlays(
         for subset, file in files.items()
     }
     scene = _scene(picture, true, [one.values for one in segmentations.values()], regions, slice_index, style, crop)
-    scene = replace(scene, greys=_greys(picture.voxels, brightness))
+    scene = replace(scene, greys=grey_range(picture.voxels, brightness))
     dice = {key: _dice(one, true, regions, empty, ignored) for key, one in segmentations.items()}
     numbers = pd.DataFrame(
         [
@@ -240,31 +239,14 @@ def _scene(
     page = plane.slice(picture.voxels, index)
     inside = plane.slice(truth | anywhere, index)
     where = inside if crop == "regions" else inside | (page != 0)
-    margin = max(page.shape) // 8 if crop == "regions" else _MARGIN
-    return _Scene(picture, index, _window(where, margin), (0.0, 1.0), regions, style)
-
-
-def _greys(voxels: NDArray[Any], brightness: float) -> tuple[float, float]:
-    """What is shown as black and as white: the same in all slices of a volume."""
-    grey = voxels[voxels != 0] if (voxels != 0).any() else voxels
-    low, high = (float(value) for value in np.percentile(grey, (0.5, 99.5)))
-    low = min(low, max(0.0, low - 0.1 * (high - low)))  # the darkest tissue is not quite black
-    return low, low + ((high - low) or 1.0) / brightness
+    margin = max(page.shape) // 8 if crop == "regions" else MARGIN
+    return _Scene(picture, index, window(where, margin), (0.0, 1.0), regions, style)
 
 
 def _mark_sides(ax: Axes, plane: str) -> None:
     """The patient's right and left, in sagittal slices front and back."""
-    marks = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}.get(plane, "")
-    for mark, x, side in zip(marks, (0.02, 0.98), ("left", "right"), strict=False):
+    for mark, x, side in zip(SIDES.get(plane, ""), (0.02, 0.98), ("left", "right"), strict=False):
         ax.text(x, 0.98, mark, transform=ax.transAxes, ha=side, va="top", fontsize=NORMAL, color="white")
-
-
-def _window(where: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
-    """Rows and columns that hold something, and a margin."""
-    if not where.any():
-        return slice(None), slice(None)
-    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-    return tuple(slice(max(0, int(one[0]) - margin), int(one[-1]) + 1 + margin) for one in (rows, columns))  # type: ignore[return-value]
 
 
 def _dice(

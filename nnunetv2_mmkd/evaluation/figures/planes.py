@@ -13,11 +13,18 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.label_map import LabelMap
 from nnunetv2_mmkd.geometry import Grid, align, itk_grid
 from nnunetv2_mmkd.images import is_nifti, read_volume, require_file
 
 THICK = 3.0
 """Ratio of spacings from which an image is a stack of slices, shown in the plane they were taken in."""
+
+SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}
+"""What is at the left and at the right of a page: the patient's right and left, in sagittal slices front and back."""
+
+MARGIN = 4
+"""Pixels around what a slice holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,7 @@ class Plane:
 
     def slice(self, values: NDArray[Any], index: int) -> NDArray[Any]:
         """A slice as it lies on the page, ``[row, column]``."""
-        page = values if self.axis is None else values.take(index, axis=self.axis)
+        page = values if self.axis is None else np.moveaxis(values, self.axis, 0)[index]
         page = page.T if self.transposed else page
         return page[:: -1 if self.flip[0] else 1, :: -1 if self.flip[1] else 1]
 
@@ -109,9 +116,21 @@ def _nifti_picture(voxels: NDArray[np.float32], grid: Grid) -> Picture:
 def _picture(voxels: NDArray[np.float32], grid: Grid) -> Picture:
     """A picture of axes ``[z, y, x]`` or ``[y, x]``."""
     voxels = voxels[0] if voxels.ndim == 3 and len(voxels) == 1 else voxels
-    if voxels.ndim == 2:
-        return Picture(voxels, Plane(None, False, (False, False), grid.spacing[1] / grid.spacing[0], ""), grid)
-    return Picture(voxels, plane_of(grid.affine[:3, 2::-1], voxels.shape), grid)
+    return Picture(voxels, _plane_of_reversed(grid, voxels.shape), grid)
+
+
+def _plane_of_reversed(grid: Grid, shape: Sequence[int]) -> Plane:
+    if len(shape) == 2:
+        return Plane(None, False, (False, False), grid.spacing[1] / grid.spacing[0], "")
+    return plane_of(grid.affine[:3, 2::-1], shape)
+
+
+def plane_of_labels(labels: LabelMap) -> Plane:
+    """How to slice a segmentation."""
+    shape = labels.values.shape
+    return (
+        plane_of(labels.grid.affine[:3, :3], shape) if is_nifti(labels.path) else _plane_of_reversed(labels.grid, shape)
+    )
 
 
 def plane_of(affine: NDArray[Any], shape: Sequence[int]) -> Plane:
@@ -142,3 +161,19 @@ def plane_of(affine: NDArray[Any], shape: Sequence[int]) -> Plane:
         aspect=float(spacing[rows] / spacing[columns]),
         name=("sagittal", "coronal", "axial")[world[axis]],
     )
+
+
+def grey_range(voxels: NDArray[Any], brightness: float = 1.0) -> tuple[float, float]:
+    """What is shown as black and as white: the same in all slices of a volume."""
+    grey = voxels[voxels != 0] if (voxels != 0).any() else voxels
+    low, high = (float(value) for value in np.percentile(grey, (0.5, 99.5)))
+    low = min(low, max(0.0, low - 0.1 * (high - low)))  # the darkest tissue is not quite black
+    return low, low + ((high - low) or 1.0) / brightness
+
+
+def window(where: NDArray[np.bool_], margin: int = MARGIN) -> tuple[slice, slice]:
+    """Rows and columns of a slice that hold something, and a margin."""
+    if not where.any():
+        return slice(None), slice(None)
+    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+    return tuple(slice(max(0, int(one[0]) - margin), int(one[-1]) + 1 + margin) for one in (rows, columns))  # type: ignore[return-value]

@@ -76,9 +76,13 @@ def _reference(case: str, made: SubsetPredictions, target: Target, reference: st
         return Path(reference), os.path.basename(reference)
     modalities = modality_names(made.dataset_json)
     channel = len(modalities) - 1 if reference is None else indices([reference], modalities)[0]
+    return find_image(case, channel, made, target), modalities[channel]
+
+
+def find_image(case: str, channel: int, made: SubsetPredictions, target: Target) -> Path | None:
+    """The image of a channel of a case, in the folder of images or in the raw data set; None: it is not there."""
     name = f"{case}_{channel_suffixes(made.dataset_json)[channel]:04d}{made.dataset_json['file_ending']}"
     raw, dataset = os.environ.get("nnUNet_raw", ""), made.dataset_name
     folders = [target.images] if target.images else []
     folders += [os.path.join(raw, dataset, part) for part in ("imagesTr", "imagesTs")] if raw and dataset else []
-    found = next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)
-    return found, modalities[channel]
+    return next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)

@@ -22,6 +22,7 @@ from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.workflows.evaluate.given_predictions import given_predictions
 from nnunetv2_mmkd.workflows.evaluate.models import SubsetJob, prepare_model
 from nnunetv2_mmkd.workflows.evaluate.overlays import check_overlays, draw_overlays
+from nnunetv2_mmkd.workflows.evaluate.page import write_evaluation_page
 from nnunetv2_mmkd.workflows.evaluate.predictions import predict_missing
 from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, SubsetPredictions, Target, WindowSettings
 
@@ -115,6 +116,10 @@ def evaluate(
             notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
         )
         draw_overlays(output, table, made, target, report)
+        if report.page:
+            write_evaluation_page(
+                output, table, made, together, target, report, processes=processes, progress=window.progress
+            )
         if report.card and target.images is None and not target.test and CARD_METRIC in settings.metrics:
             for method, model in models.items():
                 _write_card(model, jobs[method], scored.select(methods=[method]), target, settings)

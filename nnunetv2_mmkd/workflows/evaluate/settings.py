@@ -70,6 +70,7 @@ class ReportOptions:
         reference: modality under the overlays, or a file (one that the models never got, say); None: the last one.
         specialists: name under which all specialists are one method in results and tables, a subset from each; None:
             each has a name of its own.
+        page: write ``report.html``.
     """
 
     published: tuple[str, ...] = ()
@@ -80,6 +81,7 @@ class ReportOptions:
     specialists: str | None = None
     overlay_subsets: tuple[str, ...] = ()
     overlay_brightness: float = 1.0
+    page: bool = True
 
 
 @dataclass(frozen=True)
