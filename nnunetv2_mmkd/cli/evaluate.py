@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
         "-i",
         type=arguments.folder,
         metavar="FOLDER",
-        help="images instead of the validation cases; the folds are averaged",
+        help="images instead of the validation cases; the folds are averaged. With --predictions alone: what is shown "
+        "below the segmentations",
     )
     cases.add_argument("-l", type=arguments.folder, metavar="FOLDER", help="their segmentations")
     cases.add_argument(
@@ -164,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
         require_variables(["nnUNet_results"])
         models = [model_folder(args.d, trainer, args.p, args.c) for trainer in args.tr] + models
     if folders and not models:
-        for flag, value in (("-f", args.f), ("-i", args.i), ("--names", args.names)):
+        for flag, value in (("-f", args.f), ("--names", args.names)):
             if value:
                 parser.error(f"{flag} is for models: segmentations of --predictions are scored as they are, with -l")
     if args.test and not models:

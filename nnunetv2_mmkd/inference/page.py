@@ -49,6 +49,10 @@ def write_prediction_page(
             _images(entry, found.get(case), job.modalities),
             {SEGMENTATION: within(folder, entry["segmentation"])},
             drawn=number < MOST_CASES,
+            maps={
+                f"Uncertainty of {region}": within(folder, str(numbers["map"]))
+                for region, numbers in entry.get("uncertainty", {}).items()
+            },
         )
         for number, (case, entry) in enumerate(report["cases"].items())
     ]

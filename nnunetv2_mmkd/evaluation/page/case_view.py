@@ -27,6 +27,8 @@ from nnunetv2_mmkd.evaluation.page.pictures import grey_image, mask_image, total
 from nnunetv2_mmkd.images import is_nifti
 from nnunetv2_mmkd.workers import mapped
 
+_Images = Mapping[str, NDArray[np.float32] | str]
+
 PAGE_BYTES = 50_000_000
 """What a page may have, about: mail servers often refuse more."""
 
@@ -58,6 +60,7 @@ class CaseFiles:
         truth: label map, if there is one.
         drawn: make images for the viewer; else only volumes.
         given: prediction -> the modalities it was made from; for the viewer to say which image it lacked.
+        maps: name -> map in whole percents, shown as an image.
     """
 
     case: str
@@ -66,6 +69,7 @@ class CaseFiles:
     truth: Path | None = None
     drawn: bool = True
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    maps: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,10 @@ def view_case(files: CaseFiles, regions: Mapping[str, tuple[int, ...]], budget: 
     view = CaseView(files.case, volumes, "px" if flat else "ml")
     if not files.drawn:
         return CaseView(files.case, volumes, view.unit, tuple(problems))
-    images = _read_images(files, next(iter(maps.values())), problems)
-    viewer = _viewer(files, images, masks, regions, next(iter(maps.values())), budget)
+    reference = next(iter(maps.values()))
+    images = _read_images(files.images, reference, problems)
+    percents = _read_images(files.maps, reference, problems)
+    viewer = _viewer(files, images, percents, masks, regions, reference, budget)
     return CaseView(files.case, volumes, view.unit, tuple(problems), viewer)
 
 
@@ -145,10 +151,10 @@ def _volume(mask: NDArray[np.bool_], spacing: Sequence[float], flat: bool) -> fl
     return float(count) if flat else count * math.prod(spacing) / 1000
 
 
-def _read_images(files: CaseFiles, labels: LabelMap, problems: list[str]) -> dict[str, NDArray[np.float32] | str]:
+def _read_images(files: Mapping[str, Path | str], labels: LabelMap, problems: list[str]) -> _Images:
     """Modality -> its voxels on the grid of the segmentation, or why they are not shown."""
     images: dict[str, NDArray[np.float32] | str] = {}
-    for name, file in files.images.items():
+    for name, file in files.items():
         if isinstance(file, str):
             images[name] = file
             continue
@@ -172,7 +178,8 @@ def _told(error: Exception, file: Path) -> str:
 
 def _viewer(
     files: CaseFiles,
-    images: Mapping[str, NDArray[np.float32] | str],
+    images: _Images,
+    percents: _Images,
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]],
     regions: Mapping[str, tuple[int, ...]],
     reference: LabelMap,
@@ -180,12 +187,12 @@ def _viewer(
 ) -> dict[str, Any]:
     """All that the page's script needs, within the budget."""
     labelled = np.logical_or.reduce([mask for of in masks.values() for mask in of.values()])
-    real = {name: voxels for name, voxels in images.items() if not isinstance(voxels, str)}
-    content = np.logical_or.reduce([labelled, *[voxels != 0 for voxels in real.values()]])
+    real = {name: each for name, each in {**images, **percents}.items() if not isinstance(each, str)}
+    content = np.logical_or.reduce([labelled, *[real[name] != 0 for name in images if name in real]])
     plane = plane_of_labels(reference)
     depth = 1 if plane.axis is None else content.shape[plane.axis]
     layout = layout_of(plane, content, labelled, depth)
-    ranges = {name: grey_range(voxels) for name, voxels in real.items()}
+    ranges = {name: (0.0, 100.0) if name in percents else grey_range(voxels) for name, voxels in real.items()}
     pixels = layout.size[0] * layout.size[1]
     expected = pixels * (_GREY_BYTES * len(real) + _MASK_BYTES * sum(map(len, masks.values())))
     most = max(_FEWEST, min(len(layout.slices), int(budget / expected)))
@@ -211,8 +218,13 @@ def _viewer(
         "depth": depth,
         "start": layout.slices.index(key),
         "images": [
-            {"name": shown(name), "source": greys.get(name), "missing": each if isinstance(each, str) else ""}
-            for name, each in images.items()
+            {
+                "name": name if name in percents else shown(name),
+                "source": greys.get(name),
+                "missing": each if isinstance(each, str) else "",
+                "map": name in percents,
+            }
+            for name, each in {**images, **percents}.items()
         ],
         "regions": [
             {

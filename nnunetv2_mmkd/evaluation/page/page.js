@@ -172,6 +172,7 @@
       `${data.plane || "flat"} view`.replace("flat view", "flat image"),
       data.sides ? `left in the picture: ${words[data.sides[0]]}` : "",
       data.slices.length < data.depth ? `${data.slices.length} of ${data.depth} slices are shown; volumes and scores are of all` : "",
+      chosen && chosen.map ? "black: sure, white: undecided" : "",
       lacked ? `the model did not get ${chosen.name} for this prediction` : "",
     ];
     const text = parts.filter(Boolean).join("; ");
@@ -204,9 +205,9 @@
     get("case").value = String(number);
     get("before").disabled = number === 0;
     get("after").disabled = number === get("case").options.length - 1;
-    const usable = data.images.filter((each) => !each.missing);
+    const usable = data.images.filter((each) => !each.missing), scans = usable.filter((each) => !each.map);
     if (!usable.some((each) => each.name === state.image)) {
-      state.image = usable.length ? usable[usable.length - 1].name : "";
+      state.image = scans.length ? scans[scans.length - 1].name : "";
     }
     get("images").replaceChildren(...data.images.map((each, index) => {
       const label = make("label"), radio = make("input", undefined, {type: "radio", name: "image", value: each.name});

@@ -13,6 +13,9 @@ from nnunetv2_mmkd.evaluation.page.content import Cell, Page, Row, Table, number
 SEGMENTATION = "Segmentation"
 """What the viewer calls it."""
 
+ESTIMATED = "Dice estimated for the case"
+"""The number of ``mmkd predict --uncertainty``."""
+
 NO_CARD = "No performance card: what to expect is not known for {}. `mmkd evaluate` writes it into the model's folder."
 
 
@@ -129,6 +132,8 @@ def _cases(
 ) -> Table:
     rows: list[Row] = []
     unit = next((view.unit for view in views.values() if view.volumes), "ml")
+    estimated = any(entry.get("uncertainty") for entry in entries.values())
+    columns = [("Dice in validation", len(regions))] * expected + [(ESTIMATED, len(regions))] * estimated
     for case, entry in entries.items():
         volumes = next(iter(views[case].volumes.values()), {}) if case in views else {}
         rows.append(
@@ -138,17 +143,24 @@ def _cases(
                 Cell(missing_text(entry["missing"]) or "nothing"),
                 *(number(volumes.get(region, float("nan"))) for region in regions),
                 *([_dice((entry.get("expected") or {}).get(region)) for region in regions] if expected else ()),
+                *([_estimated(entry, region) for region in regions] if estimated else ()),
             )
         )
     return Table(
         "Cases",
-        ("Case", "Segmented from", "Missing", *regions, *(regions if expected else ())),
+        ("Case", "Segmented from", "Missing", *(list(regions) * (1 + expected + estimated))),
         {"all": tuple(rows)},
-        (("", 3), (f"Volume ({unit})", len(regions)), *([("Dice to expect", len(regions))] if expected else [])),
+        (("", 3), (f"Volume ({unit})", len(regions)), *columns),
         lead="Follow a case's name to look at it.",
-        numbers=len(regions) * (2 if expected else 1),
+        numbers=len(regions) * (1 + expected + estimated),
         filtered=True,
     )
+
+
+def _estimated(entry: Mapping[str, Any], region: str) -> Cell:
+    """What ``--uncertainty`` says of a region."""
+    value = (entry.get("uncertainty") or {}).get(region, {}).get("expected_dice")
+    return Cell("–") if value is None else Cell(f"{100 * value:.0f} %", float(value))
 
 
 def missing_text(missing: Mapping[str, str]) -> str:
@@ -160,11 +172,24 @@ def _numbers(view: CaseView, entry: Mapping[str, Any], regions: Sequence[str]) -
     """The table beside the viewer."""
     volumes = next(iter(view.volumes.values()))
     expected = entry.get("expected") or {}
+    uncertainty = entry.get("uncertainty") or {}
+    columns = [
+        "Region",
+        "Volume",
+        *["Dice in validation"] * bool(expected),
+        *[ESTIMATED, "Leans on"] * bool(uncertainty),
+    ]
     rows = [
-        [region, f"{volumes[region]:.1f} {view.unit}", *([_dice(expected.get(region)).text] if expected else [])]
+        [
+            region,
+            f"{volumes[region]:.1f} {view.unit}",
+            *[_dice(expected.get(region)).text] * bool(expected),
+            *[_estimated(entry, region).text, shown(uncertainty.get(region, {}).get("leans_on") or "–")]
+            * bool(uncertainty),
+        ]
         for region in regions
     ]
-    return {"columns": ["Region", "Volume", *(["Dice to expect"] if expected else [])], "rows": rows}
+    return {"columns": columns, "rows": rows}
 
 
 def _details(view: CaseView, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:

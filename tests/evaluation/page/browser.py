@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -88,12 +89,14 @@ def tab(profile: Path) -> Iterator[Tab]:
     """A browser with one empty tab."""
     read_commands, write_commands = os.pipe()
     read_answers, write_answers = os.pipe()
-    shell = f'exec "$@" 3<&{read_commands} 4>&{write_answers}'
-    process = subprocess.Popen(
-        ["sh", "-c", shell, "sh", str(PROGRAM), *FLAGS.split(), f"--user-data-dir={profile}"],
-        pass_fds=(read_commands, write_answers),
-        stderr=subprocess.DEVNULL,
-    )
+
+    def connect() -> None:  # the browser reads from 3 and writes to 4
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (read_commands, write_answers)]
+        for number, end in enumerate(ends, 3):
+            os.dup2(end, number)
+
+    arguments = [str(PROGRAM), *FLAGS.split(), f"--user-data-dir={profile}"]
+    process = subprocess.Popen(arguments, preexec_fn=connect, close_fds=False, stderr=subprocess.DEVNULL)
     os.close(read_commands)
     os.close(write_answers)
     try:

@@ -294,7 +294,6 @@ def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytes
     ("arguments", "message"),
     [
         (["-f", "0"], "-f is for models"),
-        (["-i", "images"], "-i is for models"),
         (["--names", "a"], "--names is for models"),
     ],
 )
