@@ -148,7 +148,8 @@ class Evaluation:
 
     def arguments(self) -> list[str]:
         """One model, all its folds. Predictions of checkpoints that are no longer there are thrown away."""
-        return [*self._what(), "-o", str(self.output), "--overwrite", "--disable_progress_bar", "-device", self.device]
+        how = ["--overwrite", "--no_page", "--disable_progress_bar", "-device", self.device]
+        return [*self._what(), "-o", str(self.output), *how]
 
     def conclude(self) -> None:
         """Note what was evaluated."""
