@@ -49,6 +49,20 @@ def test_a_page_of_a_folder(predict: Callable[..., int], tmp_path: Path) -> None
     assert "No case was segmented with T1ce" in text
 
 
+def test_what_uncertainty_says(predict: Callable[..., int], tmp_path: Path) -> None:
+    write_case(tmp_path / "in", "a", (0, 1))
+    assert predict("--report", "--uncertainty") == 0
+    shown = cases(tmp_path / "out" / "report.html")["a"]
+    maps = {image["name"]: bool(image["source"]) for image in shown["images"] if image["map"]}
+    assert maps == {"Uncertainty of a": True, "Uncertainty of b": True}
+    said = json.loads((tmp_path / "out" / "mmkd_report.json").read_text())["cases"]["a"]["uncertainty"]
+    table = shown["numbers"]["Segmentation"]
+    assert table["columns"] == ["Region", "Volume", "Dice estimated for the case", "Leans on"]
+    for row, numbers in zip(table["rows"], said.values(), strict=True):
+        dice = numbers["expected_dice"]
+        assert row[2] == ("–" if dice is None else f"{100 * dice:.0f} %")
+
+
 def test_no_page_unless_it_is_asked_for(predict: Callable[..., int], tmp_path: Path) -> None:
     write_case(tmp_path / "in", "a")
     assert predict() == 0

@@ -116,13 +116,13 @@ def evaluate(
             notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
         )
         draw_overlays(output, table, made, target, report)
+        if report.card and target.images is None and not target.test and CARD_METRIC in settings.metrics:
+            for method, model in models.items():
+                _write_card(model, jobs[method], scored.select(methods=[method]), target, settings)
         if report.page:
             write_evaluation_page(
                 output, table, made, together, target, report, processes=processes, progress=window.progress
             )
-        if report.card and target.images is None and not target.test and CARD_METRIC in settings.metrics:
-            for method, model in models.items():
-                _write_card(model, jobs[method], scored.select(methods=[method]), target, settings)
         return table
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from nnunetv2_mmkd.evaluation.page.case_view import CaseView
 from nnunetv2_mmkd.evaluation.page.content import number
-from nnunetv2_mmkd.evaluation.page.pictures import figure_image, grey_image, mask_image
+from nnunetv2_mmkd.evaluation.page.pictures import decoded, figure_image, grey_image, mask_image
 from nnunetv2_mmkd.evaluation.page.prediction import SEGMENTATION, prediction_page
 from nnunetv2_mmkd.evaluation.page.render import rendered, write_page
 
@@ -132,8 +132,6 @@ def test_numbers() -> None:
 def test_a_figure_stays_what_it_is(tmp_path: Path) -> None:
     drawn = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     Image.fromarray(drawn).save(tmp_path / "a.png")
-    from nnunetv2_mmkd.evaluation.page.pictures import decoded
-
     assert np.array_equal(np.asarray(decoded(figure_image(tmp_path / "a.png")).convert("RGB")), drawn)
     assert decoded(figure_image(tmp_path / "a.png", most=15)).size == (15, 10)
 
