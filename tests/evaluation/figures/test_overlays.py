@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS, _greys, _header, _mark_sides, overlays
-from nnunetv2_mmkd.evaluation.figures.planes import plane_of, read_picture
+from nnunetv2_mmkd.evaluation.figures.overlay import REGION_COLOURS, _header, _mark_sides, overlays
+from nnunetv2_mmkd.evaluation.figures.planes import grey_range, plane_of, read_picture
 
 REGIONS = {"WT": (1, 2), "ET": (2,)}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -206,9 +206,9 @@ def test_sides_are_marked(plane: str, marks: list[str]) -> None:
 
 def test_brightness(files: dict[str, Path], tmp_path: Path) -> None:
     voxels = np.linspace(1, 1000, 4000).reshape(20, 20, 10)
-    low, high = _greys(voxels, 1)
+    low, high = grey_range(voxels, 1)
     assert 900 < high < 1000 and 0 <= low < 5
-    assert _greys(voxels, 2) == pytest.approx((low, low + (high - low) / 2))
+    assert grey_range(voxels, 2) == pytest.approx((low, low + (high - low) / 2))
     with pytest.raises(InputError, match="brightness 0"):
         overlays(
             *(files["image"], files["truth"], {"A": {"t1": files["truth"]}}, REGIONS, tmp_path / "over.png"),
