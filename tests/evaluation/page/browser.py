@@ -76,7 +76,8 @@ class Tab:
         found = []
         for event in self.events:
             params = event.get("params", {})
-            if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+            level = params.get("entry", {}).get("level")
+            if event.get("method") == "Runtime.exceptionThrown" or level == "error":
                 found.append(json.dumps(params)[:500])
             url = params.get("request", {}).get("url", "data:")
             if event.get("method") == "Network.requestWillBeSent" and not url.startswith(("data:", "file:")):

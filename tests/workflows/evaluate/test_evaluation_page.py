@@ -83,7 +83,7 @@ def test_scores_volumes_and_slices(
     whole, core, *volumes = table[-1][3:]
     assert (whole, core) == ("83.3", "50.0")  # moved by one of six voxels, and of two
     assert volumes == ["0.3", "0.0", "0.3", "0.0"]  # ml: 6 * 6 * 4 voxels of 2 mm^3
-    assert ["b", "X", "T2 (missing in the data set)"] in [row[:3] for row in rows(text, 1)]
+    assert ["b", "X", "T2 (missing in the data set)"] in [row[:3] for row in rows(text, 2)]  # with T1 alone
     shown = cases(text)
     assert set(shown) == {*CASES} and HOSTILE not in text
     missing = {image["name"]: image["missing"] for image in shown["b"]["images"]}
