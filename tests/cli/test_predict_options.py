@@ -13,7 +13,16 @@ from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.cli.predict import build_parser
 
 OURS = {"--trust", "--missing", "--available", "-m", "--models", "--native"}
-OURS |= {"--modalities", "--ignore", "--edition", "--manifest", "--output_name", "--dry-run", "--uncertainty"}
+OURS |= {
+    "--modalities",
+    "--ignore",
+    "--edition",
+    "--manifest",
+    "--output_name",
+    "--dry-run",
+    "--uncertainty",
+    "--report",
+}
 STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry-run
 
 

@@ -57,10 +57,10 @@ def test_what_uncertainty_says(predict: Callable[..., int], tmp_path: Path) -> N
     assert maps == {"Uncertainty of a": True, "Uncertainty of b": True}
     said = json.loads((tmp_path / "out" / "mmkd_report.json").read_text())["cases"]["a"]["uncertainty"]
     table = shown["numbers"]["Segmentation"]
-    assert table["columns"] == ["Region", "Volume", "Dice estimated for the case", "Leans on"]
+    assert table["columns"] == ["Region", "Volume", "Agreement", "Leans on"]
     for row, numbers in zip(table["rows"], said.values(), strict=True):
-        dice = numbers["expected_dice"]
-        assert row[2] == ("–" if dice is None else f"{100 * dice:.0f} %")
+        agreement = numbers["agreement"]
+        assert row[2] == ("–" if agreement is None else f"{agreement:.2f}")
 
 
 def test_no_page_unless_it_is_asked_for(predict: Callable[..., int], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from nnunetv2_mmkd.evaluation.metrics.masks import region_masks
 from nnunetv2_mmkd.evaluation.page.layout import Layout, layout_of
 from nnunetv2_mmkd.evaluation.page.pictures import grey_image, mask_image, total_size
 from nnunetv2_mmkd.images import is_nifti
-from nnunetv2_mmkd.workers import mapped
+from nnunetv2_mmkd.workers import in_processes
 
 _Images = Mapping[str, NDArray[np.float32] | str]
 
@@ -140,9 +140,10 @@ def view_cases(
         InputError: a process was killed.
     """
     run = partial(view_case, regions=dict(regions), budget=case_bytes(sum(each.drawn for each in files)))
-    killed = "a process that drew slices for the page was killed, probably for lack of memory: use fewer processes"
-    views = mapped(run, files, min(processes, len(files) // _CASES_PER_PROCESS), killed)
-    return list(tqdm(views, "slices for the page", len(files), unit="case", disable=not progress))
+    processes = max(1, min(processes, len(files) // _CASES_PER_PROCESS))
+    views = in_processes(run, files, processes)
+    made = {view.case: view for view in tqdm(views, "page", len(files), unit="case", disable=not progress)}
+    return [made[each.case] for each in files]
 
 
 def _volume(mask: NDArray[np.bool_], spacing: Sequence[float], flat: bool) -> float:

@@ -83,7 +83,7 @@ def shown_slices(
     >>> shown_slices([0, 0, 3, 5, 4, 0, 0], [1, 1, 1, 1, 1, 1, 0], 10)
     (0, 1, 2, 3, 4, 5)
     >>> shown_slices([0] * 20 + [1, 2, 3, 2, 1] + [0] * 20, [1] * 45, 8)
-    (6, 13, 20, 21, 22, 23, 24, 31)
+    (7, 20, 21, 22, 23, 24, 26, 40)
 
     Args:
         labels: labelled voxels in each slice.

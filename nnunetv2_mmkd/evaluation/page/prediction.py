@@ -13,8 +13,13 @@ from nnunetv2_mmkd.evaluation.page.content import Cell, Page, Row, Table, number
 SEGMENTATION = "Segmentation"
 """What the viewer calls it."""
 
-ESTIMATED = "Dice estimated for the case"
+AGREEMENT = "Agreement"
 """The number of ``mmkd predict --uncertainty``."""
+
+_AGREEMENT_NOTE = (
+    "Agreement (0 to 1): how far the segmentation stays the same when one of its images is left out. A low one is a "
+    "reason to look closely; it is no Dice."
+)
 
 NO_CARD = "No performance card: what to expect is not known for {}. `mmkd evaluate` writes it into the model's folder."
 
@@ -132,8 +137,8 @@ def _cases(
 ) -> Table:
     rows: list[Row] = []
     unit = next((view.unit for view in views.values() if view.volumes), "ml")
-    estimated = any(entry.get("uncertainty") for entry in entries.values())
-    columns = [("Dice in validation", len(regions))] * expected + [(ESTIMATED, len(regions))] * estimated
+    uncertain = any(entry.get("uncertainty") for entry in entries.values())
+    columns = [("Dice in validation", len(regions))] * expected + [(AGREEMENT, len(regions))] * uncertain
     for case, entry in entries.items():
         volumes = next(iter(views[case].volumes.values()), {}) if case in views else {}
         rows.append(
@@ -143,24 +148,25 @@ def _cases(
                 Cell(missing_text(entry["missing"]) or "nothing"),
                 *(number(volumes.get(region, float("nan"))) for region in regions),
                 *([_dice((entry.get("expected") or {}).get(region)) for region in regions] if expected else ()),
-                *([_estimated(entry, region) for region in regions] if estimated else ()),
+                *([_agreement(entry, region) for region in regions] if uncertain else ()),
             )
         )
     return Table(
         "Cases",
-        ("Case", "Segmented from", "Missing", *(list(regions) * (1 + expected + estimated))),
+        ("Case", "Segmented from", "Missing", *(list(regions) * (1 + expected + uncertain))),
         {"all": tuple(rows)},
         (("", 3), (f"Volume ({unit})", len(regions)), *columns),
         lead="Follow a case's name to look at it.",
-        numbers=len(regions) * (1 + expected + estimated),
+        notes=(_AGREEMENT_NOTE,) * uncertain,
+        numbers=len(regions) * (1 + expected + uncertain),
         filtered=True,
     )
 
 
-def _estimated(entry: Mapping[str, Any], region: str) -> Cell:
+def _agreement(entry: Mapping[str, Any], region: str) -> Cell:
     """What ``--uncertainty`` says of a region."""
-    value = (entry.get("uncertainty") or {}).get(region, {}).get("expected_dice")
-    return Cell("–") if value is None else Cell(f"{100 * value:.0f} %", float(value))
+    value = (entry.get("uncertainty") or {}).get(region, {}).get("agreement")
+    return Cell("–") if value is None else number(float(value), 2)
 
 
 def missing_text(missing: Mapping[str, str]) -> str:
@@ -177,14 +183,14 @@ def _numbers(view: CaseView, entry: Mapping[str, Any], regions: Sequence[str]) -
         "Region",
         "Volume",
         *["Dice in validation"] * bool(expected),
-        *[ESTIMATED, "Leans on"] * bool(uncertainty),
+        *[AGREEMENT, "Leans on"] * bool(uncertainty),
     ]
     rows = [
         [
             region,
             f"{volumes[region]:.1f} {view.unit}",
             *[_dice(expected.get(region)).text] * bool(expected),
-            *[_estimated(entry, region).text, shown(uncertainty.get(region, {}).get("leans_on") or "–")]
+            *[_agreement(entry, region).text, shown(uncertainty.get(region, {}).get("leans_on") or "–")]
             * bool(uncertainty),
         ]
         for region in regions
