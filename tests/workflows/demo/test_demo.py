@@ -17,7 +17,7 @@ from nnunetv2_mmkd.workflows.demo.run import FULL, NAMES, WITHOUT_T1CE
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer", "OMP_NUM_THREADS")
 
-BARS = {"", "phantom", "preprocessing", "training", "predicting with all subsets", "scoring"}
+BARS = {"", "phantom", "preprocessing", "training", "predicting with all subsets", "page", "scoring"}
 
 
 def test_the_chain(
