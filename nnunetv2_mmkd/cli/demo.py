@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("mmkd_demo"),
         help="everything is kept in this folder (default: %(default)s)",
     )
-    parser.add_argument("-tr", default="nnUNetTrainerMetaKD", help="trainer (default: %(default)s)")
+    parser.add_argument("-tr", default="nnUNetTrainerModalityDropout", help="trainer (default: %(default)s)")
     parser.add_argument(
         "--configuration",
         default="2d",
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-n", type=arguments.whole(5, 10_000), help="phantoms to train on, at least 5 (default: 15)")
     parser.add_argument("--size", type=arguments.whole(16, 512), help="edge of a phantom in voxels (default: 64)")
-    parser.add_argument("--epochs", type=arguments.whole(1, 10_000), help="default: 4, in 3d 10")
+    parser.add_argument("--epochs", type=arguments.whole(1, 10_000), help="default: 6, in 3d 10")
     parser.add_argument("--iterations", type=arguments.whole(1, 10_000), help="per epoch (default: 120, in 3d 60)")
     parser.add_argument(
         "--seed", type=arguments.whole(0, 999_999_999), help="of weights and modality dropout (default: 0)"

@@ -53,11 +53,11 @@ class DemoConfig:
     """
 
     configuration: str = "2d"
-    trainer: str = "nnUNetTrainerMetaKD"
+    trainer: str = "nnUNetTrainerModalityDropout"
     cases: int = 15
     held_out: int = 4
     size: int = 64
-    epochs: int = 4
+    epochs: int = 6
     iterations: int = 120
     features: int = 12
     seed: int = 0
@@ -199,7 +199,7 @@ def method_name(config: DemoConfig) -> str:
 
 
 def train_model(config: DemoConfig) -> None:
-    """What ``mmkd train 501 2d 0 -tr nnUNetTrainerMetaKD_...`` does, without the final validation."""
+    """What ``mmkd train 501 2d 0 -tr nnUNetTrainerModalityDropout_...`` does, without the final validation."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
     from nnunetv2_mmkd.benchmark.environment import periodic_update

@@ -35,7 +35,8 @@ def test_the_chain(
     monkeypatch.setattr("nnunetv2_mmkd.inference.run.usable_cores", lambda: 1)
     inline_pools(monkeypatch)
     out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out), "-n", "5", "--size", "32", "--epochs", "1", "--iterations", "3"]) == 0
+    length = ["-tr", "nnUNetTrainerMetaKD", "--epochs", "1", "--iterations", "3"]
+    assert main(["demo", "--out", str(out), "-n", "5", "--size", "32", *length]) == 0
 
     screen = capfd.readouterr()
     shown = (screen.out + screen.err).replace("\r", "\n").splitlines()
