@@ -37,7 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.o is not None and args.o.suffix.lower() != ".md":
+        parser.error(f"-o {args.o}: a card is a Markdown file; name it *.md")
     set_ext_trainer()
 
     from nnunetv2_mmkd.workflows.model_card import write_model_card

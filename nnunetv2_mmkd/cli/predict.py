@@ -142,7 +142,8 @@ def main(argv: Sequence[str]) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     alone = args.models and args.m is None and args.d is None and args.c is None
-    if not alone and (args.m is None) == (args.d is None or args.c is None):
+    named = args.d is not None or args.c is not None
+    if not alone and ((args.m is None) == (args.d is None or args.c is None) or (args.m is not None and named)):
         parser.error("name the model either by -d and -c (with -tr and -p), or by its folder with -m")
     if args.models and args.prev_stage_predictions:
         parser.error("-prev_stage_predictions is for the models of cascades, which --models cannot choose from")

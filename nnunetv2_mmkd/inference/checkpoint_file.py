@@ -31,7 +31,9 @@ SAFE_GLOBALS: list[Any] = [
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
 
-def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False, trust: bool = False) -> dict[str, Any]:
+def read_nnunet_checkpoint(
+    file: str | os.PathLike[str], *, mmap: bool = False, trust: bool = False, verify: bool = True
+) -> dict[str, Any]:
     """Load a checkpoint of nnU-Net on the CPU.
 
     Args:
@@ -40,6 +42,7 @@ def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False, 
         trust: also load it where it holds more than tensors, numbers and what nnU-Net adds (:data:`SAFE_GLOBALS`),
             which may run any code of its author's. The variable
             ``nnUNet_mmkd_trust`` says the same.
+        verify: compare its checksums, which torch does not.
 
     Returns:
         All of it.
@@ -50,7 +53,7 @@ def read_nnunet_checkpoint(file: str | os.PathLike[str], *, mmap: bool = False, 
     if not os.path.isfile(file):
         raise InputError(f"{file} {'is not a file' if os.path.lexists(file) else 'does not exist'}")
     try:
-        wrong = _what_is_wrong(file)
+        wrong = _what_is_wrong(file, verify)
         content = None if wrong else _read(file, mmap, trust or trusted())
     except InputError:
         raise
@@ -77,13 +80,17 @@ def check_finite(file: str | os.PathLike[str], weights: Mapping[str, torch.Tenso
         raise InputError(f"{file}: {key} in {WEIGHTS!r} is NaN or infinite: {DIVERGED}")
 
 
-def _what_is_wrong(file: str | os.PathLike[str]) -> str | None:
+def _what_is_wrong(file: str | os.PathLike[str], verify: bool) -> str | None:
     """What can be seen from outside; torch's own messages about it help nobody."""
     with open(file, "rb") as stream:
         start = stream.read(4)
     if not start:
         return "it is empty"
-    if zipfile.is_zipfile(file) or start[0] == 0x80:  # torch.save's archive, or the pickle of torch before 1.6
+    if zipfile.is_zipfile(file):  # torch.save's archive
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip() if verify else None
+        return f"it is damaged: the checksum of {damaged} is another" if damaged else None
+    if start[0] == 0x80:  # the pickle of torch before 1.6
         return None
     return "it is truncated" if start == b"PK\x03\x04" else "it is not a file of PyTorch"
 

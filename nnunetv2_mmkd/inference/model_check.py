@@ -36,6 +36,8 @@ _OF_CONFIGURATION: Mapping[str, type] = {
     **dict.fromkeys(_RESAMPLING, str),
     **dict.fromkeys([f"{name}_kwargs" for name in _RESAMPLING], dict),
 }
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_COUNTER = "tracked"  # num_batches_tracked, of a batch norm
 _CLASSES = ("image_reader_writer_class", "preprocessor_class", *_RESAMPLING)
 
 
@@ -98,6 +100,12 @@ def check_weights(
         if found != shape:
             wrong = f"{key} has shape {found} instead of {shape}"
             break
+    odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and key[-7:] != _COUNTER), None)
+    if odd is not None and not wrong:
+        kind = str(weights[odd].dtype).removeprefix("torch.")
+        raise InputError(
+            f"{file}: {odd} has the type {kind}: expected floating point. Restore the file of the training"
+        )
     if wrong:
         raise InputError(
             f"{file} is of another network than {asked}: {wrong}. Restore all three files from one training"
@@ -149,6 +157,13 @@ def _check_planned(model: TrainedModel, configuration: str) -> None:
             found = getattr(owner, key)
         except Exception:  # whatever its look-up says of a name that is none
             found = None
+        if key == "image_reader_writer_class" and found is not None:
+            ending, known = model.dataset_json.file_ending, found.supported_file_endings
+            if ending.lower() not in known:
+                raise InputError(
+                    f"{os.path.join(model.folder, 'dataset.json')}: 'file_ending' is {ending}, which the reader of the "
+                    f"model's plans does not take (it takes {', '.join(known)})"
+                )
         if found is None:
             name = key.removesuffix("_class").replace("preprocessor", "preprocessor_name")
             value = {**planned.configuration, **manager.plans}[name]
@@ -173,6 +188,13 @@ def _check_origin(file: str, checkpoint: Mapping[str, Any], model: TrainedModel)
         "labels": tuple(list(each.content["labels"].values()) for each in (before, now)),
         "regions_class_order": tuple(each.content.get("regions_class_order") for each in (before, now)),
     }
+    moved = [
+        name for name, value in before.content["labels"].items() if now.content["labels"].get(name, value) != value
+    ]
+    if moved:
+        facts["labels"] = tuple(
+            [f"{name} = {each.content['labels'][name]}" for name in moved] for each in (before, now)
+        )
     for key, (old, new) in facts.items():
         if old != new:
             raise InputError(

@@ -36,6 +36,9 @@ def excluded_modalities(
     Raises:
         InputError: an unknown name, nothing would be left, or less than a specialist needs.
     """
+    for flag, names in (("--missing", missing), ("--available", available)):
+        if isinstance(names, list | tuple) and not all(name.strip() for name in names):
+            raise InputError(f"{flag}: an empty name; name a modality of {', '.join(modalities)}, or leave it out")
     reason = BY_USER
     if missing is None and available is None:
         missing, reason = os.environ.get(MISSING_VARIABLE, ""), BY_VARIABLE

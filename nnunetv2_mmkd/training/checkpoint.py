@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nnunetv2_mmkd.nnunet_json import value_of
 KEY = "mmkd"
 
 _OF_HOST = ("optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args")
+_DAMAGED = "cannot be restored: the checkpoint is damaged, use another one"
 _OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
 
 
@@ -49,7 +51,7 @@ class RunState:
             file: the checkpoint.
             trained: the network, if nnU-Net's weights in the file are not the trained ones.
         """
-        checkpoint = read_nnunet_checkpoint(file, trust=True)  # it was written a moment ago
+        checkpoint = read_nnunet_checkpoint(file, trust=True, verify=False)  # it was written a moment ago
         checkpoint[KEY] = {
             "method": self.method.state_dict(),
             "sampler": self.sampler.state_dict(),
@@ -79,8 +81,26 @@ class RunState:
             for key in keys:
                 if key not in content:
                     raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
+        if value_of(checkpoint, "current_epoch", int, file) < 0 or not _is_random_state(state["random_state"]):
+            raise InputError(f"{file}: 'current_epoch' or 'random_state' {_DAMAGED}")
         check_finite(file, checkpoint[WEIGHTS])
         return checkpoint
+
+    @contextmanager
+    def restoring(self, file: str) -> Iterator[dict[str, Any]]:
+        """Read a checkpoint, and turn what its damaged parts make nnU-Net, torch or a method say into one error.
+
+        Raises:
+            InputError: as :meth:`read`, or a part of it cannot be restored.
+        """
+        checkpoint = self.read(file)
+        try:
+            yield checkpoint
+        except InputError:
+            raise
+        except (TypeError, KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{file} {_DAMAGED} ({type(error).__name__}: {reason})") from error
 
     def load(self, checkpoint: Mapping[str, Any], network: nn.Module) -> None:
         """Restore everything from a checkpoint.
@@ -105,3 +125,7 @@ class RunState:
         """Let a resumed run draw what the stopped one would have drawn."""
         if self.random_state is not None:
             torch.set_rng_state(self.random_state)
+
+
+def _is_random_state(value: object) -> bool:
+    return value is None or (isinstance(value, Tensor) and value.dtype == torch.uint8)

@@ -63,6 +63,7 @@ def check_training(
     require_variables(["nnUNet_preprocessed", "nnUNet_results"])
     if fold != "all" and not (fold.isascii() and fold.isdigit() and len(fold) < 5):
         raise InputError(f"fold must be a number from 0 on or 'all', not {one_line(fold, 60)!r}")
+    fold = fold if fold == "all" else str(int(fold))  # as nnU-Net: 00 is fold 0
     folder = _preprocessed(dataset)
     plans_file = os.path.join(folder, plans + ".json")
     if not os.path.isfile(plans_file):
@@ -75,6 +76,12 @@ def check_training(
     if configuration not in planned.configurations:
         raise InputError(
             f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
+        )
+    identifier = planned.content["configurations"][configuration].get("data_identifier")  # it may be inherited
+    if identifier is not None and not os.path.isdir(os.path.join(folder, str(identifier))):
+        raise InputError(
+            f"{os.path.join(folder, identifier)} does not exist: run `nnUNetv2_preprocess -d {dataset} -plans_name "
+            f"{plans} -c {configuration}` first"
         )
     model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
     output = Path(str(nnUNet_results), os.path.basename(folder), model, f"fold_{fold}")
@@ -224,7 +231,7 @@ def _preprocessed(dataset: str) -> str:
         name = str(maybe_convert_to_dataset_name(dataset))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"data set {dataset!r}: {error}") from error
-    folder = os.path.join(nnUNet_preprocessed, name)
+    folder = os.path.normpath(os.path.join(nnUNet_preprocessed, name))  # a slash at the end is no part of the name
     if not os.path.isdir(folder):
         raise InputError(f"{folder} does not exist; run `nnUNetv2_plan_and_preprocess -d {dataset}` first")
     return folder

@@ -381,10 +381,10 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             self.run.add_to(temporary, self.trained_module if others else None)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Restore nnU-Net's state and ours; an ``InputError`` if :meth:`RunState.read` refuses the checkpoint."""
-        checkpoint = self.run.read(filename_or_checkpoint)  # first: nnU-Net would run what is in it
-        super().load_checkpoint(filename_or_checkpoint)
-        self.run.load(checkpoint, self.trained_module)
+        """Restore nnU-Net's state and ours; an ``InputError`` if :meth:`RunState.restoring` refuses the checkpoint."""
+        with self.run.restoring(filename_or_checkpoint) as checkpoint:  # first: nnU-Net would run what is in it
+            super().load_checkpoint(filename_or_checkpoint)
+            self.run.load(checkpoint, self.trained_module)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation of the deployed weights, with all modalities that each case has: the others are zero."""

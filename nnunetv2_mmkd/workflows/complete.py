@@ -113,6 +113,10 @@ def _plan(folder: Path, show_progress: bool) -> Completion:
             raise InputError(f"case {case.identifier}: all its images are zero; take it out of {folder / place}")
         declared = dataset.missing.get(case.identifier, ())
         names = [name for name in case.modalities if name in (*lacking, *declared)]
+        if len(names) == len(case.modalities):
+            raise InputError(
+                f"{file}, {MISSING}: case {case.identifier} would have no image left; correct it, or take the case out"
+            )
         if names:
             missing[case.identifier] = names
         numbers = {channel: number for number, channel in naming.channels.items()}

@@ -23,6 +23,7 @@ from nnunetv2_mmkd.training.preflight import readable_pretrained
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
 
 
+CONFIGURATIONS: dict[str, dict[str, str]] = {"2d": {}, "3d_fullres": {}, "planned": {"data_identifier": "planned"}}
 DATASET = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
 
 
@@ -36,7 +37,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "preprocessed" / "Dataset007_X"
     folder.mkdir()
     (folder / "dataset.json").write_text("{}")
-    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": {}, "3d_fullres": {}}}))
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": CONFIGURATIONS}))
     return folder
 
 
@@ -84,8 +85,9 @@ def test_variable_not_set(
         (["8", "3d_fullres", "0"], "Could not find a dataset with the ID 8"),
         (["Dataset008_Y", "3d_fullres", "0"], "nnUNetv2_plan_and_preprocess -d Dataset008_Y"),
         (["X", "3d_fullres", "0"], "data set 'X'"),
-        (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres"),
+        (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres, planned"),
         (["7", "3d_fullres", "five"], "fold must be a number"),
+        (["7", "planned", "0"], "nnUNetv2_preprocess -d 7 -plans_name nnUNetPlans -c planned"),
         (["7", "3d_fullres", "0", "-p", "OtherPlans"], "plans in this folder: nnUNetPlans.json"),
         (["7", "3d_fullres", "0", "-tr", "nnUNetTrainerMcKD"], "Did you mean: nnUNetTrainerM"),
         (["7", "3d_fullres", "0", "-pretrained_weights", "no.pth"], "no.pth does not exist"),
@@ -257,6 +259,17 @@ def test_too_few(
         (data / "gt_segmentations" / f"{case}.nii.gz").touch()
     assert message in refusal([*OK, "-tr", "nnUNetTrainerMetaKD"], capsys)
     assert not calls
+
+
+@pytest.mark.parametrize(("dataset", "fold"), [("7", "00"), ("Dataset007_X/", "0")])
+def test_a_checkpoint_is_checked_however_fold_and_data_set_are_written(
+    data: Path, calls: list[object], capsys: pytest.CaptureFixture[str], dataset: str, fold: str
+) -> None:
+    folder = data.parents[1] / "results" / data.name / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint_final.pth").write_bytes(b"no checkpoint")
+    found = refusal(["train", dataset, "3d_fullres", fold, "-device", "cpu", "--c"], capsys)
+    assert f"{folder / 'checkpoint_final.pth'} cannot be read (it is not a file of PyTorch)" in found and not calls
 
 
 def test_a_failed_start_leaves_no_folder_and_a_fold_is_trained_once(

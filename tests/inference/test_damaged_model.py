@@ -64,6 +64,12 @@ def mixed_up(content: dict[str, Any]) -> None:
     content["init_args"]["dataset_json"] = dataset
 
 
+def swapped(content: Any) -> None:
+    names = {"0": "T1", "1": "T1ce", "2": "T2"}
+    dataset = {"channel_names": names, "labels": {"background": 0, "b": 1, "a": 2}, "file_ending": ".nii.gz"}
+    content["init_args"]["dataset_json"] = dataset
+
+
 CHECKPOINTS: dict[str, tuple[Edit, str]] = {
     "no trainer": (lambda c: c.pop("trainer_name"), "has no 'trainer_name'"),
     "trainer of another type": (lambda c: c.update(trainer_name=3), "'trainer_name' is a whole number"),
@@ -87,6 +93,11 @@ CHECKPOINTS: dict[str, tuple[Edit, str]] = {
     "axes that are text": (lambda c: c.update(inference_allowed_mirroring_axes="012"), "mirroring_axes' is '012'"),
     "axes of more dimensions": (lambda c: c.update(inference_allowed_mirroring_axes=(0, 3)), "from 0 to 2"),
     "another order of channels": (mixed_up, "'channel_names' has t1, t1ce, t2, but"),
+    "another order of labels": (swapped, "'labels' has b = 2, a = 1, but"),
+    "whole numbers": (
+        lambda c: c["network_weights"].update({"head.bias": torch.zeros(3, dtype=torch.int64)}),
+        "head.bias has the type int64: expected floating point",
+    ),
     "an object": (lambda c: c.update(own=Foreign()), "--trust"),
 }
 
@@ -96,6 +107,16 @@ def test_checkpoint(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     edit, message = CHECKPOINTS[name]
     file = edit_checkpoint(damaged, edit)
     refused(damaged, tmp_path, capsys, str(damaged if "trainer" in message else file), message)
+
+
+def test_a_checksum_that_is_another(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = damaged / "fold_0" / "checkpoint_final.pth"
+    content = bytearray(file.read_bytes())
+    key, weight = next(iter(torch.load(file, weights_only=True)["network_weights"].items()))
+    place = content.index(weight.numpy().tobytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    refused(damaged, tmp_path, capsys, str(file), "cannot be read (it is damaged: the checksum of ", "copy it again")
 
 
 @pytest.mark.parametrize("name", ["NaN", "another shape"])
@@ -132,6 +153,11 @@ FILES: dict[str, tuple[str, Edit, str]] = {
     "inherits from nothing": ("plans.json", lambda c: configuration(c).update(inherits_from="x"), "3d_fullres"),
     "other names": ("plans.json", lambda c: c["mmkd"].update(modalities=["t2", "t1ce", "t1"]), "mixed up"),
     "fewer names": ("plans.json", lambda c: c["mmkd"].update(modalities=["t2"]), "mixed up"),
+    "another format": (
+        "dataset.json",
+        lambda c: c.update(file_ending=".png"),
+        "'file_ending' is .png, which the reader",
+    ),
     "no labels": ("dataset.json", lambda c: c.pop("labels"), "has no 'labels'"),
     "more labels": ("dataset.json", lambda c: c["labels"].update(c=3), "head.weight has shape (3, 4, 1, 1, 1) instead"),
     "no file ending": ("dataset.json", lambda c: c.pop("file_ending"), "has no 'file_ending'"),
