@@ -112,7 +112,7 @@ def test_checkpoint(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_checksum_that_is_another(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = damaged / "fold_0" / "checkpoint_final.pth"
     content = bytearray(file.read_bytes())
-    key, weight = next(iter(torch.load(file, weights_only=True)["network_weights"].items()))
+    weight = next(iter(torch.load(file, weights_only=True)["network_weights"].values()))
     place = content.index(weight.numpy().tobytes())
     content[place] ^= 1
     file.write_bytes(content)
