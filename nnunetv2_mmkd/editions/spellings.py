@@ -35,6 +35,7 @@ _PLAIN = (
     *("pre", "native", "nativ", "plain", "unenhanced", "noncontrast", "precontrast"),
     *("pre contrast", "pre gd", "pre gad", "non contrast", "no contrast", "without contrast"),
 )
+_SUBTRACTED = {"sub", "subtr", "subtracted", "subtraction"}
 _DOUBTFUL = {*CONTRAST, "post", "postcontrast", "postgad", "cm"}
 """Words that make a T1 elsewhere in the name doubtful."""
 
@@ -146,6 +147,8 @@ class Speller:
             meant = {frozenset({"t1"}): {"t1", "t1ce"}, frozenset({"t1", "t1ce"}): {"t1ce"}}.get(
                 frozenset(meant), meant
             )
+        if not own and meant & {"t1", "t1ce"} and _SUBTRACTED & {*words[end:]}:  # T1ce minus T1 is neither
+            meant = {"t1", "t1ce"}
         if len(meant) > 1:
             return NameReading(could_be=tuple(sorted(meant)))
         before, after = text[: places[start].start()], text[places[end - 1].end() :]

@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.editions.spellings import Speller
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.cases import Case, case_of_files, cases_of_folder
 from nnunetv2_mmkd.inference.input_folder import read_folder
@@ -137,6 +137,9 @@ def _is_nnunet(folder: str, ending: str) -> bool:
 
 
 def _nnunet(folder: str, model: TrainedModel) -> list[Case]:
+    below = sorted({path.parent.name for path in Path(folder).glob(f"*/*{model.dataset_json.file_ending}")})
+    if below:
+        log.warning("%s has images in nnU-Net's naming; folders in it are not read: %s", folder, first_few(below, 5))
     return cases_of_folder(folder, folder_naming(model.modalities, model.dataset_json, folder))
 
 

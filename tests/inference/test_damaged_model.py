@@ -241,3 +241,12 @@ def test_a_payload_runs_on_trust_only(damaged: Path, tmp_path: Path, capsys: pyt
     predictor.initialize_from_trained_model_folder(str(damaged), (0,), trust=True)
     assert (tmp_path / "ran").exists()
     assert predict(damaged, tmp_path, "--trust") == 0
+
+
+def test_folders_next_to_images_in_nnunets_naming_are_named(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    (tmp_path / "in" / "b" / "T1.nii.gz").touch()
+    assert predict(model, tmp_path, "--dry-run") == 0
+    assert "folders in it are not read: b" in caplog.text

@@ -97,6 +97,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "two, flat": (["a_t1.nii.gz", "a_t1w.nii.gz"], "case a: two files for t1"),
     "compressed and not": (["a_t1.nii.gz", "a_t1.nii"], "case a: two files for t1"),
     "T1 or T1ce": (["a_post_T1.nii.gz", "a_t2.nii.gz"], r"a_post_T1.nii.gz could be t1 or t1ce: say which by --modal"),
+    "a subtraction": (["a/T1_sub.nii.gz", "a/t2.nii.gz"], "T1_sub.nii.gz could be t1 or t1ce"),
     "T1 or T1ce, alone": (["a_post_T1.nii.gz"], r"a_post_T1.nii.gz could be t1 or t1ce"),
     "T1 or T1ce, apart": (["a/T1_3D_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
     "T1 or T1ce, by folder": (["a/T1/T1_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
