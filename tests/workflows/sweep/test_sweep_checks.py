@@ -135,6 +135,9 @@ def test_what_is_not_there(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"sweep\.yaml: .*77"):
         check_sweep(file)
     shutil.rmtree(data / "nnUNetPlans_2d")
+    with pytest.raises(InputError, match=r"nnUNetPlans_2d does not exist: run `nnUNetv2_preprocess"):
+        checked(data, configuration="2d")
+    (data / "nnUNetPlans_2d").mkdir()
     with pytest.raises(InputError, match=r"configuration: .*nnUNetPlans_2d holds no cases"):
         checked(data, configuration="2d")
     monkeypatch.delenv("nnUNet_results")
