@@ -36,7 +36,7 @@ class CaseFiles:
         images: per channel the file, or None where the modality is missing.
         label: the segmentation, or None.
         grade: ``"HGG"``, ``"LGG"`` or None, from the names of the folders above.
-        patient: whom it belongs to, where its path says that; else its name does (:meth:`EditionSpec.patient`).
+        patient: name of the patient, where its path says it; else its name does (:meth:`EditionSpec.patient`).
         volumes: number of images in each image file: 1, or all of the case.
     """
 

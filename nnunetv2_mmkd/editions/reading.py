@@ -17,7 +17,7 @@ class Reading:
         path: the file.
         case: its case.
         index: of its channel; the number of channels for a segmentation.
-        patient: whom the case belongs to, where the path says that.
+        patient: name of the patient, where the path says it.
     """
 
     path: Path

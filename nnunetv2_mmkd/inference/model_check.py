@@ -37,7 +37,7 @@ _OF_CONFIGURATION: Mapping[str, type] = {
     **dict.fromkeys([f"{name}_kwargs" for name in _RESAMPLING], dict),
 }
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_COUNTER = "tracked"  # num_batches_tracked, of a batch norm
+_COUNTER = "num_batches_tracked"  # of a batch norm
 _CLASSES = ("image_reader_writer_class", "preprocessor_class", *_RESAMPLING)
 
 
@@ -100,7 +100,7 @@ def check_weights(
         if found != shape:
             wrong = f"{key} has shape {found} instead of {shape}"
             break
-    odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and key[-7:] != _COUNTER), None)
+    odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and not key.endswith(_COUNTER)), None)
     if odd is not None and not wrong:
         kind = str(weights[odd].dtype).removeprefix("torch.")
         raise InputError(

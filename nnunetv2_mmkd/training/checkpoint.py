@@ -96,7 +96,7 @@ class RunState:
         checkpoint = self.read(file)
         try:
             yield checkpoint
-        except InputError:
+        except (InputError, torch.OutOfMemoryError):
             raise
         except (TypeError, KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]

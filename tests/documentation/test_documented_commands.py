@@ -330,7 +330,7 @@ def test_the_how_to_pages_work_after_it(reader: Reader) -> None:
     assert find_trainer(f"{MINE}{SHORT}").__mro__[1].__name__ == MINE
     report = json.loads((home / "segmentations" / "mmkd_report.json").read_text())
     assert report["cases"]["bert"]["used"] == ["t1", "t2"]
-    assert "case-1" in (home / "looked_at" / "report.html").read_text()
+    assert "case-1" in (home / "with_report" / "report.html").read_text()
     assert json.loads((home / "without_t1ce" / "mmkd_report.json").read_text())["cases"]["anna"]["missing"]
     assert json.loads((home / "nnUNet_raw" / "Dataset601_Clinic" / "dataset.json").read_text())[
         "missing_modalities"
