@@ -57,6 +57,25 @@ def index_of(numbers: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor(list(numbers), dtype=torch.long).to(device, non_blocking=True)
 
 
+def strictly_fewer(available: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a smaller subset within each sample's own, uniform over its non-empty proper subsets.
+
+    Args:
+        available: bool ``[B, M]``, no row empty.
+        generator: of the CPU; None: torch's own.
+
+    Returns:
+        bool ``[B, M]`` on the CPU. A row with one modality, which has no proper subset, stays as it is.
+    """
+    masks = available.detach().cpu().bool().clone()
+    for row in masks:
+        where = torch.nonzero(row).flatten()
+        if len(where) > 1:
+            chosen = int(torch.randint(1, 2 ** len(where) - 1, (), generator=generator))  # neither none nor all
+            row[where] = torch.tensor([bool(chosen >> bit & 1) for bit in range(len(where))])
+    return masks
+
+
 DISTRIBUTIONS: Mapping[str, str] = {
     "full": "nothing is dropped",
     "uniform": "uniform over the 2^M - 1 subsets",
