@@ -291,6 +291,8 @@ def check_plans(content: dict[str, Any], where: str | Path = "plans.json") -> Pl
     Raises:
         InputError: as :func:`read_plans`.
     """
+    if "configurations" not in content:
+        raise InputError(f"{where} has no 'configurations', so these are no plans of nnU-Net: restore or choose them")
     configurations = value_of(content, "configurations", dict, where)
     name = content.get("dataset_name", "")
     if name in (".", "..") or "/" in str(name) or "\\" in str(name):

@@ -30,10 +30,10 @@ def find_trainer(name: str) -> type[Any]:
             raise
         folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
         names = sorted({trainer.name for folder in folders for trainer in trainers_of(folder)})
-        near = difflib.get_close_matches(name, names, n=3) or names
+        near = ", ".join(difflib.get_close_matches(name, names, n=3))
         raise InputError(
             f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
-            f"Did you mean: {', '.join(near) or 'nnUNetTrainer'}?"
+            + (f"Did you mean: {near}?" if near else "`mmkd info` lists those of this package")
         ) from error
     except AssertionError as error:
         raise InputError(f"trainer {name!r}: {error}") from error

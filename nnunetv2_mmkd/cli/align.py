@@ -61,8 +61,10 @@ def run(args: argparse.Namespace, atlas: Path | None = None, strip: bool = False
     check_apart(args.o, args.i)
     if not args.i.is_dir():
         raise InputError(f"input folder {args.i} does not exist")
-    exams = find_exams(args.i, parse_modalities(args.modalities), args.ignore)
     reference = tuple(map(canonical, parse_names(args.reference)))
+    if not reference:
+        raise InputError("--reference is empty: name a sequence, e.g. t1ce")
+    exams = find_exams(args.i, parse_modalities(args.modalities), args.ignore)
     job = AlignmentJob(args.o, reference, frozenset(args.accept), atlas, strip, device)
     with supervised_workers():
         align_folder(exams, args.i, job, processes=args.processes, show_progress=not args.disable_progress_bar)

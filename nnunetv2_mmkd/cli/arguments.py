@@ -128,5 +128,12 @@ def name(text: str) -> str:
     return text
 
 
+def file_name(text: str) -> str:
+    """The type of the name of a file in a folder that is given elsewhere."""
+    if "/" in name(text) or text in (".", ".."):
+        raise _bad(text, "the name of a file, without a folder")
+    return text
+
+
 def _bad(text: str, expected: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{one_line(text, _LONGEST_SHOWN)!r}: expected {expected}")

@@ -25,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-m", required=True, type=arguments.path, metavar="MODEL_FOLDER", help="folder of the model")
     parser.add_argument("-o", type=arguments.file, metavar="FILE", help="the card (default: MODEL_FOLDER/README.md)")
     parser.add_argument("-f", nargs="+", type=arguments.fold, default=(), help="folds (default: all that are trained)")
-    parser.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    parser.add_argument(
+        "-chk", type=arguments.file_name, default="checkpoint_final.pth", help="checkpoint (default: %(default)s)"
+    )
     parser.add_argument(
         "--license", default="unknown", metavar="ID",
         help="licence of the model, an identifier of the Hub such as apache-2.0 (default: %(default)s)",

@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     cases = parser.add_argument_group("cases")
     cases.add_argument("-f", nargs="+", type=arguments.fold, help="folds (default: all that are trained)")
-    cases.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    cases.add_argument(
+        "-chk", type=arguments.file_name, default="checkpoint_final.pth", help="checkpoint (default: %(default)s)"
+    )
     cases.add_argument(
         "--test", action="store_true", help="the test cases that `mmkd splits` listed; the folds are averaged"
     )

@@ -91,7 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "-f", nargs="+", type=arguments.fold, default=(0, 1, 2, 3, 4), help="folds to average (default: 0 1 2 3 4)"
     )
-    model.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: %(default)s)")
+    model.add_argument(
+        "-chk", type=arguments.file_name, default="checkpoint_final.pth", help="checkpoint (default: %(default)s)"
+    )
     model.add_argument("--trust", action="store_true", help=TRUST_HELP)
     output = parser.add_argument_group("output")
     output.add_argument(

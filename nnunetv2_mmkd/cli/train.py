@@ -17,7 +17,7 @@ HELP = "nnUNetv2_train with its own flags, our trainers found"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The arguments that are checked beforehand; nnU-Net's own parser has the last word on all of them."""
+    """The arguments of nnU-Net's own parser, which reads them, too; here they are checked."""
     parser = arguments.Parser("mmkd train", add_help=False, usage=argparse.SUPPRESS)
     parser.add_argument("dataset")
     parser.add_argument("configuration")
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-pretrained_weights")
     parser.add_argument("-device", default="cuda")
     parser.add_argument("-num_gpus", type=arguments.positive, default=1)
-    for flag in ("--c", "--val", "--val_best", "--disable_checkpointing", "--trust"):
+    for flag in ("--c", "--val", "--val_best", "--disable_checkpointing", "--npz", "--trust"):
         parser.add_argument(flag, action="store_true")
     return parser
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         sys.stdout.write(f"mmkd train has the flags of nnUNetv2_train, and\n  --trust  {TRUST_HELP}\n\n")
     else:
-        args, _ = build_parser().parse_known_args(argv)
+        args = build_parser().parse_args(argv)
     before = sys.argv
     sys.argv = ["mmkd train", *(each for each in argv if each != "--trust")]
     try:

@@ -22,6 +22,7 @@ import yaml
 from nnunetv2_mmkd.editions.bids import SUFFIXES
 from nnunetv2_mmkd.editions.custom_labels import label_scheme
 from nnunetv2_mmkd.editions.spec import Channel, EditionSpec
+from nnunetv2_mmkd.editions.spellings import Words, words_of
 from nnunetv2_mmkd.editions.templates import templates_of
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.names import ALIASES, canonical
@@ -150,12 +151,19 @@ def parse_modalities(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """``["T1=t1", "T1ce=t1c,t1gd", "FLAIR"]`` -> name -> spellings.
 
     Raises:
-        InputError: a name is empty or given twice, or a spelling is empty.
+        InputError: a name is empty or given twice; a spelling has no letter or figure, or stands for two.
     """
     found: dict[str, tuple[str, ...]] = {}
+    taken: dict[Words, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
         _take(found, name, tuple(text.split(",")) if equals else (), f"--modalities {word}", "T1ce=t1c,t1gd")
+        for spelling in text.split(",") if equals else ():
+            if "=" in spelling or not any(map(str.isalnum, spelling)):
+                raise InputError(f"--modalities {word}: {spelling!r} is no word of a file name, as in T1ce=t1c,t1gd")
+            if taken.setdefault(words_of(spelling), name) != name:
+                first = taken[words_of(spelling)]
+                raise InputError(f"--modalities: {spelling.strip()!r} stands for {first} and for {name}; take one out")
     return found
 
 

@@ -140,8 +140,14 @@ def expected_scores(
     Returns:
         region -> expectation; None if a fold has no entry for this checkpoint and subset, or the folds' entries were
         made in different ways (policy for empty regions, window).
+
+    Raises:
+        TypeError: an entry is no object.
+        ValueError: impossible numbers. Other damage raises what Python makes of it.
     """
-    entries = [entry for entry in (card.get(str(fold)) for fold in folds) if isinstance(entry, Mapping)]
+    entries = [card[str(fold)] for fold in folds if card.get(str(fold)) is not None]
+    if not all(isinstance(entry, Mapping) for entry in entries):
+        raise TypeError("an entry of a fold is no object")
     if not entries or len(entries) < len(folds):
         return None
     settings = [[entry.get(key) for key in _SETTINGS] for entry in entries]
@@ -153,6 +159,8 @@ def expected_scores(
 
 
 def _pooled(parts: Sequence[Mapping[str, Any]]) -> Expected:
+    if not all(part["cases"] >= 1 and 0 <= part["mean"] <= 1 for part in parts):
+        raise ValueError("a Dice outside 0..1, or of no case")
     count = sum(int(part["cases"]) for part in parts)
     mean = sum(part["cases"] * part["mean"] for part in parts) / count
     squares = sum(

@@ -30,6 +30,8 @@ SAFE_GLOBALS: list[Any] = [
 """What nnU-Net's own checkpoints hold besides tensors and plain Python: numpy scalars, in ``logging`` and
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
+_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+
 
 def read_nnunet_checkpoint(
     file: str | os.PathLike[str], *, mmap: bool = False, trust: bool = False, verify: bool = True
@@ -51,7 +53,8 @@ def read_nnunet_checkpoint(
         InputError: it does not exist, empty, damaged, no file of torch, no checkpoint of nnU-Net, or needs trust.
     """
     if not os.path.isfile(file):
-        raise InputError(f"{file} {'is not a file' if os.path.lexists(file) else 'does not exist'}")
+        why = "is not a file" if os.path.lexists(file) else "does not exist"
+        raise InputError(f"{file} {why}: give the checkpoint of a training (fold_X/checkpoint_final.pth)")
     try:
         wrong = _what_is_wrong(file, verify)
         content = None if wrong else _read(file, mmap, trust or trusted())
@@ -83,16 +86,21 @@ def check_finite(file: str | os.PathLike[str], weights: Mapping[str, torch.Tenso
 def _what_is_wrong(file: str | os.PathLike[str], verify: bool) -> str | None:
     """What can be seen from outside; torch's own messages about it help nobody."""
     with open(file, "rb") as stream:
-        start = stream.read(4)
+        start = stream.read(20)
     if not start:
         return "it is empty"
     if zipfile.is_zipfile(file):  # torch.save's archive
         with zipfile.ZipFile(file) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+            if "constants.pkl" in names:
+                return "it is a TorchScript program and no checkpoint"
+            if "data.pkl" not in names:
+                return "it is a zip file without a checkpoint of PyTorch in it"
             damaged = archive.testzip() if verify else None
         return f"it is damaged: the checksum of {damaged} is another" if damaged else None
-    if start[0] == 0x80:  # the pickle of torch before 1.6
-        return None
-    return "it is truncated" if start == b"PK\x03\x04" else "it is not a file of PyTorch"
+    if start[0] == 0x80:  # the pickle of torch before 1.6 begins with a number
+        return None if _MAGIC in start else "it is a pickle of something else than a checkpoint of PyTorch"
+    return "it is truncated" if start[:4] == b"PK\x03\x04" else "it is not a file of PyTorch"
 
 
 def _read(file: str | os.PathLike[str], mmap: bool, trust: bool) -> Any:

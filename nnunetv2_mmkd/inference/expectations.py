@@ -26,9 +26,12 @@ def expectations(
 ) -> dict[str, Expectation]:
     """Case -> what to expect; cases whose subset the card does not know are left out."""
     card = read_card(dataset_json)
+    damaged = dataset_json.get(CARD_KEY) is not None and not isinstance(dataset_json[CARD_KEY], Mapping)
     expected: dict[str, Expectation] = {}
     for case in cases:
         try:
+            if damaged:
+                raise TypeError("it is no object")
             entry = expected_scores(card, model.folds, model.checkpoint, "+".join(case.used))
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             log.warning(

@@ -13,6 +13,7 @@ from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.discover import discover
 from nnunetv2_mmkd.editions.spellings import Speller
 from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.files import LONGEST_NAME
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.cases import Case, case_of_files, cases_of_folder
 from nnunetv2_mmkd.inference.input_folder import read_folder
@@ -54,10 +55,16 @@ class InputImages:
             raise InputError("--edition says how images are named: leave out --modalities and --ignore")
         name = self.output_name
         rest = re.sub(r"\{(case|folder)\}", "x", name)
-        if set(rest) & set("{}\\") or "{case}" not in name or {"", ".", ".."} & set(rest.split("/")):
+        parts = rest.split("/")
+        if set(rest) & set("{}\\") or "{case}" not in name or {"", ".", ".."} & set(parts):
             raise InputError(
                 f"--output_name {name!r}: expected {{case}}, perhaps {{folder}}, and no other braces or way out of the "
                 "output folder, e.g. '{folder}/{case}_seg'"
+            )
+        if any(part != part.strip() or part.startswith("~") or not part.isprintable() for part in parts):
+            raise InputError(
+                f"--output_name {name!r}: expected names without blanks at their ends, '~' at their start and "
+                "characters that cannot be printed, e.g. '{folder}/{case}_seg'"
             )
 
     def outputs(self, cases: Iterable[Case], output: str, ending: str) -> list[str]:
@@ -72,6 +79,11 @@ class InputImages:
             first = next(file for file in case.files if file is not None)
             folder = os.path.relpath(os.path.dirname(first), self.folder)
             file = os.path.normpath(os.path.join(output, stem.format(case=case.identifier, folder=folder)))
+            if any(len(os.fsencode(part)) > LONGEST_NAME - 50 for part in (file + ending).split(os.sep)):
+                raise InputError(
+                    f"--output_name {self.output_name[:60]!r}: the name of case {case.identifier} would be longer than "
+                    f"{LONGEST_NAME - 50} bytes; choose a shorter one"
+                )
             if files.setdefault(file, case.identifier) != case.identifier:
                 raise InputError(
                     f"--output_name {self.output_name!r}: the cases {files[file]} and {case.identifier} would both be "

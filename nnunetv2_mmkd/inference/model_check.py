@@ -67,8 +67,8 @@ def check_loadable(
         content = read_nnunet_checkpoint(file, mmap=True, trust=trust)
         _check_origin(file, content, model)
         if shapes is None:  # as nnU-Net: the first fold says what the network is
-            trainer = value_of(content, "trainer_name", str, file)
-            configuration = _configuration(file, content, model)
+            trainer, configuration = _training_of(file, content)
+            _check_configuration(file, configuration, model)
             shapes = _network_shapes(folder, model, trainer, configuration)
         _check_axes(file, content, model.plans.content, configuration)
         check_weights(file, content[WEIGHTS], shapes)
@@ -112,9 +112,17 @@ def check_weights(
         )
 
 
-def _configuration(file: str, checkpoint: Mapping[str, Any], model: TrainedModel) -> str:
-    arguments = value_of(checkpoint, "init_args", dict, file)
-    name = value_of(arguments, "configuration", str, f"{file}, init_args")
+def _training_of(file: str, checkpoint: Mapping[str, Any]) -> tuple[str, str]:
+    """The trainer and the configuration that a checkpoint says."""
+    try:
+        arguments = value_of(checkpoint, "init_args", dict, file)
+        configuration = value_of(arguments, "configuration", str, f"{file}, init_args")
+        return value_of(checkpoint, "trainer_name", str, file), configuration
+    except InputError as error:
+        raise InputError(f"{error}, as nnU-Net writes it. Copy the checkpoint of the training again") from error
+
+
+def _check_configuration(file: str, name: str, model: TrainedModel) -> None:
     plans = os.path.join(model.folder, "plans.json")
     if name not in model.plans.configurations:
         raise InputError(
@@ -125,7 +133,6 @@ def _configuration(file: str, checkpoint: Mapping[str, Any], model: TrainedModel
         _check_planned(model, name)
     except InputError as error:
         raise InputError(f"{error}. Restore the plans of the training") from error
-    return name
 
 
 def _check_planned(model: TrainedModel, configuration: str) -> None:

@@ -113,7 +113,11 @@ def read_model(folder: str) -> TrainedModel:
     files = [os.path.join(folder, name) for name in ("plans.json", "dataset.json")]
     for file in files:
         if not os.path.isfile(file):
-            raise InputError(f"{folder} is not the folder of a trained model: {os.path.basename(file)} does not exist")
+            why = "is not a file" if os.path.lexists(file) else "does not exist"
+            raise InputError(
+                f"{folder} is not the folder of a trained model: {os.path.basename(file)} {why}. Give the folder that "
+                "has plans.json, dataset.json and fold_0"
+            )
     return TrainedModel(folder, read_plans(files[0]), read_dataset_json(files[1]))
 
 
@@ -131,6 +135,8 @@ def check_model(folder: str, folds: Sequence[int | str], checkpoint: str) -> Tra
     """
     model = read_model(folder)
     complete = list(map(str, trained_folds(folder, checkpoint)))
+    if len(set(map(str, folds))) < len(folds):
+        raise InputError(f"-f {' '.join(map(str, folds))}: a fold is given twice, and would count twice")
     absent = [str(fold) for fold in folds if str(fold) not in complete]
     if absent or not folds:
         raise InputError(

@@ -199,9 +199,17 @@ def _write_page(job: PredictionJob, model: TrainedModel, settings: PredictionSet
 
 
 def _check(settings: PredictionSettings) -> None:
-    """Refuse a part or a device that does not exist; a dry run needs no device."""
+    """Refuse a part or a device that does not exist, and cascades; a dry run needs no device."""
     if not 0 <= settings.part_id < settings.num_parts:
-        raise InputError(f"-part_id must lie in 0..{settings.num_parts - 1}, not {settings.part_id}")
+        raise InputError(
+            f"-part_id is {settings.part_id}: with -num_parts {settings.num_parts} give one from 0 to "
+            f"{settings.num_parts - 1}"
+        )
+    if settings.previous_stage is not None:
+        raise InputError(
+            "-prev_stage_predictions is for the second model of a cascade, and no trainer of this package makes one: "
+            "leave it out"
+        )
     if not settings.dry_run:
         pick_device(settings.device)
 
@@ -215,6 +223,9 @@ def _show(
     require_modalities(cases, model.subset)
     for case in cases:
         case.without(excluded)
+    if isinstance(source, InputImages) and source.output_name != "{case}":
+        for case, name in zip(cases, source.outputs(cases, "", model.dataset_json.file_ending), strict=True):
+            log.info("%s: segmentation %s%s", case.identifier, name, model.dataset_json.file_ending)
     for name, reason in excluded.items():
         log.info("%s: %s", name, reason)
     log.info("dry run: %d case%s; no image was opened, nothing was written", len(cases), "s" * (len(cases) != 1))

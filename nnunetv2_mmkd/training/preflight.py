@@ -77,7 +77,7 @@ def check_training(
         raise InputError(
             f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
         )
-    identifier = planned.content["configurations"][configuration].get("data_identifier")  # it may be inherited
+    identifier = _data_identifier(planned.content["configurations"], configuration)
     if identifier is not None and not os.path.isdir(os.path.join(folder, str(identifier))):
         raise InputError(
             f"{os.path.join(folder, identifier)} does not exist: run `nnUNetv2_preprocess -d {dataset} -plans_name "
@@ -105,6 +105,16 @@ def check_training(
     check_device(device)
     check_writable(str(output))
     return output
+
+
+def _data_identifier(configurations: dict[str, Any], name: str) -> str | None:
+    """Name of the folder of preprocessed cases, which a configuration may have from the one that it inherits from."""
+    for _ in configurations:
+        entry = configurations.get(name, {})
+        if "data_identifier" in entry:
+            return str(entry["data_identifier"])
+        name = entry.get("inherits_from", "")
+    return None
 
 
 def _check_splits(folder: Path, fold: str, ending: str) -> None:

@@ -28,7 +28,9 @@ def options() -> list[tuple[str, str, str]]:
         for action in parser_of(verb)._actions:
             if action.option_strings and action.nargs != 0 and action.type is not None:
                 values = WRONG_PATHS if action.type in (arguments.path, arguments.folder, arguments.file) else ()
-                values = ("", "z" * 300) if action.type is arguments.name else values or WRONG_NUMBERS
+                values = (
+                    ("", "z" * 300) if action.type in (arguments.name, arguments.file_name) else values or WRONG_NUMBERS
+                )
                 found += [(verb, action.option_strings[-1], value) for value in values]
     return found
 
@@ -59,6 +61,20 @@ def test_bad_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         ("predict -i in -o out -m m -step_size 0", "-step_size: '0': expected a number above 0, at most 1"),
         ("predict -i in -o out -m m -step_size 2", "-step_size: '2'"),
         ("predict -i FILE -o out -m m", "a folder, and this is a file"),
+        ("predict -i in -o out -m m -num_parts 2 -part_id 2 -device cpu", "give one from 0 to 1"),
+        (
+            "predict -i in -o out -m m -prev_stage_predictions FOLDER -device cpu",
+            "no trainer of this package makes one",
+        ),
+        ("predict -i in -o out -m m -chk ../x", "-chk: '../x': expected the name of a file, without a folder"),
+        ("predict -i in -o out -m FOLDER -device cpu", "Give the folder that has plans.json, dataset.json and fold_0"),
+        ("predict -i in -o out -m m --output_name {case}/~x -device cpu", "'~' at their start"),
+        ("predict -i in -o out -m m --output_name {case}\x07 -device cpu", "characters that cannot be printed"),
+        ("predict -i in -o out -m m --modalities T1=x T2=X -device cpu", "'X' stands for T1 and for T2"),
+        ("predict -i in -o out -m m --modalities T1=/ -device cpu", "'/' is no word of a file name"),
+        ("predict -i in -o out -m m --modalities T1=x=y -device cpu", "'x=y' is no word of a file name"),
+        ("align -i FOLDER -o out --reference ,", "--reference is empty: name a sequence"),
+        ("train 7 2d 0 --foo", "unrecognized arguments: --foo"),
         ("predict -i in -o out -m m -num_parts 0", "-num_parts: '0': expected a whole number from 1 on"),
         ("predict -i in -o out -m m -prev_stage_predictions FILE", "a folder, and this is a file"),
         ("evaluate -o out -m m -np -5", "-np: '-5': expected a whole number from 1 to 1024"),

@@ -110,7 +110,7 @@ def test_errors_are_readable(
     assert main(["predict", "-i", "in", "-o", "out", "-m", str(tmp_path / "no"), "-device", "cpu"]) == 1
     assert "is not the folder of a trained model" in capsys.readouterr().err
     assert main(["predict", "-i", "in", "-o", "out", "-m", "x", "-num_parts", "2", "-part_id", "2"]) == 1
-    assert "-part_id must lie in 0..1" in capsys.readouterr().err
+    assert "-part_id is 2: with -num_parts 2 give one from 0 to 1" in capsys.readouterr().err
     assert main(["predict", "-i", "in", "-o", "out", "-m", "x", "-device", "gpu"]) == 1
     assert "must be cuda, cpu or mps" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,12 @@ from nnunetv2_mmkd.training.preflight import readable_pretrained
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
 
 
-CONFIGURATIONS: dict[str, dict[str, str]] = {"2d": {}, "3d_fullres": {}, "planned": {"data_identifier": "planned"}}
+CONFIGURATIONS: dict[str, dict[str, str]] = {
+    "2d": {},
+    "3d_fullres": {},
+    "planned": {"data_identifier": "planned"},
+    "heir": {"inherits_from": "planned"},
+}
 DATASET = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
 
 
@@ -85,8 +90,10 @@ def test_variable_not_set(
         (["8", "3d_fullres", "0"], "Could not find a dataset with the ID 8"),
         (["Dataset008_Y", "3d_fullres", "0"], "nnUNetv2_plan_and_preprocess -d Dataset008_Y"),
         (["X", "3d_fullres", "0"], "data set 'X'"),
-        (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres, planned"),
+        (["7", "3d_lowres", "0"], "no configuration '3d_lowres'; it has 2d, 3d_fullres, heir, planned"),
         (["7", "3d_fullres", "five"], "fold must be a number"),
+        (["7", "heir", "0"], "nnUNetv2_preprocess -d 7 -plans_name nnUNetPlans -c heir"),
+        (["7", "2d", "0", "-p", "dataset"], "dataset.json has no 'configurations', so these are no plans of nnU-Net"),
         (["7", "planned", "0"], "nnUNetv2_preprocess -d 7 -plans_name nnUNetPlans -c planned"),
         (["7", "3d_fullres", "0", "-p", "OtherPlans"], "plans in this folder: nnUNetPlans.json"),
         (["7", "3d_fullres", "0", "-tr", "nnUNetTrainerMcKD"], "Did you mean: nnUNetTrainerM"),

@@ -95,7 +95,8 @@ def test_nothing_is_expected_where_a_fold_lacks() -> None:
     assert expected_scores(whole, [0, 1], "final", "t2") is None
     assert expected_scores(whole, [], "final", "t1") is None
     assert expected_scores({}, [0], "final", "t1") is None
-    assert expected_scores({**whole, "0": "?"}, [0], "final", "t1") is None
+    with pytest.raises(TypeError, match="no object"):
+        expected_scores({**whole, "0": "?"}, [0], "final", "t1")
     for change in ({"checkpoint": "best"}, {"empty": "nan"}, {"mirroring": False}, {"step_size": 1.0}, {"subsets": {}}):
         other = {**whole, "1": {**whole["1"], **change}}
         assert expected_scores(other, [0, 1], "final", "t1") is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -81,14 +80,15 @@ def test_a_foreign_object_needs_trust(
     assert modes == [True, True, False]
 
 
-@pytest.mark.parametrize("make", [torch.save, lambda content, file: file.write_bytes(pickle.dumps(content))])
-def test_code_in_a_file_does_not_run(tmp_path: Path, make: Any) -> None:
-    make({**WHOLE, "own": Payload(tmp_path / "ran")}, tmp_path / "checkpoint.pth")
+def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    with pytest.raises(InputError, match="a pickle of something else"):
+        read_nnunet_checkpoint(tmp_path / "plain.pth", trust=True)
+    torch.save({**WHOLE, "own": Payload(tmp_path / "ran")}, tmp_path / "checkpoint.pth")
     with pytest.raises(InputError, match=r"checkpoint\.pth"):
         read_nnunet_checkpoint(tmp_path / "checkpoint.pth")
     assert not (tmp_path / "ran").exists()
-    with contextlib.suppress(InputError):  # a plain pickle is none of torch's
-        read_nnunet_checkpoint(tmp_path / "checkpoint.pth", trust=True)  # the payload is a real one
+    read_nnunet_checkpoint(tmp_path / "checkpoint.pth", trust=True)  # the payload is a real one
     assert (tmp_path / "ran").exists()
 
 
@@ -105,7 +105,12 @@ def whole(tmp_path: Path) -> bytes:
         (lambda content: b"", r"cannot be read \(it is empty\)"),
         (lambda content: content[: len(content) // 2], r"cannot be read \(it is truncated\)"),
         (lambda content: b"<html>404</html>", r"cannot be read \(it is not a file of PyTorch\)"),
-        (lambda content: b"\x80\x02damaged", r"cannot be read \(.+\): copy it again"),
+        (
+            lambda content: pickle.dumps({}),
+            r"cannot be read \(it is a pickle of something else than .*\): copy it again",
+        ),
+        (lambda content: b"PK\x05\x06" + bytes(18), r"cannot be read \(it is a zip file without a checkpoint"),
+        (lambda content: content.replace(b"data.pkl", b"code.pkl"), r"cannot be read \(it is a zip file without"),
         (
             lambda content: content.replace(b"network_weights", b"network_heights"),
             "checksum of whole/data.pkl is another",
@@ -120,6 +125,17 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, spoil: Any, message: str, 
     with pytest.raises(InputError, match=message) as error:
         read_nnunet_checkpoint(file, mmap=mmap)
     assert str(error.value).startswith(str(file))
+
+
+def test_a_program_of_torch(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "program.pth")
+    with pytest.raises(InputError, match="it is a TorchScript program and no checkpoint"):
+        read_nnunet_checkpoint(tmp_path / "program.pth")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a file: give the checkpoint of a training"):
+        read_nnunet_checkpoint(tmp_path)
 
 
 def test_something_else_of_torch(tmp_path: Path) -> None:
