@@ -140,8 +140,8 @@ def _report_orientations(orientations: Mapping[str, str]) -> None:
     for orientation, count in counts[1:]:
         cases = first_few((case for case, other in orientations.items() if other == orientation), 3)
         logger.warning(
-            "%d cases are stored as %s (%s), most as %s: each keeps its own, and nnU-Net does not reorient",
-            count, orientation, cases, counts[0][0],
+            "%d case%s stored as %s (%s), most as %s: each keeps its own, and nnU-Net does not reorient",
+            count, "s are" if count > 1 else " is", orientation, cases, counts[0][0],
         )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from nnunetv2_mmkd.image_names import REMEDY, check_case_name, plain, refuse_hal
 
 log = logging.getLogger(__name__)
 
-SAY_WHICH = "say which by --modalities, e.g. --modalities T1ce=t1_post; leave others out by --ignore WORD"
 ONE_OF_TWO = (
     "keep one of them there, or say by --modalities or --manifest which one is meant; files of several cases in one "
     "folder are read if that folder is given with -i"
@@ -77,7 +76,9 @@ def read_folder(
         kind, readings = "BIDS", list(_bids(root, kept, speller, endings))
         check_entities(readings)
     else:
-        kind, readings = _by_words(root, [_place(root, path, speller, endings, numbers) for path in kept], speller)
+        kind, readings = _by_words(
+            root, [_place(root, path, speller, endings, numbers) for path in kept], speller, endings
+        )
     empty = {path.name for path in others if path.parent == root and path.is_dir()} - {*NO_IMAGES}
     empty -= {path.relative_to(root).parts[0] for path in kept}
     empty = {name for name in empty if not any((root / name / each).exists() for each in _OF_OTHERS)}
@@ -106,7 +107,9 @@ class _Place:
     name: NameReading
 
 
-def _by_words(root: Path, places: Sequence[_Place], speller: Speller) -> tuple[str, list[Reading]]:
+def _by_words(
+    root: Path, places: Sequence[_Place], speller: Speller, endings: Sequence[str]
+) -> tuple[str, list[Reading]]:
     """How a folder is read, and its images."""
     segmentations = [_shown(root, place.path) for place in places if place.name.segmentation]
     if segmentations:
@@ -114,8 +117,7 @@ def _by_words(root: Path, places: Sequence[_Place], speller: Speller) -> tuple[s
     places = [place for place in places if not place.name.segmentation]
     if not any(place.name.modality or place.name.could_be for place in places):
         return "", []
-    for place in places:
-        _refuse_doubtful(place, speller)
+    _refuse_doubtful(root, places, speller, endings)
     _warn_of_other_names(places)
     kind = "case folders" if any(place.folder for place in places) else "flat files"
     return kind, list(_by_place(root, places, speller))
@@ -181,17 +183,26 @@ def _only_modality(speller: Speller, folder: str) -> bool:
     return bool(read.modality or read.could_be) and all(word.isdigit() for word in words_of(read.rest))
 
 
-def _refuse_doubtful(place: _Place, speller: Speller) -> None:
-    """Refuse a name that could be two modalities, or is none of the model's."""
+def _refuse_doubtful(root: Path, places: Sequence[_Place], speller: Speller, endings: Sequence[str]) -> None:
+    """Refuse names that could be two modalities, or are none of the model's; the first, and how many more."""
+    doubtful = [place for place in places if place.name.modality not in speller.modalities]
+    if not doubtful:
+        return
+    first, name = doubtful[0], doubtful[0].name
+    words = words_of(_stem(first.path, endings))[-2 if name.could_be else -1 :]
+    example = f"{name.could_be[-1] if name.could_be else speller.modalities[0]}={'_'.join(words)}"
+    remedy = f"say which by --modalities, e.g. --modalities {example}; leave it out by --ignore {'_'.join(words)}"
     model = f"this model has {', '.join(speller.modalities)}"
-    if place.name.could_be:
-        raise InputError(f"{place.path} could be {' or '.join(place.name.could_be)}: {SAY_WHICH}")
-    if not place.name.modality:
-        raise InputError(f"{place.path}: its name says no modality, and {model}; {SAY_WHICH}")
-    if place.name.modality not in speller.modalities:
-        raise InputError(
-            f"{place.path} is read as {place.name.modality}, and {model}. If it is one of these, {SAY_WHICH}"
-        )
+    if name.could_be:
+        said = f"could be {' or '.join(name.could_be)}: {remedy}"
+    elif not name.modality:
+        said = f"its name says no modality, and {model}; {remedy}"
+    else:
+        said = f"is read as {name.modality}, and {model}. If it is one of these, {remedy}"
+    more = first_few((_shown(root, place.path) for place in doubtful[1:]), 3)
+    raise InputError(
+        f"{first.path}{':' * said.startswith('its')} {said}{f'. The same is asked of {more}' * bool(more)}"
+    )
 
 
 def _by_place(root: Path, places: Sequence[_Place], speller: Speller) -> Iterator[Reading]:

@@ -65,7 +65,7 @@ def complete(dataset_id: int, *, dry_run: bool = False, show_progress: bool = Tr
     with locked(folder):
         plan = _plan(folder, show_progress)
         dataset = read_dataset_json(folder / "dataset.json")
-        for target, like in tqdm(plan.zeros.items(), "write", disable=not show_progress):
+        for target, like in tqdm(plan.zeros.items(), "write", disable=not show_progress or not plan.zeros):
             atomic_write(target, _zero_image(target, like))
         if plan.missing != {case: list(names) for case, names in dataset.missing.items()}:
             write_json(folder / "dataset.json", {**dataset.content, MISSING: plan.missing}, INDENT)

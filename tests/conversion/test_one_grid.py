@@ -88,7 +88,7 @@ def test_a_case_of_another_orientation_keeps_it(tmp_path: Path, raw: Path, caplo
     write_case(tmp_path / "src", "Brats18_TCIA02_003_1")
     with caplog.at_level(logging.WARNING):
         target = run(tmp_path / "src")
-    assert f"1 cases are stored as RAS ({CASE}), most as LPS" in caplog.text and "reoriented to" not in caplog.text
+    assert f"1 case is stored as RAS ({CASE}), most as LPS" in caplog.text and "reoriented to" not in caplog.text
     image, label = (target / name for name in (f"imagesTr/{CASE}_0000.nii.gz", f"labelsTr/{CASE}.nii.gz"))
     assert nib.aff2axcodes(nib.load(image).affine) == tuple("RAS")
     assert (nib.load(image).affine == nib.load(label).affine).all()
