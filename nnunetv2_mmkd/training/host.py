@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
+from nnunetv2_mmkd.inference.run import cpu_threads
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.nnunet_json import missing_modalities
@@ -58,3 +60,13 @@ def declared_missing_blanked(host: nnUNetTrainer, modalities: Sequence[str]) -> 
         yield
     finally:
         host.dataset_class = planned
+
+
+def keep_to_cores(host: nnUNetTrainer) -> None:
+    """On a CPU as many threads as ``OMP_NUM_THREADS`` says, else the cores that are ours.
+
+    ``nnUNetv2_train -device cpu`` takes all cores of the machine, whatever that variable says; several trainings at a
+    time then wait for each other at every layer.
+    """
+    if host.device.type == "cpu":
+        torch.set_num_threads(cpu_threads())

@@ -185,6 +185,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             NotImplementedError: cascades.
         """
         host.refuse_cascade(self)
+        host.keep_to_cores(self)
         seeding.seed_start(self.suffix_seed)
         super().initialize()
         host.warn_of_ct(self)
@@ -218,8 +219,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
             return False
-        result: bool = super()._do_i_compile()
-        return result
+        return bool(super()._do_i_compile())
 
     @property
     def bare_network(self) -> nn.Module:

@@ -138,6 +138,16 @@ def test_the_trials_of_the_readme_are_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "trainings"), [("hearts_pdt", 5), ("hearts_passion", 4 * 5 * 2), ("hearts_passion_six", 4 * 5 * 6)]
+)
+def test_the_hearts_are_sweeps(name: str, trainings: int) -> None:
+    file = Path(str(files("nnunetv2_mmkd.results_templates") / f"{name}.yaml"))
+    sweep = read_sweep(file)
+    assert len(trainings_of(sweep, models_of(sweep, file), file)) == trainings
+    assert {name for pair in sweep.compare.pairs for name in pair} <= set(sweep.methods)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (LEAST + "seed: [1]\n", "seed is no key of a sweep: .*; did you mean seeds"),
