@@ -9,8 +9,7 @@ Legend: M modalities.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
+from nnunetv2_mmkd.benchmark.counters import LiveBytes
 from nnunetv2_mmkd.benchmark.environment import (
     FixedSize,
     PeriodicUpdate,
@@ -231,14 +230,12 @@ def _count_step(modules: Sequence[nn.Module], batch: dict[str, Any], loss: Calla
     """FLOPs and bytes of ``loss().backward()``, in two passes: the FLOP counter keeps activations alive."""
     total = _count_flops(modules[0], loss)
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    saved = SavedBytes(parameters)
     live = LiveBytes([*parameters, batch["data"], *_targets(batch)])
     for module in modules:
         module.zero_grad(set_to_none=True)
     with live:
-        with saved.watch():
-            value = loss()
-        held = saved.total
+        value = loss()
+        held = live.now
         value.backward()
     for module in modules:
         module.zero_grad(set_to_none=True)
@@ -254,24 +251,14 @@ def _count_forward(network: nn.Module, data: Tensor, **keywords: Any) -> int:
     return int(flops.get_total_flops())
 
 
-class _InnerStepDone(Exception):
-    """Ends an inner step where its gradient is handed over for averaging: fake tensors have no values to go on."""
-
-
 def _count_event(trainer: nnUNetTrainerMMKD, network: nn.Module, event: PeriodicUpdate, sample: Tensor) -> int:
     if event.kind == "election":
         return event.steps * _count_forward(MultiSubsetNetwork(network, alone(sample.shape[1])), sample)
-
-    def done(_: Sequence[Tensor]) -> None:
-        raise _InnerStepDone
-
-    method = copy(trainer.method)
-    method.context = replace(method.context, average=done)
+    method: Any = trainer.method
+    network.eval()
     with FlopCounterMode(display=False) as flops:
-        try:
-            method.start_iteration(network, trainer.loss, event.interval * (trainer.run.iteration // event.interval))
-        except _InnerStepDone:
-            network.train()
-        else:
-            raise RuntimeError(f"{type(method).__name__} did not average the gradient of its periodic update")
-    return event.steps * int(flops.get_total_flops())
+        features = method.held_out_features(network)
+        encoding = int(flops.get_total_flops())
+        method.meta_gradient(network, trainer.loss, features)
+    network.train()
+    return event.batches * encoding + event.steps * (int(flops.get_total_flops()) - encoding)

@@ -127,11 +127,13 @@ class PeriodicUpdate:
             segmented with each modality alone (LCKD).
         interval: iterations between two updates.
         steps: inner steps in each: for elections the windows of as many cases as may vote.
+        batches: held-out batches in each, of equally many steps.
     """
 
     kind: str
     interval: int
     steps: int
+    batches: int = 1
 
 
 def periodic_update(trainer: nnUNetTrainerMMKD) -> PeriodicUpdate | None:
@@ -139,7 +141,9 @@ def periodic_update(trainer: nnUNetTrainerMMKD) -> PeriodicUpdate | None:
     method: Any = trainer.method
     config = method.config
     if method.needs_meta_split and hasattr(config, "meta_interval"):
-        return PeriodicUpdate("meta", interval=int(config.meta_interval), steps=int(config.meta_steps))
+        return PeriodicUpdate(
+            "meta", int(config.meta_interval), int(config.meta_steps), batches=len(config.steps_of_batches())
+        )
     if method.held_out is not None and method.held_out.kind == "election":
         windows = _windows(trainer.configuration_manager, config.window_step)
         return PeriodicUpdate("election", interval=int(method.interval), steps=int(config.most_cases) * windows)

@@ -173,20 +173,22 @@ class _Timer:
                 into[name].stock.append(stock)
 
     def event(self, trainer: Any, into: Paired | None, keep: bool) -> None:
-        """A stock step, then one inner step of the periodic update, counted as often as the update has them."""
+        """A stock step, then the update's inner steps on one batch, counted as often as the update has batches."""
         event = periodic_update(trainer)
         if into is None or event is None:
             return
         stock = self._step(self.stock)
         if event.kind == "election":
-            own = self._forward(MultiSubsetNetwork(trainer.bare_network, alone(self.sample.shape[1])))
+            own = event.steps * self._forward(MultiSubsetNetwork(trainer.bare_network, alone(self.sample.shape[1])))
         else:
             method = copy(trainer.method)
-            method.config = replace(method.config, meta_steps=1)
+            steps = max(1, event.steps // event.batches)
+            method.config = replace(method.config, meta_steps=steps, meta_batches=1)
             iteration = event.interval * (quiet_iteration(trainer) // event.interval)
-            own = self.seconds(lambda: method.start_iteration(trainer.bare_network, trainer.loss, iteration))
+            update = self.seconds(lambda: method.start_iteration(trainer.bare_network, trainer.loss, iteration))
+            own = update * event.steps / steps
         if keep:
-            into.own.append(own * event.steps)
+            into.own.append(own)
             into.stock.append(stock)
 
     def forward(self, trainers: Mapping[str, Any], into: Mapping[str, Paired], size: int, keep: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class MetaKDConfig:
         meta_interval_after_warmup: the same once a full-modality warm-up is over; None: as before (500 in the released
             code).
         meta_steps: steps of the optimiser in each (paper silent; 20 in the released code).
+        meta_batches: held-out batches in each, at most one a step (paper silent; 20 in the released code). Each is
+            encoded once, and serves as many steps one after the other: the weights of the network stay as they are.
         meta_optimizer: of the importance weights: ``"adam"`` (§8), or ``"sgd"``, gradient descent (§8 for ADNI).
         meta_lr: its learning rate (§8: 1e-2).
         meta_weight_decay: its L2 penalty (§8: 5e-5; 5e-4 in the released code).
@@ -62,6 +64,7 @@ class MetaKDConfig:
     meta_interval: int = 100
     meta_interval_after_warmup: int | None = None
     meta_steps: int = 20
+    meta_batches: int = 2
     meta_optimizer: str = "adam"
     meta_lr: float = 1e-2
     meta_weight_decay: float = 5e-5
@@ -82,6 +85,7 @@ class MetaKDConfig:
             ("meta_interval", self.meta_interval),
             ("meta_interval_after_warmup", self.meta_interval_after_warmup),
             ("meta_steps", self.meta_steps),
+            ("meta_batches", self.meta_batches),
         ):
             if count is not None and count < 1:
                 raise ValueError(f"MetaKD: {name} must be at least 1, not {count}")
@@ -90,8 +94,31 @@ class MetaKDConfig:
     def released_code(cls) -> MetaKDConfig:
         """The released code's choices where they contradict the paper."""
         return cls(
-            meta_interval_after_warmup=500, meta_weight_decay=5e-4, meta_scales="bottleneck", meta_statistics="own"
+            meta_interval_after_warmup=500,
+            meta_batches=20,
+            meta_weight_decay=5e-4,
+            meta_scales="bottleneck",
+            meta_statistics="own",
         )
+
+    def steps_of_batches(self) -> tuple[int, ...]:
+        """How many steps each held-out batch of a meta-update serves."""
+        batches = min(self.meta_batches, self.meta_steps)
+        return tuple(self.meta_steps // batches + (number < self.meta_steps % batches) for number in range(batches))
+
+
+class HeldOutFeatures(NamedTuple):
+    """A held-out batch, encoded: all that a meta-step needs and that the importance weights do not change.
+
+    Attributes:
+        streams: features without history.
+        statistics: those that the instance norms of fusion and decoder keep; None: they take their own.
+        target: what the task loss takes.
+    """
+
+    streams: Streams
+    statistics: InstanceStatistics | None
+    target: Any
 
 
 class MetaKD(StreamDistillation):
@@ -184,31 +211,41 @@ class MetaKD(StreamDistillation):
             return
         was_training = network.training
         network.train(False)
-        for _ in range(self.config.meta_steps):
-            self._meta_step(network, task_loss)
+        for steps in self.config.steps_of_batches():
+            features = self.held_out_features(network)
+            for _ in range(steps):
+                self._meta_step(self.meta_gradient(network, task_loss, features))
         network.train(was_training)
 
-    def _meta_step(self, network: MultiStreamNetwork, task_loss: TaskLoss) -> None:
-        assert self.importance is not None
+    def held_out_features(self, network: MultiStreamNetwork) -> HeldOutFeatures:
+        """Encode the next batch of the meta split, and take the reference statistics; the network is in eval mode."""
         batch = self.context.need(NextMetaBatch)()
-        scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
         own_statistics = self.config.meta_statistics == "own"
         reference = InstanceStatistics(nn.Identity() if own_statistics else network)
+        with self.context.autocast(), torch.no_grad():
+            streams = network.encode(batch.images, batch.available)
+            if reference.norms:
+                with reference.record():
+                    network.decode(network.fuse(streams).skips)
+        return HeldOutFeatures(streams, reference if reference.norms else None, batch.target)
+
+    def meta_gradient(self, network: MultiStreamNetwork, task_loss: TaskLoss, features: HeldOutFeatures) -> Tensor:
+        """Gradient ``[M]`` of the outer problem with respect to the importance weights as they stand."""
+        assert self.importance is not None
+        scale = HALF_PRECISION_SCALE if self.context.device.type == "cuda" else 1.0
         with self.context.autocast():
-            with torch.no_grad():
-                streams = network.encode(batch.images, batch.available)
-                if reference.norms:
-                    with reference.record():
-                        network.decode(network.fuse(streams).skips)
             weight = self.importance.normalised()  # Eq. (6); not times M, which would remove the signal
-            above = [weight if self.config.meta_scales == "all" else None] * (len(streams.scales) - 1)
-            with reference.reuse() if reference.norms else nullcontext():
-                fused = network.fuse(streams, weights=[*above, weight])
-                loss = task_loss(network.decode(fused.skips), batch.target)  # Eq. (4), outer
-        (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
-        gradient = gradient / scale
-        self.context.average([gradient])
+            above = [weight if self.config.meta_scales == "all" else None] * (len(features.streams.scales) - 1)
+            with nullcontext() if features.statistics is None else features.statistics.reuse():
+                fused = network.fuse(features.streams, weights=[*above, weight])
+                loss = task_loss(network.decode(fused.skips), features.target)  # Eq. (4), outer
         self._averages.add("meta loss/held-out cases", loss)
+        (gradient,) = torch.autograd.grad(loss * scale, self.importance.w)
+        return gradient / scale
+
+    def _meta_step(self, gradient: Tensor) -> None:
+        assert self.importance is not None
+        self.context.average([gradient])
         if torch.isfinite(gradient).all():
             self.importance.apply(gradient)
             self.meta_updates += 1

@@ -5,14 +5,15 @@ Legend: B batch, M modalities, A available modalities of a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf, prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.losses.prototype import semantic_gap
@@ -38,6 +39,7 @@ from nnunetv2_mmkd.methods.preference import (
 )
 from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
+from nnunetv2_mmkd.networks.recompute import recomputed
 from nnunetv2_mmkd.networks.streams import Streams
 
 
@@ -115,9 +117,8 @@ class PASSION(Method[SegmentationNetwork]):
     nothing is decoded twice, all terms are 0.
 
     Attributes:
-        recomputes: of the modalities alone, one sample at a time; a decoder's forward pass more for each. The teacher
-            then is a pass of its own without gradient, before them, so that what the fused decoder holds for backward
-            is free by the time that a student is recomputed.
+        recomputes: of all decoders, one sample at a time, what is large and cheap to compute
+            (:mod:`~nnunetv2_mmkd.networks.recompute`).
 
     References:
         Shi et al., PASSION: Towards Effective Incomplete Multi-Modal Medical Image Segmentation with Imbalanced
@@ -162,17 +163,11 @@ class PASSION(Method[SegmentationNetwork]):
     def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
-        students = None
-        if self.recomputing and self.config.learns:  # first, so that backward ends with them
-            with torch.no_grad():
-                outputs, features = network.decode_with_features(network.fuse(_detached(streams)).skips)
-            students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
-        skips, maps = network.fuse(streams)
-        outputs, features = network.decode_with_features(skips)
+        outputs, features, maps = self._fused(network, streams)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
-        if students is None:
-            students = self._students(network, streams, [*_distilled(outputs), features], batch, task_loss)
-        pixel, proto, distance, regular = students
+        pixel, proto, distance, regular = self._students(
+            network, streams, [*_distilled(outputs), features], batch, task_loss
+        )
         available = batch.available.to(task.device, non_blocking=True)
         preference = relative_preference(distance, available)  # Eqs. (9), (10)
         (step,) = finite_or_nothing(torch.stack([preference.sum(0), available.float().sum(0)]))
@@ -199,6 +194,23 @@ class PASSION(Method[SegmentationNetwork]):
                 )
         return sum_of_parts(parts)  # Eq. (14)
 
+    def _fused(self, network: SegmentationNetwork, streams: Streams) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Outputs, features and maps of all available modalities: teacher, and what the task loss is of."""
+
+        def fused(own: Streams) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+            skips, maps = network.fuse(own)
+            return *network.decode_with_features(skips), maps
+
+        if not self._recomputes:
+            return fused(streams)
+        found = [recomputed(partial(fused, own), _smaller_than(streams)) for own in streams.samples()]
+        outputs, features, maps = zip(*found, strict=True)
+        return _joined(outputs), torch.cat(features), _joined(maps)
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.recomputing and self.config.learns
+
     def _students(
         self, network: SegmentationNetwork, streams: Streams, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -216,9 +228,7 @@ class PASSION(Method[SegmentationNetwork]):
                     )
 
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                    values = (
-                        checkpoint(terms, use_reentrant=False) if self.recomputing and self.config.learns else terms()
-                    )
+                    values = recomputed(terms, _smaller_than(streams, modality)) if self._recomputes else terms()
                 tables.put(modality, samples, values)
         pixel, proto, distance, regular = tables.read()
         return pixel, proto, distance.detach(), regular
@@ -312,9 +322,17 @@ class PASSION(Method[SegmentationNetwork]):
         self._sums = state["sums"].cpu()
 
 
-def _detached(streams: Streams) -> Streams:
-    """The same features without history; what looks like it without being so confuses the counters of FLOPs."""
-    return replace(streams, scales=tuple(tuple(features.detach() for features in scale) for scale in streams.scales))
+def _smaller_than(streams: Streams, modality: int = 0) -> float:
+    """Voxels below which convolutions are kept: the patch's; for the second half of the modalities all are.
+
+    Backward begins with the last modality, so that what is kept for it is free by the time that gradients have come up.
+    """
+    return inf if 2 * modality >= len(streams.available[0]) else prod(streams.scales[0][0].shape[1:])
+
+
+def _joined(samples: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Maps of several samples, scale by scale."""
+    return [torch.cat(scale) for scale in zip(*samples, strict=True)]
 
 
 def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target: Any) -> Tensor:

@@ -9,8 +9,9 @@ Legend: B batch, C channels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -22,9 +23,6 @@ class HasModules(Protocol):
     """A module, or what has modules as one."""
 
     def modules(self) -> Iterator[nn.Module]: ...
-
-
-Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], "Tensor | None"]
 
 
 class InstanceStatistics:
@@ -60,7 +58,10 @@ class InstanceStatistics:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
             self._known.setdefault(module, []).append(_moments(inputs[0].detach()))
 
-        with self._hooked(note):
+        with ExitStack() as stack:
+            stack.enter_context(_uncompiled())
+            for norm in self.norms:
+                stack.callback(norm.register_forward_hook(note).remove)
             yield
 
     @contextmanager
@@ -76,22 +77,18 @@ class InstanceStatistics:
 
         calls: Counter[nn.Module] = Counter()
 
-        def replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if module not in self._known:
+        def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+            if norm not in self._known:
                 raise RuntimeError("an instance norm is called that the recorded pass did not call")
-            mean, variance = self._known[module][calls[module] % len(self._known[module])]
-            calls[module] += 1
-            return _affine(module, inputs[0], mean, variance).to(output.dtype)
+            moments = self._known[norm][calls[norm] % len(self._known[norm])]
+            calls[norm] += 1
+            return _affine(norm, x, *moments)
 
-        with self._hooked(replace):
-            yield
-
-    @contextmanager
-    def _hooked(self, hook: Hook) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(_uncompiled())
             for norm in self.norms:
-                stack.callback(norm.register_forward_hook(hook).remove)
+                norm.forward = partial(normalise, norm)  # type: ignore[method-assign]
+                stack.callback(delattr, norm, "forward")
             yield
 
 
@@ -103,12 +100,13 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _affine(norm: Any, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    value = (x.float() - mean) * torch.rsqrt(variance + norm.eps)
-    if norm.weight is None:
-        return value
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    result: Tensor = value * norm.weight.reshape(shape) + norm.bias.reshape(shape)
-    return result
+    """``(x - mean) / sqrt(variance + eps) * weight + bias`` in one pass over x."""
+    factor = torch.rsqrt(variance + norm.eps)
+    shift: Tensor | float = 0.0
+    if norm.weight is not None:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        factor, shift = factor * norm.weight.reshape(shape), norm.bias.reshape(shape)
+    return torch.addcmul(shift - mean * factor, x.float(), factor).to(x.dtype)
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

@@ -72,7 +72,9 @@ def test_end_to_end(tmp_path: Path) -> None:
     report = run_benchmark(tiny_plan(), settings)
     assert dict(os.environ) == before
     metakd, control = report.rows
-    assert control.flops_ratio == pytest.approx(1) and control.saved_ratio[0] == pytest.approx(1, abs=0.02)
+    assert control.flops_ratio == pytest.approx(1) and control.saved_ratio[0] == pytest.approx(
+        1, abs=0.07
+    )  # a masked copy of the images
     assert control.event is None and control.bound == pytest.approx(1)
     assert metakd.streams == pytest.approx(32 / 15)
     assert list(metakd.flops_ratio_by_size) == sorted(metakd.flops_ratio_by_size)

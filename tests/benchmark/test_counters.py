@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from math import inf
+
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import conv2d
 
-from nnunetv2_mmkd.benchmark.counters import LiveBytes, SavedBytes
+from nnunetv2_mmkd.benchmark.counters import LiveBytes
+from nnunetv2_mmkd.networks.recompute import recomputed
 
 UNIT = 4 * 8 * 4
 """Bytes of a float32 [4, 8]."""
@@ -23,48 +27,42 @@ def tensors(fake: bool) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("fake", [False, True])
-def test_saved_bytes_closed_form(fake: bool) -> None:
+def test_what_backward_needs_is_alive_when_the_loss_is_known(fake: bool) -> None:
     weight, x = tensors(fake)
-    saved = SavedBytes([weight])
-    with saved.watch():
-        first = (x @ weight).exp()  # keeps x; exp keeps its result
-        loss = (first @ weight).exp().sum()  # keeps first, already counted, and its result
-    assert saved.total == 3 * UNIT
-    loss.backward()
-    assert saved.total == 0
 
+    def loss() -> Tensor:
+        first = (x @ weight).exp()  # exp keeps its result; the product keeps x, which is known
+        return (first @ weight).exp().sum()  # keeps first, already counted, and its result
 
-def test_views_count_once_and_parameters_not_at_all() -> None:
-    weight, x = tensors(fake=False)
-    saved = SavedBytes([weight])
-    with saved.watch():
-        y = x.clone().requires_grad_(True) @ weight
-        loss = (y.exp().t() * 2).t().unbind(0)[0] @ torch.ones(8, requires_grad=True)
-    with_parameter = SavedBytes()
-    with with_parameter.watch():
-        other = x @ weight
-    # the clone of x, exp's result, the doubled one (a view of it keeps it whole), and the vector of ones
-    assert saved.total == 3 * UNIT + 8 * 4
-    assert with_parameter.total == UNIT
-    del y, loss, other
-    assert saved.total == 0
+    live = LiveBytes([weight, x])
+    with live:
+        value = loss()
+    assert live.now == 2 * UNIT + 4  # and the loss
+    value.backward()
+    assert live.now == 4
 
 
 @pytest.mark.parametrize("fake", [False, True])
-def test_checkpointed_regions_count_with_their_inputs_once(fake: bool) -> None:
-    weight, x = tensors(fake)
+@pytest.mark.parametrize(("smaller_than", "kept"), [(None, 0), (64, 1), (65, 2), (inf, 2)])
+def test_a_recomputed_region_holds_the_results_of_convolutions_it_keeps(
+    fake: bool, smaller_than: float | None, kept: int
+) -> None:
+    """Of 16 voxels the one, of 64 the other; neither their norms, nor what a 1x1 convolution made."""
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        x, weight, point = (
+            torch.ones(shape, requires_grad=True) for shape in ((1, 1, 8, 8), (1, 1, 3, 3), (1, 1, 1, 1))
+        )
 
-    def region(value: Tensor) -> Tensor:
-        return ((value @ weight).exp() @ weight).exp()
+    def region() -> Tensor:
+        large = conv2d(conv2d(x, point).exp(), weight, padding=1).exp()
+        return conv2d(large, weight, stride=2, padding=1).exp().sum()
 
-    saved = SavedBytes([weight])
-    with saved.watch():
-        first = checkpoint(region, x, use_reentrant=False)
-        second = checkpoint(region, first, use_reentrant=False)
-        loss = (second + x).sum()
-    assert saved.total == 2 * UNIT  # x and first, though x is used twice
-    loss.backward()
-    assert saved.total == 0
+    live = LiveBytes([x, weight, point])
+    with live:
+        value = recomputed(region, smaller_than)
+    assert live.now - 4 == {0: 0, 1: 16 * 4, 2: 16 * 4 + 64 * 4}[kept]
+    value.backward()
+    assert x.grad is not None and x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize("fake", [False, True])

@@ -52,7 +52,7 @@ def learned_logits(seed: int, enhancing: str) -> Tensor:
     def next_meta_batch() -> Batch:
         return draw(held_out, 8, dropped=False)
 
-    method = MetaKD(MetaKDConfig(init="zeros", meta_interval=INTERVAL, meta_steps=2))
+    method = MetaKD(MetaKDConfig(init="zeros", meta_interval=INTERVAL, meta_steps=2, meta_batches=1))
     method.setup(TrainingContext(NAMES, torch.device("cpu"), capabilities={NextMetaBatch: next_meta_batch}))
     loss = DC_and_BCE_loss(
         {}, {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}, dice_class=MemoryEfficientSoftDiceLoss

@@ -183,6 +183,28 @@ def test_the_interval() -> None:
     assert code.meta_updates == 3 + 2  # 0, 100, 200; then 500 and 1000
 
 
+def test_a_held_out_batch_is_encoded_once_and_serves_several_steps() -> None:
+    """The same importance weights, bit for bit, as from a meta split that repeats its batches at every step."""
+    found, encoded = [], []
+    for batches, order in ((5, (1, 1, 1, 2, 2)), (2, (1, 2))):
+        net, seeds = network(), iter(order)
+        net.decoder = Normed()
+        made = method(MetaKDConfig(meta_steps=5, meta_batches=batches), meta=lambda left=seeds: batch(seed=next(left)))
+        calls: list[int] = []
+        encode = net.encode
+        net.encode = lambda *args, own=encode, kept=calls: kept.append(1) or own(*args)  # type: ignore[func-returns-value]
+        made.start_iteration(net, mse_loss, 0)
+        assert next(seeds, None) is None and made.meta_updates == 5
+        found.append(made.importance.w.detach())
+        encoded.append(len(calls))
+    assert torch.equal(*found) and encoded == [5, 2]
+
+
+@pytest.mark.parametrize(("steps", "batches", "served"), [(20, 2, (10, 10)), (5, 3, (2, 2, 1)), (2, 4, (1, 1))])
+def test_steps_are_spread_over_the_batches(steps: int, batches: int, served: tuple[int, ...]) -> None:
+    assert MetaKDConfig(meta_steps=steps, meta_batches=batches).steps_of_batches() == served
+
+
 @pytest.mark.parametrize(("config", "penalty"), [(MetaKDConfig(), 5e-5), (MetaKDConfig.released_code(), 5e-4)])
 def test_the_l2_penalty_of_the_importance_weights(config: MetaKDConfig, penalty: float) -> None:
     made = method(config)
@@ -282,6 +304,8 @@ def test_bad_configurations() -> None:
         MetaKDConfig(ratios="learnt")
     with pytest.raises(ValueError, match="meta_interval"):
         MetaKDConfig(meta_interval=0)
+    with pytest.raises(ValueError, match="meta_batches must be at least 1, not 0"):
+        MetaKDConfig(meta_batches=0)
     with pytest.raises(ValueError, match="after_warmup must be at least 1"):
         MetaKDConfig(meta_interval_after_warmup=-1)
 

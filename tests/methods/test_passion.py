@@ -193,18 +193,22 @@ def test_recomputing_the_students_changes_nothing() -> None:
         assert stored is recomputed is None or torch.allclose(stored, recomputed, atol=1e-7)
 
 
-def test_recomputed_students_are_decoded_one_by_one_before_what_is_trained() -> None:
-    """So backward is through with the fused decoder when it comes to them."""
+def test_recomputed_decoders_run_one_by_one_and_the_fused_ones_last_in_backward() -> None:
+    """So backward is through with the students when it comes to them."""
     method, network = prepared(PASSIONConfig()), tiny_network()
     method.recomputes = True
-    calls: list[tuple[int, bool]] = []
+    calls: list[int] = []
     decode = network.decode_with_features
-    network.decode_with_features = lambda s: calls.append((len(s[0]), torch.is_grad_enabled())) or decode(s)  # type: ignore[method-assign]
+    network.decode_with_features = lambda s: calls.append(len(s[0])) or decode(s)  # type: ignore[method-assign, func-returns-value]
     loss = method.step(network, a_batch(MIXED), task_loss)["loss"]
-    assert calls == [(3, False), *[(1, True)] * 5, (3, True)]  # the teacher, five students, the fused prediction
-    calls.clear()
+    assert calls == [1] * (3 + 5)  # three fused predictions, then five students
+    order: list[str] = []
+    students = method._student
+    method._student = lambda *args: order.append("student") or students(*args)  # type: ignore[method-assign, func-returns-value]
+    fuse = network.fuse
+    network.fuse = lambda s: order.append("fuse") or fuse(s)  # type: ignore[method-assign, func-returns-value]
     loss.backward()
-    assert calls == [(1, True)] * 5
+    assert order == ["student", "fuse"] * 5 + ["fuse"] * 3
 
 
 def test_a_recomputing_step_can_be_counted() -> None:
