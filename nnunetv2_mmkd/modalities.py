@@ -9,7 +9,7 @@ Legend: B batch, M modalities.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -105,6 +105,9 @@ class ModalityDropoutConfig:
             are; modalities that are not named are always available.
         subsets: ``deployment`` only, in place of ``missing``: names of what is available, separated by blanks or
             commas -> probability; they sum to 1.
+        full: probability that nothing is dropped, before the distribution is asked. With ``uniform`` and M modalities
+            the full set has the probability ``full + (1 - full) / (2^M - 1)``.
+        annealed: share of the training over which that probability falls, linearly, from 1 to ``full``.
     """
 
     name: str = "uniform"
@@ -112,8 +115,13 @@ class ModalityDropoutConfig:
     p: float = 0.5
     missing: Mapping[str, float] | None = None
     subsets: Mapping[str, float] | None = None
+    full: float = 0.0
+    annealed: float = 0.0
 
     def __post_init__(self) -> None:
+        for key, value in (("full", self.full), ("annealed", self.annealed)):
+            if not 0 <= value <= 1:
+                raise InputError(f"modality dropout: {key} must lie in [0, 1], not {value}")
         if self.name not in DISTRIBUTIONS:
             raise InputError(
                 f"unknown modality dropout distribution {self.name!r}: choose from {choices(self.name, DISTRIBUTIONS)}"
@@ -139,6 +147,12 @@ class ModalityDropoutConfig:
                 "modality dropout 'deployment': the probabilities of the subsets sum to "
                 f"{sum(self.subsets.values()):g}, not to 1"
             )
+
+    def full_share(self, progress: float) -> float:
+        """Probability that nothing is dropped, when so much of the training is over (0 to 1)."""
+        if progress >= self.annealed:
+            return self.full
+        return 1 - (1 - self.full) * progress / self.annealed
 
 
 def subset_probabilities(dropout: ModalityDropoutConfig, modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -179,8 +193,9 @@ def subset_probabilities(dropout: ModalityDropoutConfig, modalities: Sequence[st
         chances = torch.where(masks, 1 - drop, drop).prod(1)
     if not chances.sum() > 0:
         raise InputError("modality dropout 'deployment' leaves no modality: at least one must be available at times")
+    chances = (1 - dropout.full) * chances / chances.sum() + dropout.full * (sizes == count).double()
     possible = chances > 0
-    return masks[possible], chances[possible] / chances.sum()
+    return masks[possible], chances[possible]
 
 
 def _columns(names: Iterable[str], modalities: Sequence[str]) -> list[int]:
@@ -212,6 +227,9 @@ class SubsetSampler:
         seed: of the generator.
         modalities: names of the columns, for a distribution that names modalities.
 
+    Attributes:
+        progress: share of the training that is over, for an annealed distribution; set by the trainer.
+
     Raises:
         InputError: a distribution that names modalities, without their names or with others; see
             :func:`subset_probabilities`.
@@ -220,10 +238,11 @@ class SubsetSampler:
     def __init__(self, dropout: ModalityDropoutConfig, seed: int = 0, modalities: Sequence[str] = ()) -> None:
         self.dropout = dropout
         self.generator = torch.Generator().manual_seed(seed)
+        self.progress = 1.0
         if dropout.name == "deployment":
             if not modalities:
                 raise InputError("modality dropout 'deployment' names modalities: the sampler needs their names")
-            self._listed = subset_probabilities(dropout, modalities)
+            self._listed = subset_probabilities(replace(dropout, full=0.0), modalities)
 
     def __call__(self, present: Tensor) -> Tensor:
         """Draw masks.
@@ -239,6 +258,14 @@ class SubsetSampler:
             raise InputError("a case without any modality cannot be trained on")
         if self.dropout.name == "full":
             return present.clone()
+        masks, share = self._draw_all(present), self.dropout.full_share(self.progress)
+        if share <= 0:
+            return masks
+        draws = len(present) if self.dropout.per == "sample" else 1
+        whole = torch.rand(draws, generator=self.generator) < share
+        return torch.where(whole[:, None], present, masks)
+
+    def _draw_all(self, present: Tensor) -> Tensor:
         if self.dropout.per == "sample":
             return torch.stack([self._draw(row) for row in present])
         shared = self._draw(torch.ones_like(present[0]))

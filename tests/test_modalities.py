@@ -152,6 +152,32 @@ def test_probabilities_of_every_distribution_by_hand() -> None:
     assert table(ModalityDropoutConfig("bernoulli", p=0.8))[("t1",)] == pytest.approx(0.2 * 0.8**3 / (1 - 0.8**4))
 
 
+def test_a_heavier_full_set_by_hand() -> None:
+    heavier = table(ModalityDropoutConfig("uniform", full=0.3))
+    assert heavier[BRATS] == pytest.approx(0.3 + 0.7 / 15) and heavier[("t1",)] == pytest.approx(0.7 / 15)
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"), [(0.0, 1.0), (0.125, 0.8), (0.25, 0.6), (0.5, 0.2), (0.75, 0.2), (1.0, 0.2)]
+)
+def test_an_annealed_full_set_by_hand(progress: float, share: float) -> None:
+    dropout = ModalityDropoutConfig("deployment", missing={"t1": 1.0}, full=0.2, annealed=0.5)
+    assert dropout.full_share(progress) == pytest.approx(share)
+    sampler = SubsetSampler(dropout, 1, BRATS)
+    sampler.progress = progress
+    drawn = sampler(torch.tensor([[True, True, False, True]]).repeat(4000, 1))  # all that a case has, not more
+    assert drawn[:, 1:].tolist() == [[True, False, True]] * 4000
+    assert drawn[:, 0].float().mean() == pytest.approx(share, abs=0.03)
+    shared = SubsetSampler(ModalityDropoutConfig("uniform", per="batch", full=1.0))
+    assert shared(torch.ones(3, 4, dtype=torch.bool)).all()
+
+
+@pytest.mark.parametrize("given", [{"full": 1.2}, {"annealed": -0.1}])
+def test_shares_outside_0_to_1_are_refused(given: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(given))} must lie in"):
+        ModalityDropoutConfig("uniform", **given)
+
+
 def test_independent_missing_probabilities() -> None:
     found = table(ModalityDropoutConfig("deployment", missing={"T1Gd": 0.3, "flair": 0.5}))
     assert found == {

@@ -18,11 +18,13 @@ from torch.nn.functional import instance_norm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.networks.stems import ModalityStems
 
 ENCODINGS: Mapping[str, str] = {
     "none": "missing channels are zero, and that is all the network sees of it",
     "planes": "M constant planes in addition to the images, 1 where the modality is available",
     "norms": "scale and shift of every instance norm depend on the missing modalities",
+    "stems": "each modality has a first convolution and norm of its own; those of missing ones are left out of the sum",
 }
 """The availability encodings, by name."""
 
@@ -109,14 +111,14 @@ def condition_norms(network: nn.Module, n_modalities: int) -> nn.Module:
 
 
 def set_missing(network: nn.Module, mask: Tensor, device: torch.device) -> None:
-    """Set what the samples lack in the norms of a network.
+    """Set what the samples lack in the norms or stems of a network.
 
     Args:
-        network: with norms from :func:`condition_norms`.
+        network: with norms from :func:`condition_norms`, or stems from :func:`.separate_stems`.
         mask: bool ``[B, M]``, what is available.
         device: of the images.
     """
     missing = (~mask).to(device, torch.float32, non_blocking=True)
     for module in network.modules():
-        if isinstance(module, AvailabilityNorm):
+        if isinstance(module, (AvailabilityNorm, ModalityStems)):
             module.missing = missing

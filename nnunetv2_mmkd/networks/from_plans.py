@@ -20,6 +20,7 @@ from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.stems import separate_stems
 from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 
@@ -78,7 +79,7 @@ def early_fusion(request: NetworkRequest) -> nn.Module:
 
     Raises:
         InputError: another ``availability``.
-        NotImplementedError: see :func:`planned_network`; or ``"norms"`` without affine instance norms.
+        NotImplementedError: see :func:`planned_network`; or ``"norms"`` or ``"stems"`` without affine instance norms.
     """
     availability = request.options.get("availability", "none")
     check_encoding(availability)
@@ -86,6 +87,8 @@ def early_fusion(request: NetworkRequest) -> nn.Module:
     network = planned_network(request, channels)
     if availability == "norms":
         condition_norms(network, len(request.modalities))
+    elif availability == "stems":
+        separate_stems(network)
     return mask_inputs(network, request.modalities, availability)
 
 

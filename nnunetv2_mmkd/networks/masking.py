@@ -91,7 +91,7 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
         network: takes ``[B, M, *spatial]``; with planes ``[B, 2M, *spatial]``.
         modalities: names of the M channels.
         availability: the availability encoding, in addition to the zero of missing channels, a key of
-            :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; for ``"norms"`` it must have them.
+            :data:`~nnunetv2_mmkd.networks.availability.ENCODINGS`; for ``"norms"`` and ``"stems"`` it must have them.
 
     Raises:
         InputError: another ``availability``.
@@ -109,7 +109,7 @@ def mask_inputs(network: nn.Module, modalities: Sequence[str], availability: str
         x = zero_missing(x, mask)
         if availability == "planes":
             x = with_planes(x, mask)
-        elif availability == "norms":
+        elif availability in ("norms", "stems"):
             set_missing(module, mask, x.device)
         return (x,), kwargs
 

@@ -333,6 +333,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             sampler: None: modality dropout as trained with, or nothing dropped during the warm-up.
         """
         if sampler is None:
+            self.sampler.progress = self.run.iteration / (self.num_epochs * self.num_iterations_per_epoch)
             sampler = self.sampler if self.run.iteration >= self.warmup_iterations else FULL
         return prepare_batch(self, batch, present, sampler)
 
@@ -359,8 +360,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         network = self.network
         self.network = partial(self.bare_network, available=available)
         try:
-            outputs: dict[str, Any] = super().validation_step(batch)
-            return outputs
+            return dict(super().validation_step(batch))
         finally:
             self.network = network
 

@@ -15,6 +15,7 @@ from nnunetv2_mmkd.networks.availability import AvailabilityNorm, condition_norm
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.stems import ModalityStems, separate_stems
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
 NAMES = ("t1", "t1ce", "t2")
@@ -97,6 +98,39 @@ def test_a_copy_of_a_told_network_is_told_by_itself(one_thread: None) -> None:
     assert all(torch.equal(m.missing, (~PART).float()) for m in first.modules() if isinstance(m, AvailabilityNorm))
 
 
+@pytest.mark.parametrize("residual", [False, True])
+@torch.no_grad()
+def test_stems_by_hand(one_thread: None, residual: bool) -> None:
+    """Each modality's convolution and norm, the planned columns at first, summed over what a sample has."""
+    network = mask_inputs(separate_stems(planned(residual)), NAMES, "stems")
+    (stems,) = (module for module in network.modules() if isinstance(module, ModalityStems))
+    torch.manual_seed(2)
+    for parameter in (stems.norm.weight, stems.norm.bias):
+        parameter.copy_(torch.randn(parameter.shape))
+    original = next(module for module in planned(residual).modules() if isinstance(module, nn.Conv2d))
+    weight, bias = stems.norm.weight.unflatten(0, (3, -1)), stems.norm.bias.unflatten(0, (3, -1))
+    seen: list[torch.Tensor] = []
+    stems.register_forward_hook(lambda module, args, output: seen.append(output))
+    x = torch.randn(2, 3, 16, 16)
+    network(x, PART)
+    for sample, available in enumerate(PART):
+        maps = [
+            nn.functional.conv2d(x[sample : sample + 1, m : m + 1], original.weight[:, m : m + 1], padding=1)
+            for m in range(3)
+        ]  # the norm takes the bias away
+        normal = [nn.functional.instance_norm(each)[0] for each in maps]
+        expected = sum(normal[m] * weight[m, :, None, None] + bias[m, :, None, None] for m in range(3) if available[m])
+        torch.testing.assert_close(seen[0][sample], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_all_stems_learn_from_samples_that_have_their_modality() -> None:
+    network = mask_inputs(separate_stems(planned()), NAMES, "stems")
+    (stems,) = (module for module in network.modules() if isinstance(module, ModalityStems))
+    sum(output.square().mean() for output in network(torch.randn(2, 3, 16, 16), PART)).backward()
+    learned_by = stems.conv.weight.grad.unflatten(0, (3, -1)).abs().flatten(1).sum(1) > 0
+    assert learned_by.tolist() == [True, False, True]  # no sample has the second
+
+
 def test_planes() -> None:
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(with_planes(x, PART)[:, :3], x)
@@ -127,7 +161,7 @@ def test_from_plans(home: Home, identifier: str, configuration: str) -> None:
     x = torch.randn(1, 3, *size)
     poisoned = x.clone()
     poisoned[:, 1] = float("nan")
-    for way, channels in (("none", 3), ("planes", 6), ("norms", 3)):
+    for way, channels in (("none", 3), ("planes", 6), ("norms", 3), ("stems", 3)):
         network = learned(early_fusion(NetworkRequest(manager, NAMES, 2, True, options={"availability": way})))
         first = next(module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
         assert first.in_channels == channels
@@ -139,7 +173,9 @@ def test_from_plans(home: Home, identifier: str, configuration: str) -> None:
 
 def test_refusals(home: Home) -> None:
     trainer = home.trainer(nnUNetTrainerModalityDropout)
-    with pytest.raises(InputError, match="'plains': choose from none, planes, norms"):
+    with pytest.raises(InputError, match="'plains': choose from none, planes, norms, stems"):
         early_fusion(NetworkRequest(trainer.configuration_manager, NAMES, 2, True, options={"availability": "plains"}))
     with pytest.raises(NotImplementedError, match="availability='planes'"):
         condition_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3)
+    with pytest.raises(NotImplementedError, match="first block has no affine instance norm"):
+        separate_stems(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))

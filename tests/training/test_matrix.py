@@ -17,7 +17,10 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
+    nnUNetTrainerModalityDropout,
+    nnUNetTrainerModalityDropoutStems,
+)
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
@@ -85,6 +88,8 @@ COMBINATIONS += [
     (SubsetKDWithPlanes, 3, "classes", "2d", RESIDUAL),
     (SubsetKD, 3, "regions_ignore", "2d", RESIDUAL),
     (SubsetKD, 3, "classes", "3d_fullres", PLAIN),
+    (nnUNetTrainerModalityDropoutStems, 4, "regions", "2d", PLAIN),
+    (nnUNetTrainerModalityDropoutStems, 3, "classes", "3d_fullres", RESIDUAL),
     (SubsetKDCurrentTeacher, 5, "classes_ignore", "3d_fullres", PLAIN),
 ]
 

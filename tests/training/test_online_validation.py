@@ -16,7 +16,10 @@ from tiny_nnunet import Home, same_start, start, steps
 
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
+    nnUNetTrainerModalityDropout,
+    nnUNetTrainerModalityDropoutAnnealed,
+)
 from nnunetv2_mmkd.training.online_validation import mean_dice
 
 INCOMPLETE = ModalityDropoutConfig("count_uniform_incomplete", per="batch")  # so every batch is validated twice
@@ -131,3 +134,15 @@ def test_a_short_training_writes_curves_and_configuration(home: Home) -> None:
     assert config["realised_missing_rates"] == {"t1": 0.0, "t1ce": 0.0, "t2": 0.25}
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)
     assert saved["logging"].keys() == trainer.curves.values.keys() and saved["mmkd"]["iteration"] == 4
+
+
+def test_an_annealed_distribution_follows_the_training(home: Home) -> None:
+    """nnUNetTrainerModalityDropoutAnnealed drops nothing at first; validation is uniform."""
+    trainer = start(home.trainer(nnUNetTrainerModalityDropoutAnnealed))
+    batch, present = next(trainer.dataloader_train), trainer.cases.training_present
+    assert trainer.prepare(batch, present).available.all()
+    trainer.run.iteration = trainer.num_epochs * trainer.num_iterations_per_epoch // 4
+    trainer.prepare(batch, present)
+    assert trainer.modality_dropout.full_share(trainer.sampler.progress) == 0.5
+    trainer.on_validation_epoch_start()
+    assert trainer.online_validation.sampler.dropout == ModalityDropoutConfig("uniform")
