@@ -6,6 +6,7 @@ Two rules: no process begins before its note is on the disk, and none outlives t
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import IO, Any
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import is_running, read_marker, write_json
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 GUARD = "nnunetv2_mmkd.workflows.sweep.guard"
 
@@ -54,6 +57,28 @@ def runs_elsewhere(task: Task) -> int | None:
         if b"nnunetv2_mmkd" not in Path(f"/proc/{process}/cmdline").read_bytes():
             return None
     return process
+
+
+def wait_for_earlier(tasks: Iterable[Task], seconds: float) -> None:
+    """Wait until what a killed sweep has left behind has ended: its guards see to that (:mod:`.guard`).
+
+    Args:
+        tasks: of this sweep.
+        seconds: at most.
+
+    Raises:
+        InputError: a task is still being run.
+    """
+    deadline = time.monotonic() + seconds
+    for task in tasks:
+        busy = runs_elsewhere(task)
+        if busy is not None and seconds:
+            logger.info("%s of an earlier sweep is ending; waiting for it", task.name)
+        while busy is not None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            busy = runs_elsewhere(task)
+        if busy is not None:
+            raise InputError(f"{task.name} is being run by process {busy}, of an earlier sweep: wait for it or end it")
 
 
 class Running:

@@ -25,8 +25,9 @@ from nnunetv2_mmkd.protocols.missing_rates import write_rates
 from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, CheckedSweep, check_sweep, naming
 from nnunetv2_mmkd.workflows.sweep.cluster import ClusterEngine
 from nnunetv2_mmkd.workflows.sweep.definition import Sweep
+from nnunetv2_mmkd.workflows.sweep.guard import GRACE
 from nnunetv2_mmkd.workflows.sweep.local import run_local
-from nnunetv2_mmkd.workflows.sweep.process import log_of, runs_elsewhere, state_of
+from nnunetv2_mmkd.workflows.sweep.process import log_of, state_of, wait_for_earlier
 from nnunetv2_mmkd.workflows.sweep.tables import write_tables
 from nnunetv2_mmkd.workflows.sweep.tasks import Task, Training, evaluations_of, trainings_of
 
@@ -105,12 +106,7 @@ def _run_sweep(file: Path, output: Path, settings: SweepSettings) -> SweepOutcom
     tasks: list[Task] = [*trainings, *evaluations]
     with naming(f"{file}: "):
         engine = _engine(sweep, output, settings)
-    for task in tasks:
-        busy = runs_elsewhere(task)
-        if busy is not None:
-            raise InputError(
-                f"{task.name} is being run by process {busy}, of an earlier sweep in {output}: wait for it or end it"
-            )
+    wait_for_earlier(tasks, 0 if settings.dry_run else GRACE + 5)
     if settings.dry_run:
         return SweepOutcome((_listed([TaskRow(task.name, _outlook(task)) for task in tasks]),), ())
     _prepare(checked)

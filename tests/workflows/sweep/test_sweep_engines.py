@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from verbs import Verb
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.workflows.sweep import local, process
 from nnunetv2_mmkd.workflows.sweep.local import run_local
-from nnunetv2_mmkd.workflows.sweep.process import Running, log_of, note, runs_elsewhere, state_of
+from nnunetv2_mmkd.workflows.sweep.process import Running, log_of, note, runs_elsewhere, state_of, wait_for_earlier
 
 
 def good(folder: Path, name: str = "good") -> Verb:
@@ -86,7 +87,10 @@ def test_a_process_of_an_earlier_sweep_is_seen(tmp_path: Path) -> None:
     assert runs_elsewhere(slow) is None
     running = Running(slow)
     assert runs_elsewhere(slow) == running.process.pid
-    running.stop()
+    with pytest.raises(InputError, match=f"lasting is being run by process {running.process.pid}"):
+        wait_for_earlier([good(tmp_path), slow], 0.3)
+    threading.Timer(0.3, running.stop).start()
+    wait_for_earlier([good(tmp_path), slow], 60)
     assert runs_elsewhere(slow) is None
     note(slow, state="running")  # as if it had been killed: nobody is there
     assert runs_elsewhere(slow) is None
