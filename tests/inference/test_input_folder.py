@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "T1 or T1ce, apart": (["a/T1_3D_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
     "T1 or T1ce, by folder": (["a/T1/T1_post.nii.gz", "a/t2.nii.gz"], "could be t1 or t1ce"),
     "T1 or FLAIR, by folder": (["a/T1/flair.nii.gz", "a/t2.nii.gz"], "could be flair or t1"),
-    "T1 or T2": (["a_t1_t2.nii.gz", "a_flair.nii.gz"], "could be t1 or t2: .* t2=t1_t2; leave it out by --ignore t1_t2"),
+    "T1 or T2": (["a_t1_t2.nii.gz", "a_flair.nii.gz"], "could be t1 or t2: .* t2=t1_t2; leave it out by --ignore t1"),
     "several": (["a_adc.nii.gz", "b_adc.nii.gz", "b_t1.nii.gz"], "--ignore adc. The same is asked of b_adc.nii.gz"),
     "nobody has": (["a_adc.nii.gz", "a_t1.nii.gz"], "a_adc.nii.gz is read as adc, and this model has t1, t1ce"),
     "no modality": (["a_scan.nii.gz", "a_t1.nii.gz"], "a_scan.nii.gz: its name says no modality, and this model has"),

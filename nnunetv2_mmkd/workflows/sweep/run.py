@@ -18,7 +18,6 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from tqdm import tqdm
 
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import check_writable, locked, write_json, write_text
 from nnunetv2_mmkd.protocols.missing_rates import write_rates
