@@ -208,6 +208,26 @@ def compare(
     )
 
 
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    r"""p-values of several comparisons, corrected so that the chance of any false one stays at the level (Holm 1979).
+
+    .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1)\, p_{(j)})
+
+    Args:
+        p_values: of m comparisons, in any order; NaN (no test was possible) stays NaN and does not count.
+
+    Returns:
+        in the same order.
+    """
+    given = np.asarray(p_values, dtype=float)
+    order = [int(index) for index in np.argsort(given) if not np.isnan(given[index])]
+    corrected, largest = np.full(len(given), np.nan), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * given[index]))
+        corrected[index] = largest
+    return tuple(map(float, corrected))
+
+
 def subset_t_test(
     first: Mapping[str, float],
     second: Mapping[str, float],

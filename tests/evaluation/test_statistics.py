@@ -14,7 +14,7 @@ from scipy import stats
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.evaluation.statistics import CaseComparison, MissingPair, SubsetComparison, subset_t_test
+from nnunetv2_mmkd.evaluation.statistics import CaseComparison, MissingPair, SubsetComparison, holm, subset_t_test
 from nnunetv2_mmkd.evaluation.statistics import compare as compare_table
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 from nnunetv2_mmkd.evaluation.summary import improvement, subset_means, summarise
@@ -270,3 +270,17 @@ def test_improvement() -> None:
     assert improvement(47.37, [43.52, 39.33, NAN]) == pytest.approx(8.846, abs=1e-3)
     assert improvement(4.0, [5.0, 8.0], lower_is_better=True) == pytest.approx(20.0)
     assert np.isnan(improvement(1.0, [])) and np.isnan(improvement(1.0, [0.0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "corrected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([NAN, 0.02, 0.02], [NAN, 0.04, 0.04]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(given: list[float], corrected: list[float]) -> None:
+    assert holm(given) == pytest.approx(corrected, nan_ok=True)

@@ -15,6 +15,7 @@ from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.report import table_metrics, write_report
 from nnunetv2_mmkd.evaluation.result_table import SEED, ResultTable
 from nnunetv2_mmkd.evaluation.seeds import average_over_seeds, compare_seeds, summarise_seeds
+from nnunetv2_mmkd.evaluation.statistics import holm
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import write_text
@@ -99,6 +100,7 @@ def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], outpu
                     rows += _pair(table, first + ending, second + ending, metric, options, patients)
                 except InputError as error:
                     problems.append(f"{first + ending} - {second + ending}, {metric}: {error}")
+    rows = _corrected(rows)
     if rows:
         write_table(pd.DataFrame(rows), output / "compare.csv")
     else:  # not one of an earlier call
@@ -106,12 +108,13 @@ def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], outpu
     level = f"{100 * options.confidence:g} %"
     lines = [
         f"| A - B | metric | region | A | B | difference | {level} interval: patients | patients and seeds "
-        "| Wilcoxon p | cases | seeds |",
-        "|---|---|---|--:|--:|--:|---|---|--:|--:|--:|",
+        "| Wilcoxon p | Holm | cases | seeds |",
+        "|---|---|---|--:|--:|--:|---|---|--:|--:|--:|--:|",
         *map(_line, rows),
         "",
         "First interval and p: these trained models, as `mmkd compare` of the values averaged over seeds, patients "
-        "drawn. Second: new trainings as well, seeds and patients drawn.  ",
+        "drawn. Second: new trainings as well, seeds and patients drawn. Holm: p corrected for the number of methods "
+        "that are compared with the same B, by metric and region.  ",
         *(f"Not compared: {problem}.  " for problem in problems),
     ]
     return "\n".join(lines) + "\n", problems
@@ -149,6 +152,17 @@ def _pair(
     return cells
 
 
+def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with ``p_holm``, Holm's correction over all methods compared with the same one."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["second"], row["metric"], row["region"]), []).append(row)
+    for group in groups.values():
+        for row, value in zip(group, holm([row["p_value"] for row in group]), strict=True):
+            row["p_holm"] = value
+    return rows
+
+
 def _line(row: dict[str, Any]) -> str:
     spec = metric_spec(row["metric"])
     factor, unit = spec.scale, f" ({spec.difference_unit})" * bool(spec.difference_unit)
@@ -167,6 +181,7 @@ def _line(row: dict[str, Any]) -> str:
         interval(row["ci_low"], row["ci_high"]),
         interval(row["ci_low_seeds"], row["ci_high_seeds"]),
         f"{row['p_value']:.4g}",
+        f"{row['p_holm']:.4g}",
         str(row["cases"]),
         str(len(seeds)),
     ]

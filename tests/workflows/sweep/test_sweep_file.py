@@ -138,7 +138,13 @@ def test_the_trials_of_the_readme_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trainings"), [("hearts_pdt", 5), ("hearts_passion", 4 * 5 * 2), ("hearts_passion_six", 4 * 5 * 6)]
+    ("name", "trainings"),
+    [
+        ("hearts_pdt", 5),
+        ("hearts_passion", 4 * 5 * 2),
+        ("hearts_passion_six", 4 * 5 * 6),
+        ("hearts_control", 10 * 5 * 3),
+    ],
 )
 def test_the_hearts_are_sweeps(name: str, trainings: int) -> None:
     file = Path(str(files("nnunetv2_mmkd.results_templates") / f"{name}.yaml"))

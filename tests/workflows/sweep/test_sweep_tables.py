@@ -13,7 +13,7 @@ from nnunetv2_mmkd.evaluation.statistics import CaseComparison, compare
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.workflows.sweep import tables
 from nnunetv2_mmkd.workflows.sweep.definition import read_sweep
-from nnunetv2_mmkd.workflows.sweep.tables import write_tables
+from nnunetv2_mmkd.workflows.sweep.tables import _corrected, write_tables
 from nnunetv2_mmkd.workflows.sweep.tasks import Evaluation, evaluations_of, models_of
 
 NAMES = ("t1", "t2")
@@ -74,6 +74,7 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     averaged = pd.read_csv(tmp_path / "out" / "results.csv")
     expected = compare(ResultTable.from_frame(averaged), "A", "B", region="WT", resamples=100)
     assert isinstance(expected, CaseComparison) and first["p_value"] == pytest.approx(expected.p_value)
+    assert first["p_holm"] == first["p_value"]  # the only one that is compared with B
     text = "\n".join(lines)
     assert "| A - B | Dice (points) | WT |" in text and "| +8.00 | [+8.00, +8.00] | [+6.00, +10.00] |" in text
     assert "| A_mr - B_mr |" in (tmp_path / "out" / "compare.md").read_text()
@@ -120,3 +121,14 @@ def test_models_without_seeds(tmp_path: Path) -> None:
     assert compared["seeds"].tolist() == [tables.NO_SEED] * 2
     assert "values averaged over 1 training of each method" in (tmp_path / "out" / "tables" / "dice.md").read_text()
     assert "| 1 |" in "\n".join(lines)
+
+
+def test_holm_counts_the_methods_that_are_compared_with_the_same_one() -> None:
+    given = [("A", "control", 0.01), ("B", "control", 0.04), ("C", "control", 0.03), ("A", "B", 0.2)]
+    rows = [
+        {"first": first, "second": second, "metric": metric, "region": "WT", "p_value": p}
+        for metric in ("dice", "hd95")
+        for first, second, p in given
+    ]
+    corrected = [row["p_holm"] for row in _corrected(rows)]
+    assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.2] * 2)
