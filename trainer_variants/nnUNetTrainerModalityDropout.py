@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nnunetv2_mmkd.methods.nested_subsets import NestedSubsets, NestedSubsetsConfig
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
@@ -49,6 +50,14 @@ class nnUNetTrainerModalityDropoutEMA(nnUNetTrainerModalityDropout):
     STATUS = "tested"
     method_class = SubsetKD
     config = SubsetKDConfig(teacher="none", weight=0.0)
+
+
+class nnUNetTrainerModalityDropoutNested(nnUNetTrainerModalityDropout):
+    """Modality dropout with two nested subsets of half as many samples, and a ranking loss between them."""
+
+    STATUS = "tested"
+    method_class = NestedSubsets
+    config = NestedSubsetsConfig()
 
 
 class nnUNetTrainerModalityDropoutStems(nnUNetTrainerModalityDropout):

@@ -19,6 +19,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMeta
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
     nnUNetTrainerModalityDropout,
+    nnUNetTrainerModalityDropoutNested,
     nnUNetTrainerModalityDropoutStems,
 )
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
@@ -88,6 +89,7 @@ COMBINATIONS += [
     (SubsetKDWithPlanes, 3, "classes", "2d", RESIDUAL),
     (SubsetKD, 3, "regions_ignore", "2d", RESIDUAL),
     (SubsetKD, 3, "classes", "3d_fullres", PLAIN),
+    (nnUNetTrainerModalityDropoutNested, 3, "regions_ignore", "2d", PLAIN),
     (nnUNetTrainerModalityDropoutStems, 4, "regions", "2d", PLAIN),
     (nnUNetTrainerModalityDropoutStems, 3, "classes", "3d_fullres", RESIDUAL),
     (SubsetKDCurrentTeacher, 5, "classes_ignore", "3d_fullres", PLAIN),

@@ -143,7 +143,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         ("hearts_pdt", 5),
         ("hearts_passion", 4 * 5 * 2),
         ("hearts_passion_six", 4 * 5 * 6),
-        ("hearts_control", 10 * 5 * 3),
+        ("hearts_control", 11 * 5 * 3),
     ],
 )
 def test_the_hearts_are_sweeps(name: str, trainings: int) -> None:
