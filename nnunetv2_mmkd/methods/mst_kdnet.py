@@ -6,8 +6,7 @@ Legend: B batch, M modalities, K heads of the segmentation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.losses.attention import extreme_value_distance
 from nnunetv2_mmkd.losses.logit import logit_distance, released_kl, standardised_kl
-from nnunetv2_mmkd.losses.style import adversarial_loss, discriminator_loss, style_distance
+from nnunetv2_mmkd.losses.style import style_distance
+from nnunetv2_mmkd.methods.adversary import Adversary
 from nnunetv2_mmkd.methods.base import (
     Averages,
     Batch,
@@ -28,7 +28,6 @@ from nnunetv2_mmkd.methods.base import (
     sum_of_parts,
 )
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
-from nnunetv2_mmkd.networks.discriminator import FeatureDiscriminator
 
 if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
     from nnunetv2_mmkd.networks.transformer_unet import Trace, TransformerUNet
@@ -65,7 +64,6 @@ class MSTKDNet(Method["TransformerUNet"]):
     def __init__(self, config: MSTKDNetConfig | None = None) -> None:
         self.config = config or MSTKDNetConfig()
         self._averages = Averages()
-        self._features: tuple[Tensor, Tensor] | None = None
         self._frozen = False
 
     def setup(self, context: TrainingContext) -> None:
@@ -78,11 +76,12 @@ class MSTKDNet(Method["TransformerUNet"]):
         if self.config.teacher == "frozen" and not context.iterations:
             raise ValueError("MST-KDNet: to freeze the teacher, the length of the training must be known")
         self.teacher: TransformerUNet = context.need(ExtraNetwork)()
-        self.discriminator = FeatureDiscriminator(self.teacher.fused_channels, self.teacher.dimensions)
-        self.discriminator.to(context.device)
-        context.broadcast([self.discriminator])
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), self.config.discriminator_rate, self.config.discriminator_betas
+        self.adversary = Adversary(
+            self.teacher.fused_channels,
+            self.teacher.dimensions,
+            context,
+            self.config.discriminator_rate,
+            self.config.discriminator_betas,
         )
         self._iteration = 0
 
@@ -116,7 +115,7 @@ class MSTKDNet(Method["TransformerUNet"]):
         if self._iteration >= self.teacher_only_until:
             for term, value in self.distances(teacher, student, batch.valid).items():
                 parts[term] = self._weight(term) * value
-            self._features = (teacher.fused.detach(), student.fused.detach())
+            self.adversary.see(teacher.fused, student.fused)
         self._averages.add_all("weighted loss", parts)
         return sum_of_parts(parts)  # Eq. (12)
 
@@ -164,8 +163,7 @@ class MSTKDNet(Method["TransformerUNet"]):
         if "style" in terms:  # Eqs. (10) and (11)
             values["style"] = style_distance(target.style, prediction.style)
         if "adversarial" in terms:  # Eqs. (9) and (11)
-            with self._frozen_discriminator():
-                values["adversarial"] = adversarial_loss(self.discriminator(prediction.fused.float()))
+            values["adversarial"] = self.adversary.fool(prediction.fused)
         if "content" in terms:
             values["content"] = _sum_of_mse([target.transformer], [prediction.transformer])
         return values
@@ -184,33 +182,12 @@ class MSTKDNet(Method["TransformerUNet"]):
     def _probabilities(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(1) if self.context.exclusive else logits.float().sigmoid()
 
-    @contextmanager
-    def _frozen_discriminator(self) -> Iterator[None]:
-        """The discriminator passes gradients on and collects none."""
-        self.discriminator.requires_grad_(False)
-        try:
-            with torch.autocast(self.context.device.type, enabled=False):
-                yield
-        finally:
-            self.discriminator.requires_grad_(True)
-
     def end_iteration(self, network: TransformerUNet, iteration: int) -> None:
         """A step of the discriminator on the features of the step before, Eq. (9)."""
-        if self._features is None or "adversarial" not in self.config.terms:
-            return
-        known = [
-            features.float().nan_to_num(0.0, 0.0, 0.0) for features in self._features
-        ]  # an overflow teaches nothing
-        complete, incomplete = (self.discriminator(features) for features in known)
-        self._features = None
-        loss = discriminator_loss(complete, incomplete)
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.context.average([p.grad for p in self.discriminator.parameters() if p.grad is not None])
-        self.discriminator_optimizer.step()
-        right = torch.cat([(complete < 0).flatten(), (incomplete > 0).flatten()]).float().mean()
-        self._averages.add("discriminator/loss", loss)
-        self._averages.add("discriminator/accuracy", right)
+        learned = self.adversary.learn() if "adversarial" in self.config.terms else None
+        if learned is not None:
+            self._averages.add("discriminator/loss", learned[0])
+            self._averages.add("discriminator/accuracy", learned[1])
 
     # -- curves and state --------------------------------------------------------------------------------------------
 
@@ -227,17 +204,17 @@ class MSTKDNet(Method["TransformerUNet"]):
 
     def state_dict(self) -> dict[str, Any]:
         """Teacher, discriminator and its optimiser."""
+        discriminator, optimizer = self.adversary.state()
         return {
             "teacher": self.teacher.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "discriminator": discriminator,
+            "discriminator_optimizer": optimizer,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.teacher.load_state_dict(state["teacher"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.adversary.restore(state["discriminator"], state["discriminator_optimizer"])
 
 
 class _Features:

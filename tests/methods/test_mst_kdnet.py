@@ -77,7 +77,7 @@ def test_each_term_reaches_the_student_and_not_the_teacher(term: str, exclusive:
     values[term].backward()
     assert total(p.grad for p in network.parameters()) > 0
     assert total(p.grad for p in method.teacher.parameters()) == 0
-    assert total(p.grad for p in method.discriminator.parameters()) == 0
+    assert total(p.grad for p in method.adversary.discriminator.parameters()) == 0
 
 
 @pytest.mark.parametrize("term", [term for term in PAPERS if term != "adversarial"])
@@ -233,8 +233,8 @@ def accuracy(method: MSTKDNet, network: Any, seeds: range) -> float:
     with torch.no_grad():
         for seed in seeds:
             batch = a_batch(seed)
-            complete = method.discriminator(method.teacher.trace(batch.images, batch.present).fused)
-            incomplete = method.discriminator(network.trace(batch.images, batch.available).fused)
+            complete = method.adversary.discriminator(method.teacher.trace(batch.images, batch.present).fused)
+            incomplete = method.adversary.discriminator(network.trace(batch.images, batch.available).fused)
             right += [(complete < 0).float().mean(), (incomplete > 0).float().mean()]
     return float(torch.stack(right).mean())
 
@@ -250,7 +250,7 @@ def test_the_discriminator_learns_and_the_student_learns_to_fool_it() -> None:
     told = accuracy(method, network, unseen)
     assert told > 0.95
     method.curves()
-    method.discriminator_optimizer.param_groups[0]["lr"] = 1e-4
+    method.adversary.optimizer.param_groups[0]["lr"] = 1e-4
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     for iteration in range(30, 80):
         if iteration == 55:
@@ -265,7 +265,7 @@ def test_the_discriminator_learns_and_the_student_learns_to_fool_it() -> None:
 def test_a_discriminator_step_by_hand() -> None:
     method, network = prepared(MSTKDNetConfig(weights=EVEN))
     batch = a_batch()
-    discriminator = copy.deepcopy(method.discriminator)
+    discriminator = copy.deepcopy(method.adversary.discriminator)
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-4, (0.9, 0.99))
     method.step(network, batch, task_loss)["loss"].backward()
     method.end_iteration(network, 0)
@@ -275,7 +275,7 @@ def test_a_discriminator_step_by_hand() -> None:
     ]
     discriminator_loss(*(discriminator(each) for each in features)).backward()
     optimizer.step()
-    for ours, expected in zip(method.discriminator.parameters(), discriminator.parameters(), strict=True):
+    for ours, expected in zip(method.adversary.discriminator.parameters(), discriminator.parameters(), strict=True):
         assert torch.allclose(ours, expected, atol=1e-7)
     assert method.curves()["discriminator/accuracy"] >= 0
 
@@ -295,7 +295,7 @@ def test_the_optimiser_keeps_its_moments_and_everything_is_saved() -> None:
     for each in (method, other):
         each.step(network, a_batch(7), task_loss)
         each.end_iteration(network, 3)
-    pairs = zip(method.discriminator.parameters(), other.discriminator.parameters(), strict=True)
+    pairs = zip(method.adversary.discriminator.parameters(), other.adversary.discriminator.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
