@@ -95,7 +95,8 @@ def trainers() -> str:
             "They hold in training, prediction and evaluation alike, and combine in any order:\n"
             "`nnUNetTrainerMetaKD_mr2468_300epochs_50iters_seed3`.\n",
             table(["ending", ""], [(f"`{ending}`", text) for ending, text in SUFFIXES.items()]),
-            "`nnUNetTrainerSpecialist` needs the names of its modalities: `nnUNetTrainerSpecialist_t1_t2`.\n",
+            "`nnUNetTrainerSpecialist`, `nnUNetTrainerACN` and `nnUNetTrainerSMUNet` need the names of modalities: "
+            "`nnUNetTrainerSpecialist_t1_t2`.\n",
             "Plain and residual-encoder U-Net plans, 2d and 3d, any number of modalities, regions or classes, ignore\n"
             "label. Not cascades, and not plans that are no U-Nets.\n",
         ]

@@ -125,6 +125,18 @@ class ExtraNetwork(Protocol):
     def __call__(self) -> Any: ...
 
 
+class FullModalityNetwork(Protocol):
+    """Capability: a network for all modalities from the plans of one for a subset, with weights of its own."""
+
+    def __call__(self) -> Any: ...
+
+
+class FeatureWidth(Protocol):
+    """Capability: the number of channels that a multi-stream network has at its bottleneck."""
+
+    def __call__(self) -> int: ...
+
+
 class MissingRates(Protocol):
     """Capability: the missing rate of each modality over the training cases; known from :meth:`Method.begin` on."""
 

@@ -13,13 +13,17 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
+from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.shared_specific import SharedSpecificUNet
 from nnunetv2_mmkd.networks.stems import separate_stems
 from nnunetv2_mmkd.networks.tied import tied_encoders
 from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
@@ -111,8 +115,7 @@ def multi_stream(
         NotImplementedError: see :func:`planned_network`.
     """
     modalities = request.modalities
-    if len(modalities) < 2:
-        raise InputError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
+    _require_two(modalities)
     if own_parts and not shared:
         raise ValueError("separate encoders have all parts of their own: own_parts is for a shared one")
     planned: Any = planned_network(request, 1)
@@ -124,6 +127,54 @@ def multi_stream(
     patch = request.configuration.patch_size
     scales = scale_specs(planned.encoder, patch, len(modalities), request.heads, request.exclusive)
     return MultiStreamUNet(encoders, fusion(scales), planned.decoder, modalities)
+
+
+def shared_specific(request: NetworkRequest) -> SharedSpecificUNet:
+    """ShaSpec's network: the planned encoder for one channel once for all modalities and once for each.
+
+    Args:
+        request: what is asked for, of at least two modalities. Its option ``fill`` says what stands in for missing ones
+            (:class:`~nnunetv2_mmkd.networks.fusion.shared_specific.SharedSpecificFusion`).
+
+    Raises:
+        InputError: fewer than two modalities, or another ``fill``.
+        NotImplementedError: see :func:`planned_network`.
+    """
+    modalities = request.modalities
+    _require_two(modalities)
+    planned: Any = planned_network(request, 1)
+    others: list[Any] = [planned_network(request, 1) for _ in modalities]
+    patch = request.configuration.patch_size
+    scales = scale_specs(planned.encoder, patch, len(modalities), request.heads, request.exclusive)
+    fusion = SharedSpecificFusion(scales, request.options.get("fill", "mean"))
+    return SharedSpecificUNet(planned.encoder, [each.encoder for each in others], fusion, planned.decoder, modalities)
+
+
+def decoupled(request: NetworkRequest) -> DecoupledUNet:
+    """DeMoSeg's network: the planned one with a stem for each modality.
+
+    Args:
+        request: what is asked for, of at least two modalities. Its options: ``lenders``, for each modality the names of
+            the others, first the one that lends before the others (by default in channel order), and ``gated``
+            (:class:`~nnunetv2_mmkd.networks.decoupled.ChannelExchange`).
+
+    Raises:
+        InputError: fewer than two modalities, or other ``lenders``.
+        NotImplementedError: see :func:`planned_network`.
+    """
+    modalities = request.modalities
+    _require_two(modalities)
+    lenders: Sequence[Sequence[int]] = lending_order(modalities, {})
+    if "lenders" in request.options:
+        lenders = [[indices([name], modalities)[0] for name in own] for own in request.options["lenders"]]
+    planned: Any = planned_network(request, len(modalities))
+    gated = bool(request.options.get("gated", True))
+    return DecoupledUNet(planned.encoder, planned.decoder, modalities, lenders, gated=gated)
+
+
+def _require_two(modalities: Sequence[str]) -> None:
+    if len(modalities) < 2:
+        raise InputError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
 
 
 def transformer_unet(request: NetworkRequest) -> TransformerUNet:

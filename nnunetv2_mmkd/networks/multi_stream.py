@@ -70,6 +70,12 @@ class MultiStreamUNet(nn.Module):
         return len(encoder.stages)
 
     @property
+    def width(self) -> int:
+        """Number of channels of a stream at the bottleneck."""
+        encoder: Any = self.encoders[0]
+        return int(encoder.output_channels[-1])
+
+    @property
     def predicts_maps(self) -> bool:
         """Whether :meth:`fuse` returns maps."""
         return self.fusions.predicts_maps
@@ -82,6 +88,10 @@ class MultiStreamUNet(nn.Module):
         """
         return [] if self.shared else list(self.parameters())
 
+    def all_encoders(self) -> list[Any]:
+        """Every encoder of the network."""
+        return list(self.encoders)
+
     def compile_parts(self, **options: Any) -> None:
         """Compile what has no mask in it, in place: the encoders' stages and the decoder.
 
@@ -90,14 +100,9 @@ class MultiStreamUNet(nn.Module):
         Args:
             options: of ``torch.compile``.
         """
-        encoders: list[Any] = list(self.encoders)
-        found = [part for encoder in encoders for part in (getattr(encoder, "stem", None), *encoder.stages)]
-        parts = [part for part in found if part is not None]
-        _allow_graphs(GRAPHS_OF_A_PART * (len(parts) + 2))
-        self.decoder.compile(**options)
+        found = [part for encoder in self.all_encoders() for part in (getattr(encoder, "stem", None), *encoder.stages)]
+        compile_modules([self.decoder, *(part for part in found if part is not None)], **options)
         self._run_decoder = torch.compile(run_decoder, **options)
-        for part in parts:
-            part.compile(**options)
 
     def forward(self, x: Tensor, available: Tensor | None = None) -> Tensor | list[Tensor]:
         """Segment with the available modalities.
@@ -121,8 +126,8 @@ class MultiStreamUNet(nn.Module):
         for chunk in chunks:
             if chunk:
                 encoder = self.encoders[0] if self.shared else self.encoders[chunk[0][1]]
-                inputs = torch.stack([x[sample, modality] for sample, modality in chunk])[:, None]
-                for scale, features in zip(scales, self._run(encoder, inputs), strict=True):
+                encoded = self.encoded(encoder, [x[sample, modality] for sample, modality in chunk])
+                for scale, features in zip(scales, encoded, strict=True):
                     scale.extend(features.unbind(0))
         return Streams(mask, pairs, tuple(tuple(scale) for scale in scales))
 
@@ -160,8 +165,17 @@ class MultiStreamUNet(nn.Module):
     def _recomputes(self) -> bool:
         return self.recomputed_stages > 0 and self.training and torch.is_grad_enabled()
 
-    def _run(self, encoder: Any, x: Tensor) -> list[Tensor]:
-        """Run an encoder stage by stage, recomputing the high-resolution ones in backward if asked to."""
+    def encoded(self, encoder: Any, images: Sequence[Tensor]) -> list[Tensor]:
+        """Run an encoder stage by stage, recomputing the high-resolution ones in backward if asked to.
+
+        Args:
+            encoder: planned, for one channel.
+            images: ``[*spatial]`` each.
+
+        Returns:
+            the features, largest first, ``[number of images, C, *spatial]`` each.
+        """
+        x = torch.stack(list(images))[:, None]
         stem = getattr(encoder, "stem", None)
         skips = []
         for number, stage in enumerate(encoder.stages):
@@ -174,11 +188,20 @@ class MultiStreamUNet(nn.Module):
         return skips
 
 
-def _allow_graphs(number: int) -> None:
-    """Raise PyTorch's limit of graphs, beyond which it silently stops compiling; one limit holds for all modules."""
+def compile_modules(parts: Sequence[Any], **options: Any) -> None:
+    """Compile modules in place.
+
+    PyTorch's limit of graphs, beyond which it silently stops compiling, holds for all modules together: it is raised.
+
+    Args:
+        parts: without masks in them.
+        options: of ``torch.compile``.
+    """
     config: Any = torch._dynamo.config
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    setattr(config, name, max(getattr(config, name), number))
+    setattr(config, name, max(getattr(config, name), GRAPHS_OF_A_PART * (len(parts) + 1)))
+    for part in parts:
+        part.compile(**options)
 
 
 if TYPE_CHECKING:

@@ -37,11 +37,14 @@ class Streams:
         available: bool ``[B, M]`` on the CPU.
         pairs: the P available ``(sample, modality)`` pairs, by modality and then by sample.
         scales: per scale, largest first, the P feature maps ``[C, *spatial]`` in the order of ``pairs``.
+        specific: P further maps at the bottleneck, of encoders that each belong to a modality, in a network that has
+            them in addition to a shared one (ShaSpec); empty otherwise.
     """
 
     available: Tensor
     pairs: tuple[tuple[int, int], ...]
     scales: tuple[tuple[Tensor, ...], ...]
+    specific: tuple[Tensor, ...] = ()
 
     @property
     def bottleneck(self) -> tuple[Tensor, ...]:
@@ -69,11 +72,10 @@ class Streams:
         if (mask & ~self.available).any():
             raise ValueError("a modality is asked for that has not been encoded")
         rows = [row for row, (sample, modality) in enumerate(self.pairs) if mask[sample, modality]]
-        scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
-        return Streams(mask, tuple(self.pairs[row] for row in rows), scales)
+        return self._of(rows, mask, tuple(self.pairs[row] for row in rows))
 
     def weighted(self, weights: ModalityWeights | None) -> Streams:
-        """The features, each multiplied by the factor of its modality at its scale.
+        """The features, each multiplied by the factor of its modality at its scale; not :attr:`specific`.
 
         Args:
             weights: for each scale; None: the features as they are.
@@ -111,8 +113,18 @@ class Streams:
         rows = [row_of[sample, modality] for sample in samples]
         available = torch.zeros(len(rows), self.available.shape[1], dtype=torch.bool)
         available[:, modality] = True
+        return self._of(rows, available, tuple((number, modality) for number in range(len(rows))))
+
+    def of_sample(self, sample: int) -> Streams:
+        """One sample, as if it were all of the batch."""
+        rows = [row for row, (own, _) in enumerate(self.pairs) if own == sample]
+        pairs = tuple((0, self.pairs[row][1]) for row in rows)
+        return self._of(rows, self.available[sample : sample + 1], pairs)
+
+    def _of(self, rows: Sequence[int], available: Tensor, pairs: tuple[tuple[int, int], ...]) -> Streams:
+        """Some rows, under other pairs."""
         scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
-        return Streams(available, tuple((number, modality) for number in range(len(rows))), scales)
+        return Streams(available, pairs, scales, tuple(self.specific[row] for row in rows if self.specific))
 
 
 def pairs_of(available: Tensor) -> tuple[tuple[int, int], ...]:

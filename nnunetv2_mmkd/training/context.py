@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 
 from nnunetv2_mmkd.methods.base import (
     ExtraNetwork,
+    FeatureWidth,
+    FullModalityNetwork,
     LocalLoss,
     MembershipClasses,
     Method,
@@ -21,6 +24,7 @@ from nnunetv2_mmkd.methods.base import (
     SingleModalityDice,
     TrainingContext,
 )
+from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.cases import TrainingCases
 from nnunetv2_mmkd.training.election import SingleModalityEvaluation
@@ -50,10 +54,13 @@ def training_context(
     """
     capabilities: dict[type, Any] = {
         ExtraNetwork: partial(another_network, host),
+        FullModalityNetwork: partial(full_modality_network, host),
         MissingRates: lambda: tuple(cases().missing_rates[name] for name in modalities),
         MembershipClasses: partial(membership_classes, label_manager=host.label_manager),
         LocalLoss: local_loss(host),
     }
+    if hasattr(network(), "width"):
+        capabilities[FeatureWidth] = lambda: int(network().width)
     if NextMetaBatch in method.needs:
         capabilities[NextMetaBatch] = next_meta_batch
     if SingleModalityDice in method.needs:
@@ -88,6 +95,19 @@ def another_network(host: nnUNetTrainer) -> nn.Module:
         host.label_manager.num_segmentation_heads,
         host.enable_deep_supervision,
     )
+    return network.to(host.device)
+
+
+def full_modality_network(host: nnUNetTrainer) -> nn.Module:
+    """A network as the trainer builds it, for all modalities of the data set in the place of its subset."""
+    request = NetworkRequest.from_plans(
+        host.plans_manager,
+        host.configuration_manager,
+        host.label_manager.num_segmentation_heads,
+        host.enable_deep_supervision,
+    )
+    builder: Any = host
+    network: nn.Module = builder.build_network(replace(request, subset=()))
     return network.to(host.device)
 
 

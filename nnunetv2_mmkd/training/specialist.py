@@ -53,7 +53,9 @@ def parse_name(text: str) -> dict[str, Any] | None:
     return {"suffix_names": tuple(names), **found} if names else None
 
 
-def split_names(names: Sequence[str], modalities: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+def split_names(
+    names: Sequence[str], modalities: Sequence[str], trainer: str = "nnUNetTrainerSpecialist"
+) -> tuple[tuple[str, ...], str | None]:
     """Which names are modalities, and which is the tag of a missing-rate table.
 
     A name that can be a modality of the data set is one, wherever it stands; so the tag of a table must be the name of
@@ -63,6 +65,7 @@ def split_names(names: Sequence[str], modalities: Sequence[str]) -> tuple[tuple[
     Args:
         names: from the class's name.
         modalities: of the data set, in channel order.
+        trainer: the name before them, for messages.
 
     Returns:
         The modalities in channel order, and the tag or None.
@@ -82,7 +85,7 @@ def split_names(names: Sequence[str], modalities: Sequence[str]) -> tuple[tuple[
         raise InputError(f"unknown modality {others[0]!r} in the trainer's name: this data set has {near}")
     if not found:
         raise InputError(
-            f"a specialist's name says its modalities, as nnUNetTrainerSpecialist_{'_'.join(list(spelled)[:2])}, and "
+            f"a specialist's name says its modalities, as {trainer}_{'_'.join(list(spelled)[:2])}, and "
             f"not {' '.join(names) or 'nothing'}: {has}"
         )
     return tuple(name for name in modalities if name in found), others[0] if others else None
@@ -116,7 +119,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         modalities = modality_names(dataset_json)
-        self.subset, tag = split_names(self.suffix_names, modalities)
+        self.subset, tag = split_names(self.suffix_names, modalities, type(self).__name__.partition("_")[0])
         if tag is not None:
             self.suffix_table = tag
             table = table_path(os.path.join(nnUNet_preprocessed, plans["dataset_name"]), tag)

@@ -137,7 +137,7 @@ def test_the_meta_gradient_is_that_of_the_printed_objective(scales: str) -> None
         for scale in range(2):
             rows = []
             for b in range(2):
-                feats = [net._run(net.encoders[0], data.images[b : b + 1, m : m + 1])[scale][0] for m in range(4)]
+                feats = [net.encoded(net.encoders[0], [data.images[b, m]])[scale][0] for m in range(4)]
                 scaled = scale == 1 or scales == "all"
                 fusion = net.fusions[scale]
                 total = sum(fusion.weight[m] @ (feats[m] * (s[m] if scaled else 1)) for m in range(4))

@@ -10,7 +10,9 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
+from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
+from nnunetv2_mmkd.networks.shared_specific import SharedSpecificUNet
 from nnunetv2_mmkd.networks.streams import Streams
 
 NAMES = ("t1", "t1ce", "t2", "flair")
@@ -46,9 +48,14 @@ def network(
     exclusive: bool = True,
     **how: Any,
 ) -> MultiStreamUNet:
-    """A multi-stream network with separate streams."""
+    """A multi-stream network with separate streams; ShaSpec's has a shared one as well."""
     nets = [planned(dimension, heads, **how) for _ in range(modalities)]
     scales = scale_specs(nets[0].encoder, [size] * dimension, modalities, heads, exclusive)
+    if fusion is SharedSpecificFusion:
+        shared = planned(dimension, heads, **how)
+        return SharedSpecificUNet(
+            shared.encoder, [net.encoder for net in nets], fusion(scales), shared.decoder, NAMES[:modalities]
+        )
     return MultiStreamUNet([net.encoder for net in nets], fusion(scales), nets[0].decoder, NAMES[:modalities])
 
 
@@ -60,7 +67,7 @@ def everything(net: MultiStreamUNet, x: Tensor, available: Tensor) -> list[Tenso
 
 
 def random_streams(scales: Sequence[ScaleSpec], available: Tensor) -> Streams:
-    """Noise instead of features."""
+    """Noise instead of features, specific ones included."""
     from nnunetv2_mmkd.networks.streams import pairs_of
 
     pairs = pairs_of(available)
@@ -68,4 +75,5 @@ def random_streams(scales: Sequence[ScaleSpec], available: Tensor) -> Streams:
         available,
         pairs,
         tuple(tuple(torch.randn(scale.channels, *scale.size) for _ in pairs) for scale in scales),
+        tuple(torch.randn(scales[-1].channels, *scales[-1].size) for _ in pairs),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetConfig, RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
+from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
 from nnunetv2_mmkd.networks.streams import Fused, Streams
 
-FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion]
+FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion, SharedSpecificFusion]
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.__name__)
 
 
@@ -62,12 +64,8 @@ def test_a_sample_does_not_know_of_the_batch(one_thread: None, fusion: Callable[
     streams = random_streams(scales, available)
     together = block(streams)
     for sample in range(3):
-        rows = [row for row, (b, _) in enumerate(streams.pairs) if b == sample]
-        alone = type(streams)(
-            available[sample : sample + 1],
-            tuple((0, streams.pairs[row][1]) for row in rows),
-            tuple(tuple(scale[row] for row in rows) for scale in streams.scales),
-        )
+        alone = streams.of_sample(sample)
+        assert [modality for _, modality in alone.pairs] == torch.nonzero(available[sample]).flatten().tolist()
         own = [[each[sample : sample + 1] for each in kind] for kind in together]
         assert differences(own, block(alone)) == []
 
@@ -166,10 +164,10 @@ def test_weights_multiply_the_features_of_a_modality_at_a_scale(one_thread: None
         features = list(complete.scales)
         rows = zip(features[scale], complete.pairs, strict=True)
         features[scale] = tuple(each * factors[modality] for each, (_, modality) in rows)
-        by_hand = net.fuse(type(complete)(complete.available, complete.pairs, tuple(features)))
+        by_hand = net.fuse(replace(complete, scales=tuple(features)))
         found = net.fuse(complete, weights=weights)
         assert not torch.equal(found.skips[scale], net.fuse(complete).skips[scale])
-        if fusion is not MeanFill:  # it weights what is filled, too: test_mean_fill.py
+        if fusion not in (MeanFill, SharedSpecificFusion):  # they weight what is filled, too: test_mean_fill.py
             assert differences(found, by_hand) == []
 
 
@@ -207,7 +205,8 @@ def test_masked_concat_is_a_convolution_of_zeros_and_features(one_thread: None) 
 
 def test_only_rfnet_predicts_maps() -> None:
     x, available = torch.randn(1, 3, 16, 16), torch.ones(3, dtype=torch.bool)
-    for fusion, maps in ((MMFormerFusion, 0), (RFNetFusion, 2), (M2FTransFusion, 0), (MeanFill, 0)):
+    for fusion in (MeanFill, *FUSIONS):
+        maps = 2 if fusion is RFNetFusion else 0
         net = network(fusion)
         assert len(net.fuse(net.encode(x, available)).maps) == maps and net.predicts_maps == bool(maps)
     assert list(network(MeanFill).fusions.state_dict()) == [f"{n}.{k}" for n in range(3) for k in ("weight", "bias")]

@@ -18,19 +18,18 @@ from nnunetv2_mmkd.benchmark.count import default_recomputed, set_recomputed
 from nnunetv2_mmkd.benchmark.environment import quiet_iteration
 from nnunetv2_mmkd.modalities import all_subsets, mask_of
 from nnunetv2_mmkd.training.election import InMemoryPredictor
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
-
-SPECIALIST = "nnUNetTrainerSpecialist"
 
 
 def every_trainer() -> list[type[nnUNetTrainerMMKD]]:
-    """All classes in ``trainer_variants``; of specialists one."""
+    """All classes in ``trainer_variants``; of those for one subset one."""
     classes = []
     for info in pkgutil.iter_modules(variants.__path__):
         module = importlib.import_module(f"{variants.__name__}.{info.name}")
         for name, found in list(vars(module).items()):
             if getattr(found, "__module__", "") == module.__name__ and name.startswith("nnUNetTrainer"):
-                classes.append(getattr(module, f"{name}_t1_t2") if name == SPECIALIST else found)
+                classes.append(getattr(module, f"{name}_t1_t2") if issubclass(found, nnUNetTrainerSubset) else found)
     return classes
 
 

@@ -17,10 +17,13 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.methods.acn import ACN
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.methods.base import (
     Batch,
     ExtraNetwork,
+    FeatureWidth,
+    FullModalityNetwork,
     LocalLoss,
     MembershipClasses,
     Method,
@@ -29,19 +32,25 @@ from nnunetv2_mmkd.methods.base import (
     SingleModalityDice,
     TrainingContext,
 )
+from nnunetv2_mmkd.methods.demoseg import DeMoSeg
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
+from nnunetv2_mmkd.methods.shaspec import ShaSpec
+from nnunetv2_mmkd.methods.smunet import SMUNet
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.networks.availability import condition_norms
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
+from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
@@ -208,6 +217,35 @@ def mst_kdnet(process: Process) -> Training:
     )
 
 
+def shaspec(process: Process) -> Training:
+    network = fusion_network(SharedSpecificFusion)
+    return Training(
+        network,
+        ShaSpec(),
+        {FeatureWidth: lambda: network.width},
+        lambda _: deep(process.batch(SUBSETS[process.source])),
+        deep_loss,
+    )
+
+
+def demoseg(process: Process) -> Training:
+    first = planned(3)
+    network = DecoupledUNet(first.encoder, first.decoder, NAMES, lending_order(NAMES, {}))
+    return Training(network, DeMoSeg(), {}, lambda _: process.batch(SUBSETS[process.source]))
+
+
+def co_training(process: Process, method: Callable[[], Method], kind: Any) -> Training:
+    """For the first modality, which all have."""
+
+    def make(subset: tuple[str, ...]) -> Any:
+        first = planned(len(subset) or 3)
+        return kind(first.encoder, first.decoder, NAMES, subset)
+
+    masks = [[[True, True, False], [True, True, True]], [[True, False, False], [True, True, True]]]
+    teacher = {FullModalityNetwork: partial(make, ())}
+    return Training(make(NAMES[:1]), method(), teacher, lambda _: process.batch(masks[process.source]), length=4)
+
+
 def backbone(process: Process, fusion: Any) -> Training:
     """Two of four steps are warm-up, which leaves the decoder alone."""
     make = partial(fusion_network, fusion)
@@ -300,6 +338,10 @@ TRAININGS: dict[str, Callable[[Process], Training]] = {
     "mmFormer": partial(backbone, fusion=MMFormerFusion),
     "RFNet": partial(backbone, fusion=RFNetFusion),
     "M2FTrans": partial(backbone, fusion=M2FTransFusion),
+    "ShaSpec": shaspec,
+    "DeMoSeg": demoseg,
+    "ACN": partial(co_training, method=ACN, kind=DedicatedUNet),
+    "SMU-Net": partial(co_training, method=SMUNet, kind=StyleUNet),
     "SubsetKD, norms": partial(subset_kd, make=early_fusion_with_norms),
     "SubsetKD, streams": partial(subset_kd, make=partial(tiny_network, True, own_parts=True)),
     "PASSION": passion,

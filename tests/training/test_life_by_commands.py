@@ -149,6 +149,32 @@ def pmr(life: Life) -> None:
     assert entropy[0] < 0 and torch.tensor(entropy[1:]).isnan().all()  # early
 
 
+def shaspec(life: Life) -> None:
+    before, after = life.methods
+    assert differences(before["classifier"], after["classifier"]) != []
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {
+        "encoders", "specific", "fusions", "decoder",
+    }  # fmt: skip
+    assert json.loads((life.model / "plans.json").read_text())["mmkd"]["network"] == {"fill": "mean"}
+
+
+def demoseg(life: Life) -> None:
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"encoder", "stems", "project", "decoder"}
+    options = json.loads((life.model / "plans.json").read_text())["mmkd"]["network"]
+    assert options["gated"] and options["lenders"][0] == ["t1ce", "t2", "flair"]
+    assert all(value > 0 for value in life.curves("loss/")["loss/distillation"])
+
+
+def dedicated(life: Life) -> None:
+    before, after = life.methods
+    assert differences(before["teacher"], after["teacher"]) != []
+    terms = [key for key in after if isinstance(after[key], dict) and "optimizer" in after[key]]
+    assert terms and all(float(after[key]["optimizer"]["state"][0]["step"]) == 6 for key in terms)
+    assert not any("teacher" in key or "regressor" in key for key in life.final["network_weights"])
+    assert "t1" in json.loads((life.model / "plans.json").read_text())["mmkd"]["subset"]
+    assert set(life.curves("discriminator accuracy/")) == {f"discriminator accuracy/{key}" for key in terms}
+
+
 def specialist(life: Life) -> None:
     assert differences(life.latest["network_weights"], life.final["network_weights"]) != []
     assert json.loads((life.model / "plans.json").read_text())["mmkd"]["subset"] == ["t1", "t2"]
@@ -184,7 +210,11 @@ ROWS: list[Row] = [
     ("MSTKDNet", "", VOLUMES, mst_kdnet),
     ("PASSION", "", SLICES, passion),
     ("PMR", "", VOLUMES, pmr),
+    ("ShaSpec", "", SLICES, shaspec),
+    ("DeMoSeg", "", VOLUMES, demoseg),
     ("Specialist", "_t1_t2w", VOLUMES, specialist),
+    ("ACN", "_t1_t2w", VOLUMES, dedicated),
+    ("SMUNet", "_t1", SLICES, dedicated),
     ("SubsetKD", "", SLICES, moving_average),
     ("SubsetKD", "_MultiStream", (2, "regions", "3d_fullres"), moving_average),
 ]

@@ -13,6 +13,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, start
 
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerDeMoSeg import nnUNetTrainerDeMoSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
@@ -25,6 +26,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
@@ -73,6 +75,8 @@ HALVES = {
     nnUNetTrainermmFormer: FIRST,
     nnUNetTrainerRFNet: SECOND,
     nnUNetTrainerM2FTrans: FIRST,
+    nnUNetTrainerShaSpec: SECOND,
+    nnUNetTrainerDeMoSeg: FIRST,
 }
 """Rows of the matrix: each half has each kind of plan and of data set."""
 

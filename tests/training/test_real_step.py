@@ -20,11 +20,14 @@ from nnunetv2_mmkd.losses.balanced import voxel_weights
 from nnunetv2_mmkd.methods.base import MembershipClasses
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
+from nnunetv2_mmkd.trainer_variants import nnUNetTrainerACN, nnUNetTrainerSMUNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerDeMoSeg import nnUNetTrainerDeMoSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
@@ -41,6 +44,14 @@ TERMS = {
     nnUNetTrainerMSTKDNet: {
         "student", "teacher", "attention", "tokens", "logit_mse", "kl", "style", "adversarial",
     },
+    nnUNetTrainerDeMoSeg: {"task", "distillation"},
+    nnUNetTrainerACN.nnUNetTrainerACN_t1_t1ce: {
+        "student", "teacher", "consistency", "entropy_adversarial", "knowledge_adversarial", "mutual_information",
+    },
+    nnUNetTrainerSMUNet.nnUNetTrainerSMUNet_t1_t1ce: {
+        "student", "teacher", "consistency", "content", "style", "adversarial",
+    },
+    nnUNetTrainerShaSpec: {"task", "alignment", "classification"},
     nnUNetTrainerSubsetKD: {"task", "distillation"},
     nnUNetTrainerSubsetKD_MultiStream: {"task", "distillation"},
 }  # fmt: skip

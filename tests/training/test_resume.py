@@ -15,13 +15,17 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import Home, differences, inline_pools, set_variables, start, steps
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.acn import ACNConfig
 from nnunetv2_mmkd.methods.auxiliary import AuxiliaryConfig
 from nnunetv2_mmkd.methods.lckd import LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMRConfig
+from nnunetv2_mmkd.methods.shaspec import ShaSpecConfig
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerACN import nnUNetTrainerACN
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerDeMoSeg import nnUNetTrainerDeMoSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerM2FTrans import nnUNetTrainerM2FTrans
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
@@ -31,6 +35,8 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSMUNet import nnUNetTrainerSMUNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
@@ -102,6 +108,23 @@ class M2FTransRun(SameBatches, nnUNetTrainerM2FTrans):
     adamw = AdamWConfig()
 
 
+class ShaSpecRun(SameBatches, nnUNetTrainerShaSpec):
+    config = ShaSpecConfig.released_code()
+
+
+class DeMoSegRun(SameBatches, nnUNetTrainerDeMoSeg):
+    pass
+
+
+class ACNRun(SameBatches, nnUNetTrainerACN):
+    suffix_names = ("t1", "t2")
+    config = ACNConfig(ramp=0.8)  # rises over the stop
+
+
+class SMUNetRun(SameBatches, nnUNetTrainerSMUNet):
+    suffix_names = ("t1",)
+
+
 class SubsetKDRun(SameBatches, nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)  # rises over the stop
 
@@ -126,6 +149,10 @@ RUNS = [
     MMFormerRun,
     RFNetRun,
     M2FTransRun,
+    ShaSpecRun,
+    DeMoSegRun,
+    ACNRun,
+    SMUNetRun,
     SubsetKDRun,
     SubsetKDStreamsRun,
 ]

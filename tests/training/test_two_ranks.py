@@ -23,6 +23,10 @@ BOTH_HAD_A_SAY = {
     "mmFormer": ("network", "method"),
     "RFNet": ("network", "method"),
     "M2FTrans": ("network", "method"),
+    "ShaSpec": ("network", "method"),
+    "DeMoSeg": ("network",),
+    "ACN": ("network", "method/teacher", "method/entropy_adversarial", "method/regressor"),
+    "SMU-Net": ("network", "method/teacher", "method/adversarial"),
     "SubsetKD, norms": ("network", "method/ema"),
     "SubsetKD, streams": ("network", "method/ema"),
     "PASSION": ("network", "method/preference"),
@@ -67,7 +71,7 @@ def test_ranks_with_equal_batches_equal_one_process(ranks: tuple[Runs, Runs], na
     Without deep supervision nothing reaches the first head, whose missing gradient counts as zero on two ranks, so that
     weight decay moves it.
     """
-    deep = name in ("mmFormer", "RFNet", "M2FTrans")
+    deep = name in ("mmFormer", "RFNet", "M2FTrans", "ShaSpec")
     alone = gloo_workers.train(name, 0, 1, different=False)
     for run in (runs[name, False] for runs in ranks):
         for learned in ("network", "method", "curves"):

@@ -64,7 +64,7 @@ class MeanFillProjection(nn.Module):
         Returns:
             ``[B, C, *spatial]``.
         """
-        weight = self.weight if modality_weights is None else self.weight * modality_weights[:, None, None]
+        weight = self.weighted(modality_weights)
         spatial = features[0].shape[1:]
         fused = []
         for sample, present in enumerate(available):
@@ -77,6 +77,10 @@ class MeanFillProjection(nn.Module):
                     total = torch.addmm(total, matrix, features[row].flatten(1))  # Eq. (3)
             fused.append(total.reshape(-1, *spatial))
         return torch.stack(fused)
+
+    def weighted(self, modality_weights: Tensor | None) -> Tensor:
+        """W, ``[M, C, C]``, times the factors of the modalities."""
+        return self.weight if modality_weights is None else self.weight * modality_weights[:, None, None]
 
 
 class MeanFill(Fusion, nn.ModuleList):

@@ -1,0 +1,145 @@
+"""ACN: a student of one subset and a teacher of all modalities, adversarial in entropies and features.
+
+Legend: C channels of the bottleneck.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from nnunetv2_mmkd.losses.co_training import entropy_map, negative_log_likelihood
+from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.methods.co_training import CoTraining, CoTrainingConfig
+
+if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
+    from nnunetv2_mmkd.networks.dedicated import DedicatedTrace
+
+FIRST_VARIANCE = 5.0
+LEAST_VARIANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class ACNConfig(CoTrainingConfig):
+    """Hyper-parameters of ACN.
+
+    Attributes:
+        student: 0.8 in the released code.
+        ramp: 20 of 300 epochs in the released code.
+        entropy_adversarial: weight of EnA (1e-3 in the released code).
+        knowledge_adversarial: weight of KnA (2e-4 in the released code).
+        mutual_information: weight of MMI (0.5 in the released code).
+    """
+
+    student: float = 0.8
+    ramp: float = 20 / 300
+    entropy_adversarial: float = 1e-3
+    knowledge_adversarial: float = 2e-4
+    mutual_information: float = 0.5
+
+    def weights(self) -> dict[str, float]:
+        """See the base."""
+        own = ("entropy_adversarial", "knowledge_adversarial", "mutual_information")
+        return {**super().weights(), **{name: getattr(self, name) for name in own}}
+
+
+class GaussianRegressor(nn.Module):
+    """Predicts the teacher's features from the student's, with a variance for each channel.
+
+    Args:
+        channels: C.
+        dimensions: 2 or 3.
+
+    References:
+        Ahn et al., Variational information distillation for knowledge transfer, CVPR 2019.
+    """
+
+    def __init__(self, channels: int, dimensions: int) -> None:
+        super().__init__()
+        convolution: type[nn.Module] = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
+        self.mean = nn.Sequential(
+            convolution(channels, channels, 1), nn.ReLU(), convolution(channels, channels, 1), nn.ReLU(),
+            convolution(channels, channels, 1),
+        )  # fmt: skip
+        first = math.log(math.exp(FIRST_VARIANCE - LEAST_VARIANCE) - 1)
+        self.spread = nn.Parameter(torch.full((channels,), first))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's ``[B, C, *cells]`` -> mean of the same shape and variance ``[C]``."""
+        return self.mean(features), softplus(self.spread.float()) + LEAST_VARIANCE
+
+
+class ACN(CoTraining):
+    r"""Co-training with two discriminators and a bound of the mutual information.
+
+    .. math:: w\, \ell(z^m) + (1 - w)\, \ell(z^f) + \lambda(t) L_{cons} - \epsilon_1 \log (1 - D_{en}(I^m))
+        - \epsilon_2 \log (1 - D_{kn}(f^m)) + \mu\, \mathrm{NLL}\big(f^f;\ \mu(f^m), \sigma^2\big)
+
+    with I the entropy maps of the predictions (EnA), f the bottlenecks (KnA), and the last the negative log likelihood
+    of the teacher's features under a Gaussian that the student's predict (MMI).
+
+    References:
+        Wang et al., ACN: Adversarial Co-training Network for Brain Tumor Segmentation with Missing Modalities,
+        MICCAI 2021.
+
+    Deviations from the paper:
+        Weights are the released code's. MMI predicts the *teacher's* features from the student's, as the paper says;
+        the released code compares the student's with a prediction of themselves. The teacher's features are detached
+        there: it would make them easy to predict. Of regions, which overlap, EnA sees the entropy of each; the released
+        code takes a softmax over sigmoids. Discriminators keep their optimisers' moments and are of another shape
+        (:class:`~nnunetv2_mmkd.networks.discriminator.FeatureDiscriminator`). Ignored voxels are left out of all terms
+        but KnA. The paper's backbone has no part in the loss that nnU-Net's plan lacks. Optimiser, schedule, task loss
+        and patches are nnU-Net's (Adam with 1e-4, Dice, whole volumes). One training for each subset, as in the paper.
+    """
+
+    config: ACNConfig
+
+    def __init__(self, config: ACNConfig | None = None) -> None:
+        super().__init__(config or ACNConfig())
+
+    def setup(self, context: TrainingContext) -> None:
+        """Make teacher, discriminators and the regressor."""
+        super().setup(context)
+        self.regressor = GaussianRegressor(self.teacher.width, self.teacher.dimensions).to(context.device)
+
+    def trainable(self) -> Sequence[nn.Module]:
+        """The teacher, and the regressor."""
+        return (self.teacher, *[self.regressor] * bool(self.config.mutual_information))
+
+    def discriminated(self) -> dict[str, int]:
+        """Entropy maps and bottlenecks."""
+        heads = len(self.context.regions) + self.context.exclusive
+        channels = {"entropy_adversarial": heads, "knowledge_adversarial": self.teacher.width}
+        return {name: number for name, number in channels.items() if self.config.weights()[name]}
+
+    def maps(self, trace: DedicatedTrace, valid: Tensor | None) -> dict[str, Tensor]:
+        """Entropy maps and bottlenecks."""
+        found = {}
+        if self.config.entropy_adversarial:
+            found["entropy_adversarial"] = entropy_map(trace.logits, exclusive=self.context.exclusive, valid=valid)
+        if self.config.knowledge_adversarial:
+            found["knowledge_adversarial"] = trace.content
+        return found
+
+    def distances(self, teacher: DedicatedTrace, student: DedicatedTrace, valid: Tensor | None) -> dict[str, Tensor]:
+        """The bound of the mutual information."""
+        if not self.config.mutual_information:
+            return {}
+        with torch.autocast(self.context.device.type, enabled=False):
+            mean, variance = self.regressor(student.content.float())
+        return {"mutual_information": negative_log_likelihood(teacher.content, mean, variance, valid)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base, and the regressor."""
+        return {**super().state_dict(), "regressor": self.regressor.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        super().load_state_dict(state)
+        self.regressor.load_state_dict(state["regressor"])

@@ -1,0 +1,33 @@
+"""SMU-Net (Azad et al.): for exactly one subset, e.g. nnUNetTrainerSMUNet_t1_t2, taught content and style."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nnunetv2_mmkd.methods.smunet import SMUNet, SMUNetConfig
+from nnunetv2_mmkd.networks.dedicated import dedicated
+from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, parse_name
+from nnunetv2_mmkd.training.suffixes import suffix_resolver
+
+PAPER = "Azad et al., SMU-Net, MIDL 2022"
+PAPER_URL = "https://arxiv.org/abs/2204.02961"
+STATUS = "tested"
+
+
+class nnUNetTrainerSMUNet(nnUNetTrainerSubset):
+    """SMU-Net: a specialist that takes over content and style of a teacher of all modalities.
+
+    The released code trains for 250 epochs of all cases, batch 1, on volumes of 160 x 192 x 128.
+    """
+
+    compiles_whole_network = False  # the method reads features from inside
+    method_class = SMUNet
+    config = SMUNetConfig()
+
+    @classmethod
+    def build_network(cls, request: NetworkRequest) -> nn.Module:
+        return dedicated(request, with_style=True)
+
+
+__getattr__ = suffix_resolver(globals(), parse_name)
