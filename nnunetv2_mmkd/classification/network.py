@@ -7,7 +7,8 @@ Legend: B batch, M modalities, P available pairs, W width of the features, K cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,9 +129,16 @@ def build_classifier(
         classes: K.
         seed: of the weights.
     """
+    with seeded(seed):
+        return MultiModalClassifier({name: make_encoder(name) for name in modalities}, classes)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed; the caller's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultiModalClassifier({name: make_encoder(name) for name in modalities}, classes)
+        yield
 
 
 def fill(features: Tensor, available: Tensor) -> Tensor:

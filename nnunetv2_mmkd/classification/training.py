@@ -24,7 +24,14 @@ from nnunetv2_mmkd.classification.context import (
 )
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.methods.base import Method, NextMetaBatch, SingleModalityDice, TrainingContext, loss_of
+from nnunetv2_mmkd.methods.base import (
+    FeatureWidth,
+    Method,
+    NextMetaBatch,
+    SingleModalityDice,
+    TrainingContext,
+    loss_of,
+)
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 
 
@@ -173,6 +180,8 @@ class _Run:
             capabilities[NextMetaBatch] = self.meta
         if self.held_out and needed is not None and needed.kind == "election":
             capabilities[SingleModalityDice] = single_modality_f1(self.network, self.held_out, self.device)
+        if hasattr(self.network, "width"):
+            capabilities[FeatureWidth] = lambda: int(self.network.width)  # type: ignore[arg-type]
         steps = -(-len(self.training) // settings.batch_size)
         self.method.setup(
             TrainingContext(

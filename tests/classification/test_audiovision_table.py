@@ -128,6 +128,14 @@ def test_test_data_do_not_reach_the_training() -> None:
     assert np.array_equal(first.validation, second.validation) and not np.array_equal(first.test, second.test)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_shaspec_is_an_arm_of_its_own() -> None:
+    assert "ShaSpec" not in AudiovisionProtocol().arms
+    protocol = replace(QUICK, arms=("ShaSpec",))
+    curves = run_job(protocol.job(0, "ShaSpec", QUICK.cells[0]), data().split(0), protocol).curves
+    assert curves["loss/alignment"][0] > 0 and curves["loss/classification"][0] > 0
+
+
 def test_bad_settings_are_named() -> None:
     with pytest.raises(InputError, match="unknown method 'SMIL'"):
         AudiovisionProtocol(arms=("SMIL",))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_subjects import classifier, toy
+from toy_subjects import classifier, shared_specific, toy
 
+from nnunetv2_mmkd.classification.network import MultiModalClassifier
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
 from nnunetv2_mmkd.errors import InputError
@@ -17,6 +18,7 @@ from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
+from nnunetv2_mmkd.methods.shaspec import ShaSpec
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,12 +30,17 @@ METHODS: dict[str, Callable[[], Method]] = {
     "metakd by descent": lambda: MetaKD(MetaKDConfig(meta_interval=3, meta_steps=2, meta_optimizer="sgd")),
     "equal": lambda: MetaKD(MetaKDConfig(ratios="equal")),
     "lckd": lambda: LCKD(LCKDConfig(initial_teacher="none", least_elections=3)),
+    "shaspec": ShaSpec,
 }
+
+
+def network_for(name: str) -> MultiModalClassifier:
+    return shared_specific() if name == "shaspec" else classifier()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns(name: str) -> None:
-    net = classifier()
+    net = network_for(name)
     settings = replace(SETTINGS, epochs=12, lr=1e-2, weight_decay=0.0)
     curves = train_classifier(net, METHODS[name](), toy(96), toy(40, seed=5, name="v"), settings)
     task = curves["loss/task"]
@@ -71,7 +78,7 @@ def test_without_distillation_metakd_is_modality_dropout_bit_for_bit() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(name: str, tmp_path: Path) -> None:
     def run(epochs: int, file: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[float]]]:
-        net = classifier()
+        net = network_for(name)
         state = torch.get_rng_state()
         try:
             curves = train_classifier(

@@ -6,6 +6,7 @@ import torch
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder
 from nnunetv2_mmkd.classification.network import MultiModalClassifier
+from nnunetv2_mmkd.classification.shared_specific import SharedSpecificClassifier
 from nnunetv2_mmkd.classification.subjects import Subjects
 
 CLASSES = ("no", "yes")
@@ -28,3 +29,10 @@ def classifier(seed: int = 0, dropout: float = 0.5) -> MultiModalClassifier:
     """A network for :func:`toy`."""
     torch.manual_seed(seed)
     return MultiModalClassifier({"a": TabularEncoder(3, 6), "b": TabularEncoder(5, 6)}, 2, hidden=8, dropout=dropout)
+
+
+def shared_specific(seed: int = 0) -> SharedSpecificClassifier:
+    """ShaSpec's network for :func:`toy`."""
+    torch.manual_seed(seed)
+    first, second = ({"a": TabularEncoder(3, 6), "b": TabularEncoder(5, 6)} for _ in range(2))
+    return SharedSpecificClassifier(first, second, 2, hidden=8)

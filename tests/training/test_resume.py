@@ -117,7 +117,7 @@ class DeMoSegRun(SameBatches, nnUNetTrainerDeMoSeg):
 
 
 class ACNRun(SameBatches, nnUNetTrainerACN):
-    suffix_names = ("t1", "t2")
+    suffix_names = ("t1", "t1ce")
     config = ACNConfig(ramp=0.8)  # rises over the stop
 
 

@@ -13,9 +13,10 @@ from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
+from nnunetv2_mmkd.methods.shaspec import ShaSpec
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
-LOWER, UPPER = "lower bound", "upper bound"
+LOWER, UPPER, SHASPEC = "lower bound", "upper bound", "ShaSpec"
 DROPOUT, METAKD, EQUAL, NO_KD = "modality dropout", "MetaKD", "MetaKD, ratios 1", "MetaKD, alpha 0"
 
 ARMS: Mapping[str, str] = {
@@ -24,6 +25,7 @@ ARMS: Mapping[str, str] = {
     "LCKD": "distillation from elected teachers",
     METAKD: "distillation weighted by learned importance",
     EQUAL: "ablation: distillation with all ratios 1",
+    SHASPEC: "an encoder of its own and a shared one for each modality",
     NO_KD: "ablation: no distillation; the same numbers as modality dropout, bit for bit",
     UPPER: "both modalities in training and testing, nothing missing",
 }
@@ -31,7 +33,7 @@ ARMS: Mapping[str, str] = {
 
 NO_DROPPING = ModalityDropoutConfig("full")
 
-DEFAULT_ARMS = tuple(name for name in ARMS if name != NO_KD)
+DEFAULT_ARMS = tuple(name for name in ARMS if name not in (NO_KD, SHASPEC))
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class AudiovisionProtocol:
         """A new objective of an arm."""
         if arm == "LCKD":
             return LCKD(LCKDConfig(alpha=self.alpha, p=self.p, initial_teacher="none"))
+        if arm == SHASPEC:
+            return ShaSpec()
         if arm not in (METAKD, EQUAL, NO_KD):
             return ModalityDropout()
         return MetaKD(
