@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from nnunetv2_mmkd.methods.smunet import SMUNet, SMUNetConfig
-from nnunetv2_mmkd.networks.dedicated import dedicated
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.specialist import dedicated
 from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset, parse_name
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 

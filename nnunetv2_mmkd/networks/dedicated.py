@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, adaptive_max_pool3d
 
 from nnunetv2_mmkd.names import indices
-from nnunetv2_mmkd.networks.from_plans import planned_network
-from nnunetv2_mmkd.networks.masking import check_channels, resolve, zero_missing
-from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.networks.specialist import require_subset
+from nnunetv2_mmkd.networks.masking import check_channels, require_subset, resolve, zero_missing
 
 LEVELS = 3
 """The style is made of so many scales, the bottleneck among them."""
@@ -43,18 +40,6 @@ class DedicatedTrace:
     def logits(self) -> Tensor:
         """The largest output."""
         return self.output[0] if isinstance(self.output, list) else self.output
-
-
-def dedicated(request: NetworkRequest, with_style: bool = False) -> DedicatedUNet:
-    """A network of the dedicated methods: the planned one for the subset of the request, or for all if it has none.
-
-    Args:
-        request: what is asked for.
-        with_style: whether it has SMU-Net's style branch.
-    """
-    planned: Any = planned_network(request, len(request.subset or request.modalities))
-    kind = StyleUNet if with_style else DedicatedUNet
-    return kind(planned.encoder, planned.decoder, request.modalities, request.subset)
 
 
 class DedicatedUNet(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.modalities import mask_of, names_of
 from nnunetv2_mmkd.names import parse_names
 from nnunetv2_mmkd.networks.availability import check_encoding, set_missing, with_planes
 
@@ -74,6 +74,32 @@ def resolve(x: Tensor, available: Tensor | None, modalities: Sequence[str]) -> T
     if not mask.any(dim=1).all():
         raise InputError("a sample has no modality at all: at least one must be available")
     return mask
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # masks are of the CPU, and looked at
+def require_subset(available: Tensor | None, modalities: Sequence[str], subset: Sequence[str]) -> None:
+    """Refuse a forward pass that may not use all of the subset.
+
+    Args:
+        available: bool ``[M]`` or ``[B, M]``; None: what the environment variable leaves, or all.
+        modalities: names of the M modalities.
+        subset: names of the S modalities that must be available.
+
+    Raises:
+        InputError: one of them is missing.
+    """
+    if available is None:
+        variable = os.environ.get(MISSING_VARIABLE, "").strip()
+        if not variable:
+            return
+        available = mask_of(modalities, missing=parse_names(variable))
+    given = names_of(available.detach().cpu().reshape(-1, len(modalities)).all(dim=0), modalities)
+    lacking = [name for name in subset if name not in given]
+    if lacking:
+        raise InputError(
+            f"{lacking[0]} is missing: this model is a specialist for {' + '.join(subset)} and predicts only cases "
+            "that have all of them. Use a model for any subset"
+        )
 
 
 def zero_missing(x: Tensor, mask: Tensor) -> Tensor:
