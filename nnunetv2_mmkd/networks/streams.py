@@ -92,10 +92,8 @@ class Streams:
 
     def samples(self) -> Iterator[Streams]:
         """Each sample as a batch of its own."""
-        for number, available in enumerate(self.available):
-            rows = [row for row, (sample, _) in enumerate(self.pairs) if sample == number]
-            scales = tuple(tuple(scale[row] for row in rows) for scale in self.scales)
-            yield Streams(available[None], tuple((0, self.pairs[row][1]) for row in rows), scales)
+        for sample in range(len(self.available)):
+            yield self.of_sample(sample)
 
     def alone(self, modality: int, samples: Sequence[int]) -> Streams:
         """One modality of some samples, as if nothing else had been encoded.
