@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 
 import torch
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -61,6 +60,9 @@ def separate_stems(network: nn.Module) -> nn.Module:
     Raises:
         NotImplementedError: its first block is no convolution with an affine instance norm.
     """
+    # here: methods know of this module, and must not need nnU-Net's architectures
+    from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+
     block = next((module for module in network.modules() if isinstance(module, ConvDropoutNormReLU)), None)
     norm = getattr(block, "norm", None)
     if block is None or not isinstance(norm, _InstanceNorm) or not norm.affine or norm.track_running_stats:
