@@ -30,7 +30,7 @@ def subspace_divergence(self_feature: Tensor, mutual_feature: Tensor, weight: Te
         weight: ``[*spatial]``, weight of each position (0 leaves it out), or None for equal weights.
 
     Returns:
-        0 if every position weighs nothing.
+        0 if every position weighs nothing, or if W is 1.
 
     References:
         Yang et al., DeMoSeg, arXiv 2408.08708.

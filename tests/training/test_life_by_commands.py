@@ -159,10 +159,10 @@ def shaspec(life: Life) -> None:
 
 
 def demoseg(life: Life) -> None:
-    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"encoder", "stems", "project", "decoder"}
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"encoder", "stems", "decoder"}
     options = json.loads((life.model / "plans.json").read_text())["mmkd"]["network"]
-    assert options["gated"] and options["lenders"][0] == ["t1ce", "t2", "flair"]
-    assert all(value > 0 for value in life.curves("loss/")["loss/distillation"])
+    assert options["gated"] and options["lenders"] == [["t1ce"], ["t1"]]
+    assert max(life.curves("loss/")["loss/distillation"]) > 0  # 0 where no case kept two modalities
 
 
 def dedicated(life: Life) -> None:
@@ -211,7 +211,7 @@ ROWS: list[Row] = [
     ("PASSION", "", SLICES, passion),
     ("PMR", "", VOLUMES, pmr),
     ("ShaSpec", "", SLICES, shaspec),
-    ("DeMoSeg", "", VOLUMES, demoseg),
+    ("DeMoSeg", "", SLICES, demoseg),
     ("Specialist", "_t1_t2w", VOLUMES, specialist),
     ("ACN", "_t1_t2w", VOLUMES, dedicated),
     ("SMUNet", "_t1", SLICES, dedicated),
