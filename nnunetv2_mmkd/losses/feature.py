@@ -51,11 +51,11 @@ def pairwise_distances(features: Tensor, p: int = 1, weight: Tensor | None = Non
         student = features.float().flatten(2)
         difference = student.detach()[:, None] - student[None]  # [A, A, C, N]
         values = difference.abs() if p == 1 else difference.square()
-        return _position_mean(values.mean(2), weight)
+        return position_mean(values.mean(2), weight)
 
 
-def _position_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Weighted mean over the last axis, 0 where no position counts."""
+def position_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over the last axis, ``[..., N]``, with weights ``[*spatial]`` or None; 0 where no position counts."""
     if weight is None:
         return values.mean(-1)
     weight = weight.to(values).flatten()

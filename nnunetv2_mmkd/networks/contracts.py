@@ -5,7 +5,7 @@ Legend: B batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -51,4 +51,27 @@ class SegmentationNetwork(MultiStreamNetwork, Protocol):
 
     def decode_with_features(self, skips: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The outputs, largest first, and the last feature map before the largest head, ``[B, C, *spatial]``."""
+        ...
+
+
+class GaussianFusion(Protocol):
+    """A fusion that multiplies Gaussians (U-HVED)."""
+
+    def gaussians(self, streams: Streams) -> Streams:
+        """Each modality's Gaussian at each scale, channels of mean and log variance."""
+        ...
+
+    def widen(self, latents: Sequence[Tensor], *, recomputed_scales: int = 0) -> list[Tensor]:
+        """What the decoder takes of latent variables of all scales."""
+        ...
+
+
+class VariationalNetwork(SegmentationNetwork, Protocol):
+    """A multi-stream network with a fusion that multiplies Gaussians."""
+
+    recomputed_stages: int
+
+    @property
+    def fusions(self) -> GaussianFusion:
+        """The fusion of all scales."""
         ...

@@ -13,16 +13,29 @@ from tiny_nnunet import differences
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import all_subsets
+from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
+from nnunetv2_mmkd.networks.fusion.hemis import HeMISFusion
+from nnunetv2_mmkd.networks.fusion.hved import HVEDFusion
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransConfig, M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.masked_concat import MaskedConcat
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerConfig, MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetConfig, RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
+from nnunetv2_mmkd.networks.fusion.sfusion import SFusion
 from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
 from nnunetv2_mmkd.networks.streams import Fused, Streams
 
-FUSIONS = [MMFormerFusion, RFNetFusion, M2FTransFusion, SharedSpecificFusion]
+FUSIONS = [
+    MMFormerFusion,
+    RFNetFusion,
+    M2FTransFusion,
+    SharedSpecificFusion,
+    HeMISFusion,
+    HVEDFusion,
+    GatedFusion,
+    SFusion,
+]
 each_fusion = pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: fusion.__name__)
 
 

@@ -11,10 +11,14 @@ LENGTH = "_seed1_2epochs_10iters"
 TRAINERS = (
     "MetaKD", "MCKD", "UniformKD", "SharedStreams", "LCKD", "LCKDSingleTeacher", "MSTKDNet", "mmFormer", "RFNet",
     "M2FTrans", "PASSION", "PASSION_RFNet", "PASSION_M2FTrans", "PASSION_SharedStreams", "ModDrop", "PMR", "SubsetKD",
-    "SubsetKD_MultiStream", "ModalityDropout", "Specialist_t1_t2",
+    "SubsetKD_MultiStream", "ModalityDropout", "Specialist_t1_t2", "UHeMIS", "UHVED",
+    "RobustSeg", "RobustSeg_SFusion", "SFusion",
 )  # fmt: skip
 
-VARIANTS = ("MCKD", "UniformKD", "SharedStreams", "SubsetKD_MultiStream", "ModalityDropout", "Specialist_t1_t2")
+VARIANTS = (
+    "MCKD", "UniformKD", "SharedStreams", "SubsetKD_MultiStream", "ModalityDropout", "Specialist_t1_t2", "UHeMIS",
+    "RobustSeg_SFusion", "SFusion",
+)  # fmt: skip
 """Trainers that are tried in one setting only."""
 
 

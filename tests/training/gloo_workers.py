@@ -39,12 +39,16 @@ from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
+from nnunetv2_mmkd.methods.robust_seg import RobustSeg
 from nnunetv2_mmkd.methods.shaspec import ShaSpec
 from nnunetv2_mmkd.methods.smunet import SMUNet
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
+from nnunetv2_mmkd.methods.uhved import UHVED
 from nnunetv2_mmkd.networks.availability import condition_norms
 from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
 from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
+from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
+from nnunetv2_mmkd.networks.fusion.hved import HVEDFusion
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
@@ -259,6 +263,14 @@ def backbone(process: Process, fusion: Any) -> Training:
     )
 
 
+def reconstructing(process: Process, method: Any, fusion: Any) -> Training:
+    """Methods with a decoder of images for each modality; one modality occurs on no rank."""
+    make = partial(fusion_network, fusion)
+    return Training(
+        make(), method(), {ExtraNetwork: make}, lambda _: deep(process.batch(SUBSETS[process.source])), deep_loss
+    )
+
+
 def subset_kd(process: Process, make: Callable[[], Any]) -> Training:
     return Training(
         make(),
@@ -342,6 +354,8 @@ TRAININGS: dict[str, Callable[[Process], Training]] = {
     "DeMoSeg": demoseg,
     "ACN": partial(co_training, method=ACN, kind=DedicatedUNet),
     "SMU-Net": partial(co_training, method=SMUNet, kind=StyleUNet),
+    "U-HVED": partial(reconstructing, method=UHVED, fusion=HVEDFusion),
+    "RobustSeg": partial(reconstructing, method=RobustSeg, fusion=GatedFusion),
     "SubsetKD, norms": partial(subset_kd, make=early_fusion_with_norms),
     "SubsetKD, streams": partial(subset_kd, make=partial(tiny_network, True, own_parts=True)),
     "PASSION": passion,

@@ -117,6 +117,19 @@ def rfnet(life: Life) -> None:
     backbone(life, "loss/region maps")
 
 
+def task_alone(life: Life) -> None:
+    assert life.methods == ({}, {})
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"encoders", "fusions", "decoder"}
+    assert set(life.curves("loss/")) == {"loss/task"}
+
+
+def image_decoders(life: Life) -> None:
+    before, after = life.methods
+    assert differences(before["decoders"], after["decoders"]) != []
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"encoders", "fusions", "decoder"}
+    assert all(torch.tensor(values).isfinite().all() for values in life.curves("loss/").values())
+
+
 def lckd(life: Life) -> None:
     before, after = (method["elections"] for method in life.methods)
     assert [election["iteration"] for election in before] == [0, 1, 2, 3]
@@ -206,6 +219,10 @@ Row = tuple[str, str, tuple[int, str, str], Callable[[Life], None]]
 ROWS: list[Row] = [
     ("mmFormer", "", SLICES, backbone),
     ("RFNet", "", VOLUMES, rfnet),
+    ("UHeMIS", "", SLICES, task_alone),
+    ("UHVED", "", VOLUMES, image_decoders),
+    ("RobustSeg", "", SLICES, image_decoders),
+    ("SFusion", "", VOLUMES, task_alone),
     ("LCKD", "", VOLUMES, lckd),
     ("MSTKDNet", "", VOLUMES, mst_kdnet),
     ("PASSION", "", SLICES, passion),

@@ -26,11 +26,15 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSFusion import nnUNetTrainerSFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
 )
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHeMIS import nnUNetTrainerUHeMIS
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
 
 ALWAYS = {"ramp": (0.0, 0.0)}
 
@@ -67,7 +71,7 @@ MATRIX = [
 ]
 
 
-FIRST, SECOND = (0, 3, 5, 7), (1, 2, 4, 6)
+FIRST, SECOND, ENDS = (0, 3, 5, 7), (1, 2, 4, 6), (0, 7)
 HALVES = {
     nnUNetTrainerLCKD: SECOND,
     nnUNetTrainerMSTKDNet: FIRST,
@@ -77,8 +81,12 @@ HALVES = {
     nnUNetTrainerM2FTrans: FIRST,
     nnUNetTrainerShaSpec: SECOND,
     nnUNetTrainerDeMoSeg: FIRST,
+    nnUNetTrainerUHeMIS: ENDS,
+    nnUNetTrainerUHVED: FIRST,
+    nnUNetTrainerRobustSeg: SECOND,
+    nnUNetTrainerSFusion: ENDS,
 }
-"""Rows of the matrix: each half has each kind of plan and of data set."""
+"""Rows of the matrix: each half has each kind of plan and of data set; fusions alone get the ends of the table."""
 
 COMBINATIONS = [(trainer, *row) for trainer in (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout) for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]

@@ -27,11 +27,13 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMeta
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
 )
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
 
 DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
 
@@ -52,6 +54,8 @@ TERMS = {
         "student", "teacher", "consistency", "content", "style", "adversarial",
     },
     nnUNetTrainerShaSpec: {"task", "alignment", "classification"},
+    nnUNetTrainerRobustSeg: {"task", "reconstruction", "prior"},
+    nnUNetTrainerUHVED: {"task", "subsets", "prior", "reconstruction"},
     nnUNetTrainerSubsetKD: {"task", "distillation"},
     nnUNetTrainerSubsetKD_MultiStream: {"task", "distillation"},
 }  # fmt: skip

@@ -35,12 +35,15 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg_SFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSMUNet import nnUNetTrainerSMUNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
 )
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHeMIS import nnUNetTrainerUHeMIS
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
 
 EPOCHS, STOP_AFTER = 3, 2
@@ -125,6 +128,18 @@ class SMUNetRun(SameBatches, nnUNetTrainerSMUNet):
     suffix_names = ("t1",)
 
 
+class UHeMISRun(SameBatches, nnUNetTrainerUHeMIS):
+    pass
+
+
+class UHVEDRun(SameBatches, nnUNetTrainerUHVED):
+    pass
+
+
+class RobustSegRun(SameBatches, nnUNetTrainerRobustSeg_SFusion):
+    pass
+
+
 class SubsetKDRun(SameBatches, nnUNetTrainerSubsetKD):
     config = SubsetKDConfig(ramp=(0.2, 0.8), window=0.5)  # rises over the stop
 
@@ -153,6 +168,9 @@ RUNS = [
     DeMoSegRun,
     ACNRun,
     SMUNetRun,
+    UHeMISRun,
+    UHVEDRun,
+    RobustSegRun,
     SubsetKDRun,
     SubsetKDStreamsRun,
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.networks.fusion.scale_spec import own_features
 from nnunetv2_mmkd.networks.streams import Fused, ModalityWeights, Streams
 
 
@@ -53,3 +55,20 @@ def run(function: Callable[[], Tensor], recompute: bool) -> Tensor:
         result: Tensor = checkpoint(function, use_reentrant=False)
         return result
     return function()
+
+
+class FusionOfScales(Fusion, nn.ModuleList):
+    """A fusion whose scales know nothing of each other, and that predicts no maps.
+
+    It is a list of modules, largest scale first, each of which takes a sample's
+    :data:`~nnunetv2_mmkd.networks.fusion.scale_spec.Own` and returns ``[1, C, *spatial]``.
+    """
+
+    def forward(self, streams: Streams, *, weights: ModalityWeights | None = None, recomputed_scales: int = 0) -> Fused:
+        """See :meth:`Fusion.forward`; no maps."""
+        streams = streams.weighted(weights)
+        skips = []
+        for scale, block in enumerate(self):
+            owns = [own_features(streams, sample, scale) for sample in range(len(streams.available))]
+            skips.append(torch.cat([run(partial(block, own), scale < recomputed_scales) for own in owns]))
+        return Fused(skips, [])
