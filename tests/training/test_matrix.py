@@ -84,9 +84,9 @@ HALVES = {
     nnUNetTrainerUHeMIS: ENDS,
     nnUNetTrainerUHVED: FIRST,
     nnUNetTrainerRobustSeg: SECOND,
-    nnUNetTrainerSFusion: ENDS,
+    nnUNetTrainerSFusion: (1, 5),
 }
-"""Rows of the matrix: each half has each kind of plan and of data set; fusions alone get the ends of the table."""
+"""Rows of the matrix: each half has each kind of plan and of data set; fusions alone get two rows."""
 
 COMBINATIONS = [(trainer, *row) for trainer in (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout) for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
