@@ -44,6 +44,9 @@ def pairwise_distances(features: Tensor, p: int = 1, weight: Tensor | None = Non
 
     References:
         Wang et al., MetaKD, Eq. (5).
+
+    Deviations from the paper:
+        It prints a p-norm; the mean is the released code's, and holds for any number of channels and positions.
     """
     if p not in (1, 2):
         raise ValueError(f"p must be 1 (L1) or 2 (MSE), not {p}")

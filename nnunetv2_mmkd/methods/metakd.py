@@ -35,7 +35,8 @@ class MetaKDConfig:
     """Hyper-parameters of MetaKD, the paper's values as defaults.
 
     Attributes:
-        alpha: weight of the distillation (Eq. 4; §8: 0.1; sweep in Fig. 3a).
+        alpha: weight of the distillation (Eq. 4; §8: 0.1; sweep in Fig. 3a). 0.1 is for the mean that we take for the
+            printed norm, see the deviations.
         p: 1 for L1 (§8), 2 for the mean squared error (§4.4.1).
         ratios: ``"learned"`` (Eq. 4), or ``"equal"``: all ratios 1, no importance weights, no meta split.
         normalisation: of the importance weights: ``softmax`` (Eq. 6), ``sigmoid`` or ``relu`` (Table 6).
@@ -138,7 +139,10 @@ class MetaKD(StreamDistillation):
         Wang et al., MetaKD, Eqs. (1)-(6), Algorithm 1, §8. Wang et al., MCKD: the same method.
 
     Deviations from the paper:
-        Teacher and ratio are detached (the papers are silent, the released code does so; see
+        Eq. (5) prints a p-norm; here, as in the released code, it is the mean over channels and positions of
+        :math:`|f_i - f_j|^p`. alpha = 0.1 holds only for this mean: the printed L1 norm is larger by as many times as
+        the bottleneck has numbers (20,480 for 320 channels of 4 x 4 x 4 voxels) and grows with the patch. Teacher and
+        ratio are detached (the papers are silent, the released code does so; see
         :func:`~nnunetv2_mmkd.losses.feature.pairwise_distances` and :func:`~nnunetv2_mmkd.methods.importance.ratios`).
         Optimiser and schedule of the network are nnU-Net's (SGD with Nesterov momentum 0.99 and 1e-2 as in the paper,
         polynomial decay where the paper has a cosine). Eq. (4) multiplies "the features", which in a U-Net reach the

@@ -6,7 +6,6 @@ Legend: B batch, M modalities, A available modalities of a sample.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf, prod
 from typing import Any
@@ -30,6 +29,7 @@ from nnunetv2_mmkd.methods.base import (
     sum_of_parts,
 )
 from nnunetv2_mmkd.methods.modality_table import ModalityTables, finite_or_nothing, rows_of, supervised
+from nnunetv2_mmkd.methods.passion_config import PASSIONConfig as PASSIONConfig
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
     initial_weights,
@@ -41,69 +41,6 @@ from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
 from nnunetv2_mmkd.networks.recompute import recomputed
 from nnunetv2_mmkd.networks.streams import Streams
-
-
-@dataclass(frozen=True)
-class PASSIONConfig:
-    """Hyper-parameters of PASSION, the paper's values as defaults.
-
-    Attributes:
-        pixel: pixel-wise self-distillation, Eq. (3).
-        proto: semantic-wise self-distillation, Eqs. (4)-(8).
-        mask: whether delta (Eq. 11) limits that to neglected modalities.
-        weights: whether beta (Eqs. 12, 13) weights the pixel-wise one; otherwise it is 1.
-        tau: temperature (§4.2).
-        lambda_1: weight of the pixel-wise term (§4.2).
-        lambda_2: weight of the semantic one (§4.2).
-        gamma: rate at which beta moves (§4.2), in a training of 300 epochs; in longer ones it is smaller.
-        relative: whether beta moves in units of its start, as in the released code; Eq. (13) moves beta itself, by the
-            smallest share where most is missing.
-        regularisation: whether each modality alone also gets the task loss, L_reg of Eq. (2): the paper's baseline.
-            Eq. (14) has self-distillation in its place; the released code has both.
-        weighted_regularisation: whether delta and beta weight that task loss (released code).
-        weighted_proto: whether 1 / (1 - MR) weights the semantic term, too (released code).
-        divergence_of: ``"student"``, KL(student || teacher) as in Eq. (3), or ``"teacher"``, KL(teacher || student)
-            (released code).
-    """
-
-    pixel: bool = True
-    proto: bool = True
-    mask: bool = True
-    weights: bool = True
-    tau: float = 4.0
-    lambda_1: float = 0.5
-    lambda_2: float = 0.1
-    gamma: float = 0.01
-    relative: bool = False
-    regularisation: bool = False
-    weighted_regularisation: bool = False
-    weighted_proto: bool = False
-    divergence_of: str = "student"
-
-    def __post_init__(self) -> None:
-        if self.divergence_of not in ("student", "teacher"):
-            raise ValueError(f"PASSION: divergence_of must be one of student, teacher, not {self.divergence_of!r}")
-        if not self.tau > 0:
-            raise ValueError(f"PASSION: tau must be above 0, not {self.tau}")
-        for name, value in (("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("gamma", self.gamma)):
-            if not value >= 0:
-                raise ValueError(f"PASSION: {name} must not be negative, not {value}")
-
-    @classmethod
-    def released_code(cls) -> PASSIONConfig:
-        """The released code's choices where they contradict the paper."""
-        return cls(
-            relative=True,
-            regularisation=True,
-            weighted_regularisation=True,
-            weighted_proto=True,
-            divergence_of="teacher",
-        )
-
-    @property
-    def learns(self) -> bool:
-        """Whether the modalities alone get any gradient; otherwise they are only watched."""
-        return self.pixel or self.proto or self.regularisation
 
 
 class PASSION(Method[SegmentationNetwork]):
@@ -162,6 +99,7 @@ class PASSION(Method[SegmentationNetwork]):
 
     def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
+        config = self.config
         streams = network.encode(batch.images, batch.available)
         outputs, features, maps = self._fused(network, streams)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
@@ -170,12 +108,14 @@ class PASSION(Method[SegmentationNetwork]):
         )
         available = batch.available.to(task.device, non_blocking=True)
         preference = relative_preference(distance, available)  # Eqs. (9), (10)
-        (step,) = finite_or_nothing(torch.stack([preference.sum(0), available.float().sum(0)]))
+        followed = preference if config.preference_of == "samples" else torch.where(available, distance, 0)
+        (step,) = finite_or_nothing(torch.stack([followed.sum(0), available.float().sum(0)]))
         self._sums = self._sums.to(task.device, non_blocking=True) + step
         assert self.beta is not None and self.start is not None
-        config, start = self.config, self.start.to(task.device, non_blocking=True)
+        start = self.start.to(task.device, non_blocking=True)
         beta = self.beta.to(task.device, non_blocking=True) if config.weights else torch.ones_like(start)
-        delta = neglected(preference).float() if config.mask else available.float()  # Eq. (11)
+        lagging = preference if config.mask_of == "sample" else torch.where(available, preference.sum(0), 0)
+        delta = neglected(lagging).float() if config.mask else available.float()  # Eq. (11)
         parts = {"task": task}
         if config.pixel:
             parts["pixel"] = config.lambda_1 * (beta * pixel).sum(1).mean()
@@ -203,7 +143,7 @@ class PASSION(Method[SegmentationNetwork]):
 
         if not self._recomputes:
             return fused(streams)
-        found = [recomputed(partial(fused, own), _smaller_than(streams)) for own in streams.samples()]
+        found = [recomputed(partial(fused, own), _voxels(streams)) for own in streams.samples()]
         outputs, features, maps = zip(*found, strict=True)
         return _joined(outputs), torch.cat(features), _joined(maps)
 
@@ -219,6 +159,8 @@ class PASSION(Method[SegmentationNetwork]):
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
         tables = ModalityTables(4, size, modalities, teacher[-1].device)
+        # Backward begins with the last modalities: what all their convolutions made is free when gradients need room.
+        first_kept = modalities - modalities // (4 if network.predicts_maps else 2)
         for modality in range(modalities):
             for samples in self._chunks(_with_others(batch.available, modality)):
 
@@ -228,7 +170,11 @@ class PASSION(Method[SegmentationNetwork]):
                     )
 
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                    values = recomputed(terms, _smaller_than(streams, modality)) if self._recomputes else terms()
+                    values = (
+                        recomputed(terms, inf if modality >= first_kept else _voxels(streams))
+                        if self._recomputes
+                        else terms()
+                    )
                 tables.put(modality, samples, values)
         pixel, proto, distance, regular = tables.read()
         return pixel, proto, distance.detach(), regular
@@ -255,8 +201,9 @@ class PASSION(Method[SegmentationNetwork]):
         valid = None if batch.valid is None else _of(batch.valid, samples)
         pixel = features.new_zeros(len(samples), dtype=torch.float32)
         if config.pixel:
-            for target, prediction in zip(teacher[:-1], _distilled(outputs), strict=True):  # Eq. (3)
-                pixel = pixel + softened_kl(
+            pairs = zip(teacher[:-1], _distilled(outputs), strict=True)
+            for scale, (target, prediction) in enumerate(pairs):  # Eq. (3)
+                pixel = pixel + config.scale_factor**scale * softened_kl(
                     _of(target, samples),
                     prediction,
                     exclusive=self.context.exclusive,
@@ -284,11 +231,19 @@ class PASSION(Method[SegmentationNetwork]):
         """Move beta by the preference of the epoch, Eqs. (12) and (13)."""
         sums = self._sums.to(self.context.device)
         self.context.average([sums])
-        self.preference = (sums[0] / sums[1]).cpu()  # Eq. (12), NaN without samples
+        preference = sums[0] / sums[1]  # Eq. (12), NaN without samples
+        if self.config.preference_of == "distances":
+            preference = 1 - preference / preference.nanmean()
+        self.preference = preference.cpu()
         self._sums = torch.zeros_like(self._sums)
         if self.config.weights and self.beta is not None and self.start is not None:
             self.beta = updated_weights(  # Eq. (13)
-                self.beta, self.start, self.preference, self.rate, relative=self.config.relative
+                self.beta,
+                self.start,
+                self.preference,
+                self.rate * self.config.growth ** (1 + min(2, 3 * epoch // max(1, self.context.epochs))),
+                relative=self.config.relative,
+                renormalised=self.config.renormalised,
             )
 
     def curve_names(self) -> tuple[str, ...]:
@@ -322,12 +277,9 @@ class PASSION(Method[SegmentationNetwork]):
         self._sums = state["sums"].cpu()
 
 
-def _smaller_than(streams: Streams, modality: int = 0) -> float:
-    """Voxels below which convolutions are kept: the patch's; for the second half of the modalities all are.
-
-    Backward begins with the last modality, so that what is kept for it is free by the time that gradients have come up.
-    """
-    return inf if 2 * modality >= len(streams.available[0]) else prod(streams.scales[0][0].shape[1:])
+def _voxels(streams: Streams) -> int:
+    """Of the patch."""
+    return prod(streams.scales[0][0].shape[1:])
 
 
 def _joined(samples: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -66,7 +66,13 @@ def initial_weights(missing_rates: Sequence[float], modalities: Sequence[str]) -
 
 
 def updated_weights(
-    weights: Tensor, start: Tensor, preference: Tensor, rate: float, *, relative: bool = False
+    weights: Tensor,
+    start: Tensor,
+    preference: Tensor,
+    rate: float,
+    *,
+    relative: bool = False,
+    renormalised: bool = False,
 ) -> Tensor:
     r"""Gradient weights for the next epoch.
 
@@ -82,6 +88,7 @@ def updated_weights(
         preference: mean preference of the epoch, ``[M]`` (Eq. 12), NaN where no sample had the modality.
         rate: gamma, scaled to the number of epochs.
         relative: whether beta moves in units of its start.
+        renormalised: whether beta over its start then gets a mean square of 1 (released code).
 
     References:
         Shi et al., PASSION, Eq. (13).
@@ -90,4 +97,5 @@ def updated_weights(
         beta over its start stays between 0.1 and 4: left alone it falls below 0 in a training of 1000 epochs.
     """
     moved = weights - rate * (start if relative else 1) * preference.nan_to_num(0.0)
-    return torch.minimum(torch.maximum(moved, LEAST * start), MOST * start)
+    moved = torch.minimum(torch.maximum(moved, LEAST * start), MOST * start)
+    return moved / (moved / start).square().mean().sqrt() if renormalised else moved

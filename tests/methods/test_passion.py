@@ -267,7 +267,7 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
         distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
         preference, total = relative_preference(distance, batch.available), 0.0
         for sample, m in streams.pairs:
-            weight = [2.0, 1.0, 4.0][m] * float(preference[sample, m] < 0) if config.weighted_regularisation else 1.0
+            weight = [2.0, 1.0, 4.0][m] * float(preference.sum(0)[m] < 0) if config.weighted_regularisation else 1.0
             if batch.available[sample].sum() > 1:
                 own = network.decode(network.fuse(streams.alone(m, [sample])).skips)
                 total += weight * float(task_loss(own, [each[sample, None] for each in batch.target]))
@@ -309,6 +309,38 @@ def test_ignored_voxels_do_not_reach_l_pixel() -> None:
     assert set(calls) == {3}  # two scales are distilled
     torch.testing.assert_close(found, clean)
     assert clean > 0 and not torch.isclose(clean, unmasked)
+
+
+def test_the_released_code_weights_scales_and_takes_one_mask_for_the_batch() -> None:
+    torch.manual_seed(0)
+    network = fusion_network(MeanFill, heads=3, features=(4, 6, 8, 10))
+    batch = a_batch([[1, 1, 1], [1, 1, 1], [1, 0, 1]], seed=6)
+    parts = [
+        prepared(PASSIONConfig(scale_factor=factor, mask_of=of)).step(network, batch, task_loss)["parts"]
+        for factor, of in ((1.0, "sample"), (0.0, "sample"), (0.5, "batch"))
+    ]
+    both, largest, halved = (each["pixel"] for each in parts)
+    torch.testing.assert_close(halved, largest + (both - largest) / 2)
+    assert both > largest > 0 and parts[2]["proto"] < 0.9 * parts[0]["proto"]
+
+
+def test_the_released_codes_epoch() -> None:
+    """RP of mean distances over the cases that have a modality; beta over its start of mean square 1; gamma grows."""
+    method, network = prepared(PASSIONConfig.released_code(), epochs=3), tiny_network()
+    batch = a_batch(MIXED)
+    with torch.no_grad():
+        streams = network.encode(batch.images, batch.available)
+        outputs, features = network.decode_with_features(network.fuse(streams).skips)
+        distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
+    means = distance.sum(0) / batch.available.sum(0)
+    preference, ratio = 1 - means / means.mean(), torch.ones(3)
+    for epoch, rate in enumerate((0.015, 0.0225, 0.03375)):
+        method.step(network, batch, task_loss)
+        method.end_epoch(network, epoch)
+        torch.testing.assert_close(method.preference, preference)
+        ratio = ratio - rate * preference
+        ratio = ratio * 3**0.5 / ratio.norm()
+        torch.testing.assert_close(method.beta / method.start, ratio)  # type: ignore[operator]
 
 
 def test_state() -> None:
