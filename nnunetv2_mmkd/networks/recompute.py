@@ -30,9 +30,19 @@ def recomputed(function: Callable[[], Result], smaller_than: float | None = None
         result: Result = checkpointing.checkpoint(function, use_reentrant=False)
         return result
     result = checkpointing.checkpoint(
-        function, use_reentrant=False, context_fn=partial(contexts, partial(_policy, smaller_than))
+        partial(_uncached, function), use_reentrant=False, context_fn=partial(contexts, partial(_policy, smaller_than))
     )
     return result
+
+
+def _uncached(function: Callable[[], Result]) -> Result:
+    """Without autocast's cache of cast weights: the same operations must come in both passes."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        return function()
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 def _policy(smaller_than: float, _: Any, operation: Any, *args: Any, **keywords: Any) -> Any:
