@@ -142,9 +142,11 @@ def expected_scores(
         made in different ways (policy for empty regions, window).
 
     Raises:
-        TypeError: an entry is no object.
+        TypeError: the card or an entry is no object.
         ValueError: impossible numbers. Other damage raises what Python makes of it.
     """
+    if not isinstance(card, Mapping):
+        raise TypeError("it is no object")
     entries = [card[str(fold)] for fold in folds if card.get(str(fold)) is not None]
     if not all(isinstance(entry, Mapping) for entry in entries):
         raise TypeError("an entry of a fold is no object")

@@ -78,8 +78,9 @@ class InputImages:
         for case in cases:
             first = next(file for file in case.files if file is not None)
             folder = os.path.relpath(os.path.dirname(first), self.folder)
-            file = os.path.normpath(os.path.join(output, stem.format(case=case.identifier, folder=folder)))
-            if any(len(os.fsencode(part)) > LONGEST_NAME - 50 for part in (file + ending).split(os.sep)):
+            name = os.path.normpath(stem.format(case=case.identifier, folder=folder))
+            file = os.path.normpath(os.path.join(output, name))
+            if any(len(os.fsencode(part)) > LONGEST_NAME - 50 for part in (name + ending).split(os.sep)):
                 raise InputError(
                     f"--output_name {self.output_name[:60]!r}: the name of case {case.identifier} would be longer than "
                     f"{LONGEST_NAME - 50} bytes; choose a shorter one"

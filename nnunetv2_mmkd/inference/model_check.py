@@ -101,9 +101,10 @@ def check_weights(
             wrong = f"{key} has shape {found} instead of {shape}"
             break
     odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and not key.endswith(_COUNTER)), None)
-    for key, each in () if wrong else weights.items():  # nnU-Net's decoder has the encoder once more
+    for key, each in () if wrong else weights.items():  # nnU-Net's decoder has the encoder once more, stored once
         other = weights.get(key.removeprefix("decoder."), each)
-        if other is not each and not torch.equal(other.float().nan_to_num(), each.float().nan_to_num()):
+        same = other.data_ptr() == each.data_ptr()
+        if not same and not torch.equal(other.float().nan_to_num(), each.float().nan_to_num()):
             raise InputError(
                 f"{file}: {key} differs from {key.removeprefix('decoder.')}, which is the same weight: copy it again"
             )

@@ -29,8 +29,8 @@ PUBLISHED_LENDERS: Mapping[str, Sequence[str]] = MappingProxyType(
         "flair": ("t2", "t1ce", "t1"),
     }
 )
-"""Who lends for whom. The released code lists a lender for each missing modality in each of the 15 subsets; all 28
-entries are the first available one of these lists."""
+"""The lenders of each modality, in order. The released code lists a lender for each missing modality in each of the 15
+subsets; all 28 entries are the first available one of these lists."""
 
 
 @dataclass(frozen=True)

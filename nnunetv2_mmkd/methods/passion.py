@@ -159,7 +159,7 @@ class PASSION(Method[SegmentationNetwork]):
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
         size, modalities = batch.available.shape
         tables = ModalityTables(4, size, modalities, teacher[-1].device)
-        # Backward begins with the last modalities: what all their convolutions made is free when gradients need room.
+        # Backward begins with the last modalities: their maps are free by the time that gradients need memory.
         first_kept = modalities - modalities // (4 if network.predicts_maps else 2)
         for modality in range(modalities):
             for samples in self._chunks(_with_others(batch.available, modality)):

@@ -96,7 +96,7 @@ class RunState:
         checkpoint = self.read(file)
         try:
             yield checkpoint
-        except (InputError, torch.OutOfMemoryError):
+        except (InputError, torch.cuda.OutOfMemoryError):
             raise
         except (TypeError, KeyError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -200,7 +200,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], dict[str, str], str]] = {
     "no value": (lambda at: None, {"ET=4": "ET"}, "--label 'ET': expected NAME=VALUE"),
     "label twice": (lambda at: None, {"ET=4": "WT=4"}, "--label WT=4: WT is given twice"),
     "modality twice": (lambda at: None, {"FLAIR=flair": "T1Gd=flair"}, "two channels of one name"),
-    "word twice": (lambda at: None, {"FLAIR=flair": "FLAIR=t1_gd"}, "a file suffix stands for two things"),
+    "word twice": (lambda at: None, {"FLAIR=flair": "FLAIR=t1_gd"}, "'t1_gd' stands for T1ce and for FLAIR"),
     "empty word": (lambda at: None, {"FLAIR=flair": "FLAIR="}, "--modalities FLAIR=: expected a name and what"),
     "case name": (lambda at: rename(at, "p1", "p?1"), {HOW[1]: "{case}/*_{modality}.nii.gz"},
                   r"'p\?1' cannot be the name of a case"),

@@ -1,4 +1,4 @@
-"""DeMoSeg's network: who lends what to whom, the channel exchange, no trace of what is missing."""
+"""DeMoSeg's network: which modality lends which channels, the channel exchange, no trace of what is missing."""
 
 from __future__ import annotations
 
