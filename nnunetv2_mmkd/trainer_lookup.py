@@ -30,7 +30,8 @@ def find_trainer(name: str) -> type[Any]:
             raise
         folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
         names = sorted({trainer.name for folder in folders for trainer in trainers_of(folder)})
-        near = ", ".join(difflib.get_close_matches(name, names, n=3))
+        without_endings = name.partition("_")[0]
+        near = ", ".join(difflib.get_close_matches(name, names) or difflib.get_close_matches(without_endings, names))
         raise InputError(
             f"there is no trainer {name!r} in nnU-Net or in {EXT_TRAINER} ({', '.join(folders)}). "
             + (f"Did you mean: {near}?" if near else "`mmkd info` lists those of this package")
