@@ -69,18 +69,18 @@ def test_bound() -> None:
 def test_end_to_end(tmp_path: Path) -> None:
     before = dict(os.environ)
     settings = BenchmarkSettings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)
-    report = run_benchmark(tiny_plan(), settings)
+    report = run_benchmark(tiny_plan(modalities=3), settings)
     assert dict(os.environ) == before
     metakd, control = report.rows
     assert control.flops_ratio == pytest.approx(1) and control.saved_ratio[0] == pytest.approx(
         1, abs=0.07
     )  # a masked copy of the images
     assert control.event is None and control.bound == pytest.approx(1)
-    assert metakd.streams == pytest.approx(32 / 15)
+    assert metakd.streams == pytest.approx(12 / 7)
     assert list(metakd.flops_ratio_by_size) == sorted(metakd.flops_ratio_by_size)
-    assert metakd.forward_flops_ratio[1] < metakd.forward_flops_ratio[3]
-    assert control.subsets_bound == 15 and control.subsets_flops_ratio == pytest.approx(15)
-    scratch = sum(ratio * count for ratio, count in zip(metakd.forward_flops_ratio, (4, 6, 4, 1), strict=True))
+    assert metakd.forward_flops_ratio[1] < metakd.forward_flops_ratio[2]
+    assert control.subsets_bound == 7 and control.subsets_flops_ratio == pytest.approx(7)
+    scratch = sum(ratio * count for ratio, count in zip(metakd.forward_flops_ratio, (3, 3, 1), strict=True))
     assert 0.9 * metakd.subsets_bound < metakd.subsets_flops_ratio < min(scratch, 1.2 * metakd.subsets_bound)
     assert metakd.subsets_time_ratio is not None and metakd.subsets_time_ratio > 1
     assert metakd.saved_ratio[3] < metakd.saved_ratio[0]

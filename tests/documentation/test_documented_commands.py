@@ -28,6 +28,7 @@ from tiny_nnunet import FEATURES, inline_pools, shrink
 from nnunetv2_mmkd.cli.main import VERBS
 from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.custom import read_edition
+from nnunetv2_mmkd.evaluation.figures import style
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.writer import write_phantom
@@ -74,6 +75,8 @@ OTHER_PROGRAMS = {"pip", "pytest", "python", "pre-commit", "bash", ".", "export"
 COMMANDS = [(block.page, words) for block in all_blocks("bash") for words in block.commands]
 MINE = "nnUNetTrainerMine"
 SHORT = "_1epochs_2iters"
+SIZE = 24
+"""Voxels of a phantom along each axis."""
 
 
 def reason_not_to_run(words: list[str]) -> str | None:
@@ -209,7 +212,11 @@ class Reader:
         for file in (self.home / "nnUNet_preprocessed").glob("*/nnUNet*Plans*.json"):
             plans = json.loads(file.read_text())
             if plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] != FEATURES:
-                file.write_text(json.dumps(shrink(plans)))
+                small = shrink(plans)
+                for configuration in small["configurations"].values():
+                    if "patch_size" in configuration:  # a window is a whole phantom
+                        configuration["patch_size"] = [SIZE] * len(configuration["patch_size"])
+                file.write_text(json.dumps(small))
 
     def model(self) -> Path:
         return next((self.home / "nnUNet_results").glob("Dataset501_*/nnUNetTrainerModalityDropout_*"))
@@ -232,7 +239,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         inline_pools(patch)
         sample_little(patch)
         draw_nothing(patch)
-        config = PhantomConfig(size=24, spacing=4.0)
+        config = PhantomConfig(size=SIZE, spacing=4.0)
         write_phantom(home / "phantoms", 5, config, validation=1, processes=1, show_progress=False)
         for folder in (home / "phantoms").glob("MICCAI_*"):
             shutil.move(folder, home)
@@ -256,7 +263,8 @@ def sample_little(patch: pytest.MonkeyPatch) -> None:
 
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Let trainings write an empty progress.png, which takes longer to draw than they to train."""
+    """Let trainings write an empty progress.png, which takes longer to draw than they to train; coarse figures."""
+    patch.setattr(style, "DPI", 60)
     patch.setattr(LocalLogger, "plot_progress_png", lambda _, folder: Path(folder, "progress.png").touch())
     patch.setattr(CurveLog, "draw", lambda _: None)
 

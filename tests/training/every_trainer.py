@@ -1,4 +1,7 @@
-"""All trainers of the package on tiny 2D plans, and all that a GPU will be asked for: steps, validation, prediction."""
+"""All trainers of the package on tiny 2D plans, and all that a GPU will be asked for: steps, validation, prediction.
+
+Two modalities: what is asked here does not hang on their number, and time does. Others are in ``test_matrix.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ def every_trainer() -> list[type[nnUNetTrainerMMKD]]:
         module = importlib.import_module(f"{variants.__name__}.{info.name}")
         for name, found in list(vars(module).items()):
             if getattr(found, "__module__", "") == module.__name__ and name.startswith("nnUNetTrainer"):
-                classes.append(getattr(module, f"{name}_t1_t2") if issubclass(found, nnUNetTrainerSubset) else found)
+                classes.append(getattr(module, f"{name}_t1ce") if issubclass(found, nnUNetTrainerSubset) else found)
     return classes
 
 
 def ready(home: Home, trainer_class: type, device: str | torch.device = "cpu", configuration: str = "2d") -> Any:
     """A trainer at the start of a training, recomputing as on a GPU; short meta-updates."""
-    trainer = home.trainer(trainer_class, configuration=configuration)
+    trainer = home.trainer(trainer_class, home.dataset(2), configuration)
     trainer.device = torch.device(device)
     start(trainer)
     set_recomputed(trainer, default_recomputed(trainer))

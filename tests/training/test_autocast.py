@@ -17,13 +17,11 @@ from torch import Tensor
 
 from nnunetv2_mmkd.training import context
 
-TRAINERS = pytest.mark.parametrize("trainer_class", every_trainer(), ids=lambda c: c.__name__)
 
-
-def autocast_on_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    """Autocast where there would be autocast on CUDA."""
+def autocast_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast where there would be autocast on CUDA, to what it would be there."""
     for module, name in ((stock, "dummy_context"), (prediction, "dummy_context"), (context, "nullcontext")):
-        monkeypatch.setattr(module, name, partial(torch.autocast, "cpu", dtype=dtype))
+        monkeypatch.setattr(module, name, partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
 def keep_parts(trainer: Any) -> dict[str, Tensor]:
@@ -40,10 +38,10 @@ def keep_parts(trainer: Any) -> dict[str, Tensor]:
     return parts
 
 
-@TRAINERS
+@pytest.mark.parametrize("trainer_class", every_trainer(), ids=lambda c: c.__name__)
 def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """An update that overflows is skipped, in backward or in the network, and leaves nothing behind."""
-    autocast_on_cpu(monkeypatch, torch.float16)
+    autocast_on_cpu(monkeypatch)
     trainer = ready(home, trainer_class)
     trainer.grad_scaler = scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     parts = keep_parts(trainer)
@@ -57,25 +55,10 @@ def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypa
     spoilt["data"][..., :8] = 1e5  # infinite in float16
     assert not math.isfinite(step(trainer, spoilt))
     assert scaler.get_scale() == 2.0**7 and differences(start, weights(trainer)) == []
-    losses = [step(trainer, batch) for _ in range(2)]
-    assert all(map(math.isfinite, losses)) and scaler.get_scale() == 2.0**7
+    assert math.isfinite(step(trainer, batch)) and scaler.get_scale() == 2.0**7
     assert {value.dtype for value in parts.values()} == {torch.float32}
     moved = weights(trainer)
     assert all_finite(moved) and all(differences(start[key], moved[key]) != [] for key in start)
     trainer.method.end_epoch(trainer.bare_network, 0)
     assert all_finite(trainer.method.state_dict())
-    assert math.isfinite(validate(trainer, batch)) and predict(trainer).isfinite().all()
-
-
-@TRAINERS
-def test_bfloat16(home: Home, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    autocast_on_cpu(monkeypatch, torch.bfloat16)
-    trainer = ready(home, trainer_class)
-    parts = keep_parts(trainer)
-    (batch,) = batches(trainer, 1)
-    start = weights(trainer)
-    losses = [step(trainer, batch), *[step(after_warmup(trainer), batch) for _ in range(2)]]
-    assert all(map(math.isfinite, losses)) and {value.dtype for value in parts.values()} == {torch.float32}
-    moved = weights(trainer)
-    assert all_finite(moved) and all(differences(start[key], moved[key]) != [] for key in start)
     assert math.isfinite(validate(trainer, batch)) and predict(trainer).isfinite().all()

@@ -169,7 +169,9 @@ def test_fewer_channel_files_than_modalities_are_refused(
     assert not list((tmp_path / "out").glob("case_3*"))
 
 
-def test_an_interrupted_training_is_continued(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_is_continued(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "stops.py").write_text(STOPS)
     monkeypatch.setenv("nnUNet_extTrainer", f"{os.environ['nnUNet_extTrainer']}{os.pathsep}{tmp_path / 'mine'}")

@@ -41,7 +41,7 @@ def test_predict(home: Home, model: Path) -> None:
 
 @each_model
 def test_resume(home: Home, model: Path, tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, dataset = model.name, home.dataset()
+    name, dataset = model.name, home.dataset(shape=(20, 22, 18))
     fold = tmp_path / "results" / dataset / f"{name}__nnUNetPlans__2d" / "fold_0"
     shutil.copytree(model / "fold_0", fold)
     before = torch.load(fold / "checkpoint_latest.pth", weights_only=False)

@@ -161,7 +161,7 @@ def test_trains_and_predicts(
     result, image = sitk.ReadImage(str(tmp_path / "case_2.nii.gz")), sitk.ReadImage(files[0])
     assert result.GetSize() == image.GetSize()
     assert set(np.unique(sitk.GetArrayFromImage(result))) <= {0, 1, 2}
-    data = torch.randn(modalities, 18, 16, 16)
+    data = torch.randn(modalities, 2 if configuration == "2d" else 18, 16, 16)
     full = predictor.predict_sliding_window_return_logits(data)
     zero = data.clone()
     zero[1] = 0

@@ -19,6 +19,7 @@ from nnunetv2.run.run_training import run_training
 from tiny_nnunet import PLAIN, QuickFingerprint, inline_pools, set_variables, shrink
 
 from nnunetv2_mmkd.cli.main import main
+from nnunetv2_mmkd.evaluation.figures import style
 
 CASES, SIZE, DATASET = 8, 32, "Dataset520_MyoPS2020"
 MODALITIES = ("bssfp", "lge", "t2")
@@ -83,6 +84,7 @@ def test_from_the_phantom_to_the_table(
     folders, results, out = Folders(tmp_path), tmp_path / "results", tmp_path / "out"
     set_variables(monkeypatch, folders, results)  # type: ignore[arg-type]
     inline_pools(monkeypatch)
+    monkeypatch.setattr(style, "DPI", 60)
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")  # the planner wants a thread
     plan(labels, folders)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
@@ -99,7 +101,7 @@ def test_from_the_phantom_to_the_table(
     assert (lacks.sum(1) < 3).all() and len(set(lacks.mean(0))) == 3
     assert f"fold 0, training ({len(lacks)})" + "".join(f"{rate:9.3f}" for rate in lacks.mean(0)) in printed
 
-    name = f"{trainer}_myops357_2epochs_100iters_seed1"
+    name = f"{trainer}_myops357_2epochs_50iters_seed1"
     run_training(DATASET, "2d", 0, name, device=torch.device("cpu"))
     model = results / DATASET / f"{name}__nnUNetPlans__2d"
     method = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["mmkd"]["method"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from every_trainer import after_warmup, batches, every_trainer, predict, ready, step, validate
 from pretended_device import PRETENDED, pretended_device, waits_of
@@ -23,12 +21,10 @@ def test_nothing_is_mixed_and_no_step_waits(home: Home, trainer_class: type) -> 
             assert first == {**LOSS, "_local_scalar_dense": trainer.method.config.meta_steps}
         elif trainer.method.held_out:
             assert first["copy to the host"] > 1  # an election
-        after_warmup(trainer)
-        assert math.isfinite(step(trainer, batch))
-        assert waits_of(device, lambda: step(trainer, batch)) == LOSS
         trainer.method.end_epoch(trainer.bare_network, 0)
         trainer.method.curves()
-        assert math.isfinite(step(trainer, batch))
+        after_warmup(trainer)
+        assert waits_of(device, lambda: step(trainer, batch)) == LOSS
         passes = waits_of(device, lambda: validate(trainer, batch))
         assert passes in ({"copy to the host": 4}, {"copy to the host": 8})  # nnU-Net's, once or twice
         assert predict(trainer).isfinite().all()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
-from tiny_nnunet import differences, inline_pools, set_variables, start
+from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+from tiny_nnunet import QuickFingerprint, differences, inline_pools, set_variables, start
 from torch import Tensor
 
 from nnunetv2_mmkd.cli.main import main
@@ -35,7 +35,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
 )
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
 
-DATASET, CASES, SPACING = "Dataset501_BraTS2018", 3, 4.0
+DATASET, CASES, SPACING = "Dataset501_BraTS2018", 2, 4.0
 
 TERMS = {
     nnUNetTrainerMetaKD: {"task", "distillation"},
@@ -70,7 +70,7 @@ class RealHome:
 
 @pytest.fixture(scope="module")
 def real_home(brats2018_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RealHome:
-    """Three real cases at 4 mm, converted, planned and preprocessed."""
+    """Two real cases at 4 mm, converted, planned and preprocessed."""
     folder = tmp_path_factory.mktemp("real")
     home = RealHome(folder)
     for each in (home.raw, home.preprocessed):
@@ -83,9 +83,9 @@ def real_home(brats2018_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
         inline_pools(patch)
         patch.setenv("nnUNet_n_proc_DA", "1")
         assert main(["convert", "brats2018", str(folder / "source"), "-d", "501"]) == 0
-        extract_fingerprints([501], num_processes=1)
-        plan_experiments([501], overwrite_target_spacing=(SPACING,) * 3)
-        preprocess([501], configurations=("3d_fullres",), num_processes=(1,))
+        nnunet.extract_fingerprint_dataset(501, QuickFingerprint, num_processes=1)
+        nnunet.plan_experiments([501], overwrite_target_spacing=(SPACING,) * 3)
+        nnunet.preprocess([501], configurations=("3d_fullres",), num_processes=(1,))
     return home
 
 

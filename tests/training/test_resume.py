@@ -58,7 +58,7 @@ class SameBatches:
     """A copy of the output folder before the last epoch: what a killed run leaves."""
 
     def apply_suffixes(self) -> None:
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = EPOCHS, 3, 2
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = EPOCHS, 3, 1
         self.save_every = 1
 
     def on_epoch_start(self) -> None:
@@ -182,8 +182,8 @@ def batches(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dic
     with pytest.MonkeyPatch.context() as patch:
         set_variables(patch, session_home, tmp_path_factory.mktemp("source"))
         inline_pools(patch)
-        source = start(session_home.trainer(nnUNetTrainerMetaKD, configuration="2d"))
-        loaders = ((source.dataloader_train, "train", 3), (source.dataloader_val, "val", 2))
+        source = start(session_home.trainer(nnUNetTrainerMetaKD, session_home.dataset(2), "2d"))
+        loaders = ((source.dataloader_train, "train", 3), (source.dataloader_val, "val", 1))
         loaders += ((source.dataloader_meta, "meta", 6),)
         return {name: [[next(loader) for _ in range(n)] for _ in range(EPOCHS)] for loader, name, n in loaders}
 
@@ -204,7 +204,7 @@ def test_resumed_equals_uninterrupted(
         monkeypatch.setenv("nnUNet_results", str(tmp_path / run))
         torch.manual_seed(1 if run == "whole" else 99)  # a new process starts with another state
         np.random.seed(1 if run == "whole" else 99)
-        trainer = home.trainer(trainer_class, configuration="2d")
+        trainer = home.trainer(trainer_class, home.dataset(2), "2d")
         folder = Path(trainer.output_folder)
         if run == "resumed":
             shutil.copytree(tmp_path / "remains", folder, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Copies of the models that a test module trains."""
+"""Copies of the models that a test module trains; coarse figures, to be quick."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 from tiny_nnunet import Home
 
 from nnunetv2_mmkd.evaluation import report
+from nnunetv2_mmkd.evaluation.figures import style
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer pixels."""
+    monkeypatch.setattr(style, "DPI", 60)
 
 
 @pytest.fixture

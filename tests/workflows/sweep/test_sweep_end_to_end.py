@@ -54,7 +54,7 @@ class nnUNetTrainerStops(nnUNetTrainerGoes):
 __getattr__ = suffix_resolver(globals())
 """
 
-LENGTH = "_2epochs_2iters"
+LENGTH = "_2epochs_1iters"
 
 FILE = """
 dataset: {number}
@@ -63,7 +63,7 @@ device: cpu
 trainers: [Goes, Stops]
 folds: [0]
 seeds: [0, 1]
-length: {{epochs: 2, iterations: 2}}
+length: {{epochs: 2, iterations: 1}}
 evaluation: {{metrics: [dice], subsets: [full], disable_tta: true, step_size: 1, processes: 0}}
 compare: {{pairs: [[Stops, Goes]], resamples: 50}}
 """
