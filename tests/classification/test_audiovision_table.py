@@ -39,7 +39,7 @@ QUICK = AudiovisionProtocol(
     rates=(0.2,),
     seeds=2,
     arms=(LOWER, DROPOUT, "LCKD", METAKD, NO_KD, UPPER),
-    train=TrainSettings(epochs=1, modality_dropout=ModalityDropoutConfig("count_uniform")),
+    train=TrainSettings(epochs=1, batch_size=128, modality_dropout=ModalityDropoutConfig("count_uniform")),
 )
 
 

@@ -1,105 +1,21 @@
-"""From folders of segmentations to the long table: hand-made masks, cached rows, and what is refused."""
+"""From folders of segmentations to the long table: hand-made masks, and cached rows."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from score_folders import BRATS, CLASSES, DICE, INF, Folders, line, rows, save
 
 import nnunetv2_mmkd.evaluation.score as module
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.metrics.empty import LEGACY_PENALTY
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, score
-
-NAN, INF = math.nan, math.inf
-BRATS = {
-    "channel_names": {"0": "T1", "1": "T2"},
-    "file_ending": ".nii.gz",
-    "labels": {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [2, 3], "enhancing_tumor": [3]},
-}
-CLASSES = {
-    "channel_names": {"0": "T1", "1": "T2"},
-    "file_ending": ".nii.gz",
-    "labels": {"background": 0, "LV": 1, "MYO": 2},
-}
-DICE = ScoreSettings(metrics=("dice",))
-
-
-def line(*labels: int) -> np.ndarray:
-    """A label map of 12 voxels in a row, in a small volume."""
-    volume = np.zeros((12, 3, 3), np.uint8)
-    volume[: len(labels), 1, 1] = labels
-    return volume
-
-
-def save(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
-    return path
-
-
-class Folders:
-    """Truth, predictions and cached rows below one folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.labels, self.cache = root, root / "labels", root / "cache"
-
-    def truth(self, **cases: np.ndarray) -> None:
-        for case, values in cases.items():
-            save(self.labels / f"{case}.nii.gz", values)
-
-    def prediction(self, subset: str, case: str, values: np.ndarray, method: str = "a", **options: Any) -> Path:
-        return save(self.root / method / subset / f"{case}.nii.gz", values, **options)
-
-    def predictions(self, expected: Mapping[str, Sequence[str]], method: str = "a") -> Predictions:
-        return Predictions(method, self.root / method, expected)
-
-    def score(
-        self,
-        expected: Mapping[str, Sequence[str]],
-        dataset: Mapping[str, Any] = BRATS,
-        settings: ScoreSettings = DICE,
-        processes: int = 1,
-    ) -> pd.DataFrame:
-        return score(
-            [self.predictions(expected)],
-            self.labels,
-            dataset,
-            settings,
-            self.cache,
-            processes=processes,
-            progress=False,
-        ).rows
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path)
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the predictions that are measured, not taken from the cached rows."""
-    found: list[str] = []
-    real = module._measure
-
-    def spy(prediction: Any, *args: Any) -> Any:
-        found.append(prediction.path.parent.name)
-        return real(prediction, *args)
-
-    monkeypatch.setattr(module, "_measure", spy)
-    return found
-
-
-def rows(table: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(table.itertuples(index=False, name=None))
 
 
 def test_the_long_table_by_hand(folders: Folders) -> None:
@@ -313,113 +229,3 @@ def test_a_killed_process_is_named(folders: Folders, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     with pytest.raises(InputError, match=r"2 processes .* lack of memory: use fewer"):
         folders.score({"c": ("t1",), "d": ("t1",)}, processes=2)
-
-
-def test_absent_files_are_named_before_anything_is_scored(folders: Folders, measured: list[str]) -> None:
-    folders.truth(c=line(1))
-    folders.prediction("t1", "c", line(1))
-    with pytest.raises(InputError, match=r"a: case c has no prediction with t1\+t2 \(.*t1\+t2/c\.nii\.gz\)"):
-        folders.score({"c": ("t1", "t1+t2")})
-    folders.prediction("t1", "d", line(1))
-    with pytest.raises(InputError, match=r"case d has no label: .*labels/d\.nii\.gz"):
-        folders.score({"c": ("t1",), "d": ("t1",)})
-    for expected in ({}, {"c": ()}):
-        with pytest.raises(InputError, match="no case to score"):
-            folders.score(expected)
-    assert measured == []
-
-
-@pytest.mark.parametrize(
-    ("shape", "affine", "what"),
-    [
-        ((12, 3, 4), np.eye(4), "shape"),
-        ((12, 3, 3), np.diag([1, 1, 2, 1]), "voxel size"),
-        ((12, 3, 3), np.eye(4) + np.outer([0, 5, 0, 0], [0, 0, 0, 1]), "up to 5 voxels away"),
-    ],
-)
-def test_other_grid_is_named_before_anything_is_scored(
-    folders: Folders, measured: list[str], shape: tuple[int, ...], affine: np.ndarray, what: str
-) -> None:
-    folders.truth(c=line(1), d=line(1))
-    folders.prediction("t1", "c", line(1))
-    folders.prediction("t1", "d", np.zeros(shape, np.uint8), affine=affine.astype(float))
-    with pytest.raises(InputError, match=rf"case d: .*t1/d\.nii\.gz .*{what}.* d\.nii\.gz.*resample"):
-        folders.score({"c": ("t1",), "d": ("t1",)})
-    assert measured == []
-
-
-@pytest.mark.parametrize("which", ["labels", "a/t1"])
-def test_a_reoriented_file_scores_the_same(folders: Folders, which: str, caplog: pytest.LogCaptureFixture) -> None:
-    folders.truth(c=line(1, 2, 3))
-    folders.prediction("t1", "c", line(1, 2))
-    expected = folders.score({"c": ("t1",)})
-    file = folders.root / which / "c.nii.gz"
-    nib.save(nib.load(file).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])), file)
-    found = folders.score({"c": ("t1",)})
-    pd.testing.assert_frame_equal(found, expected)
-    assert "case c: c.nii.gz is stored as" in caplog.text
-
-
-@pytest.mark.parametrize("which", ["labels", "a/t1"])
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (np.where(line(1) == 1, np.nan, 0).astype("float32"), "voxels are NaN"),
-        (line(1).astype("float32") * 0.4, "label value 0.4 is not a whole number; expected labels, not probabilities"),
-        (line(4), "holds the label 4; this data set has 0, 1, 2, 3"),
-        (None, "cannot be read"),
-    ],
-)
-def test_bad_voxels_are_named(folders: Folders, which: str, values: np.ndarray | None, message: str) -> None:
-    folders.truth(c=line(1, 2, 3))
-    folders.prediction("t1", "c", line(1, 2, 3))
-    bad = folders.root / which / "c.nii.gz"
-    if values is None:
-        bad.write_bytes(bad.read_bytes()[:-10])
-    else:
-        save(bad, values)
-    with pytest.raises(InputError, match=rf"{which}/c\.nii\.gz: .*{message}"):
-        folders.score({"c": ("t1",)})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"metrics": ("dicee",)}, "unknown metric 'dicee': choose from dice"),
-        ({"metrics": ("lesion_dice",)}, "naming their task"),
-        ({"metrics": ()}, "no metric"),
-        ({"empty": "zero"}, "policy 'zero' is unknown"),
-        ({"task": "brats1999"}, "task 'brats1999' is unknown"),
-        ({"parameters": {"tolerance": -1.0}}, "tolerance -1.0"),
-        ({"parameters": {"tolerance": NAN}}, "tolerance nan"),
-        ({"parameters": {"width": 1.0}}, "parameter 'width'"),
-        ({"et_threshold": -5}, "et_threshold -5"),
-    ],
-)
-def test_bad_settings(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        ScoreSettings(**options)
-
-
-def test_regions_that_the_data_set_lacks(folders: Folders, measured: list[str]) -> None:
-    folders.truth(c=line(1))
-    folders.prediction("t1", "c", line(1))
-    expected = {"c": ("t1",)}
-    with pytest.raises(InputError, match="BraTS 2024 PED need the region NETC; this data set has WT, TC, ET"):
-        folders.score(expected, settings=ScoreSettings(task="brats2024-ped"))
-    with pytest.raises(InputError, match="the region ET; this data set has LV, MYO"):
-        folders.score(expected, CLASSES, ScoreSettings(et_threshold=10))
-    with pytest.raises(InputError, match="no 'file_ending'"):
-        folders.score(expected, {"labels": {"background": 0, "a": 1}})
-    assert measured == []
-
-
-def test_names_of_methods(folders: Folders) -> None:
-    folders.truth(c=line(1))
-    one = folders.predictions({"c": ("t1",)})
-    for entries, message in (
-        ([one, one], "two methods are called 'a'"),
-        ([Predictions("../a", one.folder, one.expected)], "may hold no slash"),
-    ):
-        with pytest.raises(InputError, match=message):
-            score(entries, folders.labels, BRATS, DICE, folders.cache, progress=False)

@@ -1,4 +1,4 @@
-"""Copies of the models that a test module trains; coarse figures, to be quick."""
+"""Untrained models, their copies, and coarse figures, to be quick."""
 
 from __future__ import annotations
 
@@ -6,16 +6,31 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_nnunet import Home
+from tiny_nnunet import Home, environment, untrained
 
 from nnunetv2_mmkd.evaluation import report
 from nnunetv2_mmkd.evaluation.figures import style
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pixels."""
     monkeypatch.setattr(style, "DPI", 60)
+
+
+@pytest.fixture(scope="session")
+def models(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model folders of folds 0 and 1, early fusion and multi-stream."""
+    found = {}
+    with environment(session_home, tmp_path_factory.mktemp("models")):
+        dataset = session_home.dataset(3, "regions")
+        for trainer_class in (nnUNetTrainerModalityDropout, nnUNetTrainerSharedStreams):
+            for fold in (0, 1):
+                folder = untrained(session_home.trainer(trainer_class, dataset, fold=fold), fold)
+                found[trainer_class.__name__.removeprefix("nnUNetTrainer")] = folder
+    return found
 
 
 @pytest.fixture
