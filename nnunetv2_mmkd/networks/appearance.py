@@ -67,6 +67,8 @@ class AppearanceDecoder(nn.Module):
         width = int(encoder.output_channels[-1])
         self.perceptron = nn.Sequential(nn.Linear(CODE, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
         self.mean, self.deviation = nn.Linear(HIDDEN, width), nn.Linear(HIDDEN, width)
+        # Near the prior: else, at first, the divergence from it would be far larger than all other terms.
+        nn.init.ones_(self.deviation.bias)
         self.first = nn.ModuleList(self._convolution(width, width, scales - 1) for _ in range(BLOCKS))
         self.second = nn.ModuleList(self._convolution(width, width, scales - 1) for _ in range(BLOCKS))
         self.rises = nn.ModuleList()
