@@ -14,7 +14,7 @@ from nnunetv2_mmkd.cli.main import VERBS
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.paths import trainer_folder
-from nnunetv2_mmkd.trainer_catalogue import STATUSES, TrainerEntry, trainers_of
+from nnunetv2_mmkd.trainer_catalogue import STATUSES, TrainerEntry, endings_with_owners, owners_text, trainers_of
 from nnunetv2_mmkd.training.suffixes import SUFFIXES
 
 FOLDER = Path(__file__).parent / "reference"
@@ -95,12 +95,21 @@ def trainers() -> str:
             "They hold in training, prediction and evaluation alike, and combine in any order:\n"
             "`nnUNetTrainerMetaKD_mr2468_300epochs_50iters_seed3`.\n",
             table(["ending", ""], [(f"`{ending}`", text) for ending, text in SUFFIXES.items()]),
+            "## Endings of single trainers\n",
+            "Ablations, presets and recipes. They combine with those above and with each other, where no two set the\n"
+            "same: `nnUNetTrainerMetaKD_alpha05_p2_300epochs`. Your own: [add a method](../how-to/add-a-method.md).\n",
+            table(["ending", "", "trainers"], own_endings(entries)),
             "`nnUNetTrainerSpecialist`, `nnUNetTrainerACN` and `nnUNetTrainerSMUNet` need the names of modalities: "
             "`nnUNetTrainerSpecialist_t1_t2`.\n",
             "Plain and residual-encoder U-Net plans, 2d and 3d, any number of modalities, regions or classes, ignore\n"
             "label. Not cascades, and not plans that are no U-Nets.\n",
         ]
     )
+
+
+def own_endings(entries: Sequence[TrainerEntry]) -> list[tuple[str, str, str]]:
+    """Rows of the endings that trainers list themselves."""
+    return [(f"`{ending}`", text, owners_text(names, entries)) for ending, text, names in endings_with_owners(entries)]
 
 
 def paper(entry: TrainerEntry) -> str:

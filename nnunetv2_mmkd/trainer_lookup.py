@@ -10,9 +10,9 @@ from typing import Any
 
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.paths import EXT_TRAINER
-from nnunetv2_mmkd.trainer_catalogue import trainers_of
+from nnunetv2_mmkd.trainer_catalogue import TrainerEntry, trainers_of
 
 
 def find_trainer(name: str) -> type[Any]:
@@ -29,7 +29,11 @@ def find_trainer(name: str) -> type[Any]:
         if "Could not find requested nnunet trainer" not in str(error):
             raise
         folders = [folder for folder in os.environ.get(EXT_TRAINER, "").split(os.pathsep) if folder]
-        names = sorted({trainer.name for folder in folders for trainer in trainers_of(folder)})
+        entries = {trainer.name: trainer for folder in folders for trainer in trainers_of(folder)}
+        base = max((entry for entry in entries if name.startswith(f"{entry}_")), key=len, default=None)
+        if base is not None:
+            raise InputError(_bad_ending(name, entries[base])) from error
+        names = sorted(entries)
         without_endings = name.partition("_")[0]
         near = ", ".join(difflib.get_close_matches(name, names) or difflib.get_close_matches(without_endings, names))
         raise InputError(
@@ -38,3 +42,18 @@ def find_trainer(name: str) -> type[Any]:
         ) from error
     except AssertionError as error:
         raise InputError(f"trainer {name!r}: {error}") from error
+
+
+def _bad_ending(name: str, entry: TrainerEntry) -> str:
+    """What is wrong with the ending of a trainer's name that could not be read."""
+    parts = [f"_{part}" for part in name.removeprefix(f"{entry.name}_").split("_")]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    odd = next((part for part in parts if part != part.lower()), parts[-1])
+    known = [*entry.endings, "_<N>epochs", "_<K>iters", "_seed<N>", "_<tag>"]
+    if twice is not None:
+        return f"trainer {name!r} has the ending {twice} twice: name it once"
+    return (
+        f"trainer {name!r}: {entry.name} has no ending {''.join(parts)}. It takes each of these once, in any order: "
+        f"{choices(odd, known)}. Numbers start at 1 (a seed at 0), tags of missing-rate tables are small letters and "
+        "digits"
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Shi et al., PASSION, ACM MM 2024"
 PAPER_URL = "https://arxiv.org/abs/2407.14796"
@@ -18,6 +21,12 @@ class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
     modality_dropout = ModalityDropoutConfig("submask", per="sample")
     incomplete_dropout = None
     fusion = MMFormerFusion
+    endings: ClassVar[Endings] = {
+        "_recipe": Ending(
+            "as PASSION compares with it: AdamW, 300 epochs, weighted CE", trainer={"recipe": recipes.PASSION}
+        ),
+        "_passionrecipe": None,  # the same
+    }
 
 
 __getattr__ = suffix_resolver(globals())

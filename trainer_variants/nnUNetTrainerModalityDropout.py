@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nnunetv2_mmkd.methods.nested_subsets import NestedSubsets, NestedSubsetsConfig
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training import recipes
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 STATUS = "recommended"
@@ -18,12 +19,25 @@ class nnUNetTrainerModalityDropout(nnUNetTrainerMMKD):
     """Modality dropout: nnU-Net as planned, its missing channels zero, subsets uniform per sample."""
 
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
+    endings: ClassVar[Endings] = {
+        "_metakdrecipe": Ending(
+            "the training of MetaKD and LCKD with their modality dropout and warm-up, for comparisons",
+            trainer={
+                "recipe": recipes.METAKD,
+                "modality_dropout": ModalityDropoutConfig("count_uniform", per="batch"),
+                "full_modality_warmup": 80 / 115,
+            },
+        ),
+        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
+        "_mstkdnetrecipe": Ending("the training of MST-KDNet, for comparisons", trainer={"recipe": recipes.MST_KDNET}),
+    }
 
 
 class nnUNetTrainerModalityDropoutFull(nnUNetTrainerModalityDropout):
     """Modality dropout, the full set heavier: three samples of ten more keep all that their case has."""
 
     STATUS = "tested"
+    endings: ClassVar[Endings] = {"_metakdrecipe": None}  # it has a modality dropout of its own
     modality_dropout = ModalityDropoutConfig("uniform", full=0.3)
     target_dropout = ModalityDropoutConfig("uniform")
 
@@ -32,6 +46,7 @@ class nnUNetTrainerModalityDropoutSingles(nnUNetTrainerModalityDropout):
     """Modality dropout, single modalities heavier: each modality is dropped with a probability of 0.7."""
 
     STATUS = "tested"
+    endings: ClassVar[Endings] = {"_metakdrecipe": None}  # it has a modality dropout of its own
     modality_dropout = ModalityDropoutConfig("bernoulli", p=0.7)
     target_dropout = ModalityDropoutConfig("uniform")
 
@@ -40,6 +55,7 @@ class nnUNetTrainerModalityDropoutAnnealed(nnUNetTrainerModalityDropout):
     """Modality dropout, from nothing dropped at first to uniform at half of the training."""
 
     STATUS = "tested"
+    endings: ClassVar[Endings] = {"_metakdrecipe": None}  # it has a modality dropout of its own
     modality_dropout = ModalityDropoutConfig("uniform", annealed=0.5)
     target_dropout = ModalityDropoutConfig("uniform")
 
@@ -56,6 +72,7 @@ class nnUNetTrainerModalityDropoutNested(nnUNetTrainerModalityDropout):
     """Modality dropout with two nested subsets of half as many samples, and a ranking loss between them."""
 
     STATUS = "tested"
+    endings: ClassVar[Endings] = {"_ranking": None}  # it has one
     method_class = NestedSubsets
     config = NestedSubsetsConfig()
 

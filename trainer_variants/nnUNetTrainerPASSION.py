@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import FusionFactory
@@ -9,8 +11,9 @@ from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Shi et al., PASSION, ACM MM 2024"
 PAPER_URL = "https://arxiv.org/abs/2407.14796"
@@ -18,13 +21,47 @@ STATUS = "compared briefly"
 
 
 class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
-    """PASSION on mmFormer's network; where training cases are incomplete, nothing more is dropped."""
+    """PASSION on mmFormer's network; where training cases are incomplete, nothing more is dropped.
+
+    The paper trains for 300 epochs (here 1000), each one pass over the cases, with AdamW and a weighted cross entropy
+    (``_recipe``), on single patches of 80 x 80 x 80 voxels (here batch and patch as planned).
+    """
 
     shared_streams = False
     fusion: FusionFactory = MMFormerFusion
     incomplete_dropout = ModalityDropoutConfig("full")
     method_class = PASSION
     config = PASSIONConfig()
+    endings: ClassVar[Endings] = {
+        "_baseline": Ending(
+            "Table 2, row 1: the backbone's loss, Eq. (2), in place of distillation",
+            {"pixel": False, "proto": False, "mask": False, "weights": False, "regularisation": True},
+        ),
+        "_onlypixel": Ending(
+            "Table 2, row 2: pixel-wise distillation alone",
+            {"pixel": True, "proto": False, "mask": False, "weights": False},
+        ),
+        "_onlyproto": Ending(
+            "Table 2, row 3: semantic distillation alone",
+            {"pixel": False, "proto": True, "mask": False, "weights": False},
+        ),
+        "_withoutdelta": Ending(
+            "Table 2, row 4: both distillations, no re-balancing (neither delta nor beta)",
+            {"pixel": True, "proto": True, "mask": False, "weights": False},
+        ),
+        "_withoutbeta": Ending(
+            "Table 2, row 5: re-balanced by the mask delta, not by the weights beta",
+            {"pixel": True, "proto": True, "mask": True, "weights": False},
+        ),
+        "_allmodalities": Ending(
+            "modalities that a step drops are students, too (Eq. 1; perfect data)", {"all_modalities": True}
+        ),
+        "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
+        "_sharedstreams": Ending(
+            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
+        ),
+        "_recipe": Ending("the paper's training: AdamW, 300 epochs, weighted CE", trainer={"recipe": recipes.PASSION}),
+    }
 
 
 class nnUNetTrainerPASSION_RFNet(nnUNetTrainerPASSION):
@@ -45,6 +82,7 @@ class nnUNetTrainerPASSION_SharedStreams(nnUNetTrainerPASSION):
     STATUS = "tested"
     shared_streams = True
     fusion = MeanFill
+    endings: ClassVar[Endings] = {"_sharedstreams": None}
 
 
 __getattr__ = suffix_resolver(globals())

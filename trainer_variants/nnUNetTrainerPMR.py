@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nnunetv2_mmkd.methods.pmr import PMR, PMRConfig
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.backbone import nnUNetTrainerBackbone
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Fan et al., PMR, CVPR 2023"
 PAPER_URL = "https://arxiv.org/abs/2211.07089"
@@ -18,6 +21,12 @@ class nnUNetTrainerPMR(nnUNetTrainerBackbone):
     fusion = MMFormerFusion
     method_class = PMR
     config = PMRConfig()
+    endings: ClassVar[Endings] = {
+        "_recipe": Ending(
+            "as PASSION compares with it: AdamW, 300 epochs, weighted CE", trainer={"recipe": recipes.PASSION}
+        ),
+        "_passionrecipe": None,  # the same
+    }
 
 
 __getattr__ = suffix_resolver(globals())

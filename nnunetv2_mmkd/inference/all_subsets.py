@@ -19,6 +19,7 @@ from torch._dynamo import OptimizedModule
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
+from nnunetv2_mmkd.networks.experts import GatedExperts
 from nnunetv2_mmkd.networks.finite import OUTPUT
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 
@@ -26,8 +27,8 @@ from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 class MultiSubsetNetwork(nn.Module):
     """A network that predicts with several subsets at once.
 
-    A multi-stream network encodes each modality once and fuses and decodes for each subset; an early-fusion network is
-    run once for each.
+    A multi-stream network encodes each modality once and fuses and decodes for each subset; a mixture of experts runs
+    each expert once; an early-fusion network is run once for each subset.
 
     Args:
         network: ``forward(x, available)``.
@@ -58,6 +59,8 @@ class MultiSubsetNetwork(nn.Module):
             outputs: list[Any] = [
                 network.decode(network.fuse(streams.narrowed(subset)).skips) for subset in self.subsets
             ]
+        elif isinstance(network, GatedExperts):
+            outputs = network.with_subsets(x, self.subsets)
         else:
             outputs = [self.network(x, available=subset) for subset in self.subsets]
         # with deep supervision on, the largest output comes first and is the prediction

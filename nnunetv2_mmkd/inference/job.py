@@ -92,6 +92,7 @@ class PredictionJob:
             ``model`` predicts all.
         expected: case -> what the model's performance card promises for what it has; for the report.
         found: all cases of the input, also those that are not predicted now.
+        gate: case, or name of its output -> what its network says its modalities weigh; filled by the predictor.
     """
 
     request: JobRequest
@@ -104,6 +105,7 @@ class PredictionJob:
     models: Mapping[str, ModelDescription] | None = None
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     found: Sequence[Case] = ()
+    gate: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     _partial: dict[str, str] = field(default_factory=dict)
     _before: list[tuple[int, int] | None] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
@@ -251,6 +253,8 @@ class PredictionJob:
                 entries[case.identifier]["model"] = self.models[case.identifier].as_json()
             if case.identifier in self.expected:
                 entries[case.identifier]["expected"] = dict(self.expected[case.identifier])
+            if gate := self.gate.get(case.identifier) or self.gate.get(os.path.basename(output)):
+                entries[case.identifier]["gate"] = gate
             if entries[case.identifier]["done"] and (numbers := self._confidence(output)):
                 entries[case.identifier]["uncertainty"] = numbers
         cases = dict(sorted(entries.items()))

@@ -8,7 +8,7 @@ nnU-Net's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel,
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, completing_plans
 from nnunetv2_mmkd.inference.selection import excluded_modalities
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.networks.experts import GatedExperts, by_region
 from nnunetv2_mmkd.networks.finite import OUTPUT
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
@@ -41,6 +42,8 @@ class MaskedPredictor(nnUNetPredictor):
         subset: of a specialist, the modalities that it takes and needs; empty for a model for any subset.
         trained: the model's files.
         model: what predicts, for reports.
+        gate: case -> region -> modality -> weight, of the cases predicted so far with a network that weighs its
+            modalities.
 
     Args:
         *args: as for ``nnUNetPredictor``.
@@ -67,6 +70,7 @@ class MaskedPredictor(nnUNetPredictor):
         self.modalities: tuple[str, ...] = ()
         self.subset: tuple[str, ...] = ()
         self.model = ModelDescription()
+        self.gate: dict[str, dict[str, dict[str, float]]] = {}
         self._current: Tensor | None = None
         self._case = ""  # name of the one that is being predicted, if it has any
         self._sequence: Iterator[tuple[str, Tensor]] | None = None
@@ -241,6 +245,7 @@ class MaskedPredictor(nnUNetPredictor):
         try:
             result: Tensor = super().predict_logits_from_preprocessed_data(data)
             self._check_output(result)
+            self._note_gate()
         except RuntimeError as error:
             if "Encountered inf" not in str(error):
                 raise
@@ -248,6 +253,13 @@ class MaskedPredictor(nnUNetPredictor):
         except InputError as error:
             raise InputError(self._of_case(str(error))) from error
         return result
+
+    def _note_gate(self) -> None:
+        """Keep what a gate has said of the case, a mean over its tiles and all that was averaged."""
+        found = [module for module in self.network.modules() if isinstance(module, GatedExperts)]
+        weights = found[0].take_weights() if found else None
+        if weights is not None:
+            self.gate[self._case] = by_region(weights, _heads(self.dataset_json["labels"]), self.modalities)
 
     def _check_output(self, logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
@@ -267,3 +279,11 @@ class MaskedPredictor(nnUNetPredictor):
             return result
         finally:
             self.network = network
+
+
+def _heads(labels: Mapping[str, Any]) -> list[str]:
+    """Names of what the heads are for, without the background: regions as listed, classes by their number."""
+    names = [name for name, value in labels.items() if name != "ignore" and value not in (0, [0])]
+    if any(isinstance(labels[name], list | tuple) and len(labels[name]) > 1 for name in names):
+        return names
+    return sorted(names, key=lambda name: int(np.ravel(labels[name])[0]))

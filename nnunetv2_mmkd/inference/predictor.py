@@ -131,6 +131,7 @@ class MMKDPredictor(MaskedPredictor):
                 )  # fmt: skip
             return segmentations
         finally:
+            job.gate.update(self.gate)
             self._job = self._sequence = self._current = None
             self._case = ""
 

@@ -39,11 +39,14 @@ class AuxiliaryConfig:
         maps: weight of the region maps that a fusion predicts (RFNet; 1 in the released code).
         warmup_share: share of the iterations, the first ones, that are trained without the task loss of the fused
             prediction (RFNet: 20 of 300 epochs in the released code's script).
+        all_modalities: whether every modality that a case has is segmented by itself, also those that a step drops
+            (Eq. 1 of PASSION; the papers on complete data), not only the subset's.
     """
 
     uni_modal: float = 1.0
     maps: float = 1.0
     warmup_share: float = 0.0
+    all_modalities: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("uni_modal", self.uni_modal), ("maps", self.maps)):
@@ -73,8 +76,8 @@ class Auxiliary(Method[SegmentationNetwork]):
         D is nnU-Net's planned decoder and every term has nnU-Net's deep supervision with its weights (the papers
         supervise scales of the fused prediction only, with 1/2, 1/4, ...) and its task loss (weighted cross entropy and
         Dice in the papers). Where the papers train on complete data they segment every modality, also those that
-        the subset lacks; here a modality that is missing in a step does not exist. nnU-Net's batch Dice, where it is
-        planned, pools what all modalities of a rank have segmented.
+        the subset lacks; here, unless ``all_modalities``, a modality that is missing in a step does not exist.
+        nnU-Net's batch Dice, where it is planned, pools what all modalities of a rank have segmented.
     """
 
     needs: tuple[type, ...] = (ExtraNetwork,)
@@ -116,12 +119,13 @@ class Auxiliary(Method[SegmentationNetwork]):
 
     def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
-        streams = network.encode(batch.images, batch.available)
+        encoded = network.encode(batch.images, batch.present if self.config.all_modalities else batch.available)
+        streams = encoded.narrowed(batch.available) if self.config.all_modalities else encoded
         warming = self._iteration < self.warmup_until
         further = self.further_parts(streams, batch)
         parts: dict[str, Tensor] = {}
         if self.config.uni_modal:  # first, so that backward ends with it: what the fused decoder holds is free by then
-            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(streams, batch, task_loss)
+            parts["uni-modal"] = self.config.uni_modal * self._uni_modal(encoded, batch, task_loss)
         if not warming or (self._has_maps and self.config.maps):
             skips, maps = network.fuse(streams)
             if maps and self.config.maps:

@@ -100,13 +100,15 @@ class PASSION(Method[SegmentationNetwork]):
     def step(self, network: SegmentationNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         config = self.config
-        streams = network.encode(batch.images, batch.available)
+        taught = batch.present if config.all_modalities else batch.available
+        encoded = network.encode(batch.images, taught)
+        streams = encoded.narrowed(batch.available) if config.all_modalities else encoded
         outputs, features, maps = self._fused(network, streams)
         task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
         pixel, proto, distance, regular = self._students(
-            network, streams, [*_distilled(outputs), features], batch, task_loss
+            network, encoded, [*_distilled(outputs), features], batch, task_loss
         )
-        available = batch.available.to(task.device, non_blocking=True)
+        available = taught.to(task.device, non_blocking=True)
         preference = relative_preference(distance, available)  # Eqs. (9), (10)
         followed = preference if config.preference_of == "samples" else torch.where(available, distance, 0)
         (step,) = finite_or_nothing(torch.stack([followed.sum(0), available.float().sum(0)]))
@@ -127,7 +129,7 @@ class PASSION(Method[SegmentationNetwork]):
             parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
         self._averages.add_all("loss", parts)
         for number, name in enumerate(self.context.modalities):
-            samples = _with_others(batch.available, number)
+            samples = _with_others(taught, number)
             if samples:
                 self._averages.add(
                     f"distance to the teacher/{name}", distance[index_of(samples, distance.device), number].mean()
@@ -157,12 +159,12 @@ class PASSION(Method[SegmentationNetwork]):
         """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]``, 0 where it is missing or the only one."""
         teacher = [each.detach() for each in teacher]
         classes, n_classes = self.context.need(MembershipClasses)(batch.target)
-        size, modalities = batch.available.shape
+        size, modalities = streams.available.shape
         tables = ModalityTables(4, size, modalities, teacher[-1].device)
         # Backward begins with the last modalities: their maps are free by the time that gradients need memory.
         first_kept = modalities - modalities // (4 if network.predicts_maps else 2)
         for modality in range(modalities):
-            for samples in self._chunks(_with_others(batch.available, modality)):
+            for samples in self._chunks(_with_others(streams.available, modality)):
 
                 def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
                     return self._student(

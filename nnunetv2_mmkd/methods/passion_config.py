@@ -34,6 +34,8 @@ class PASSIONConfig:
             ``"distances"`` (released code).
         renormalised: whether beta over its start keeps a mean square of 1 over the modalities (released code).
         growth: factor of gamma at the start and after each third of the training (1.5 in the released code).
+        all_modalities: whether every modality that a case has is a student, also those that a step drops (Eq. 1, and
+            the paper's training on perfect data), not only the subset's; the teacher has the subset.
     """
 
     pixel: bool = True
@@ -54,6 +56,7 @@ class PASSIONConfig:
     preference_of: str = "samples"
     renormalised: bool = False
     growth: float = 1.0
+    all_modalities: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

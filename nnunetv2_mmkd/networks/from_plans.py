@@ -16,6 +16,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
 from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
@@ -175,6 +176,14 @@ def decoupled(request: NetworkRequest) -> DecoupledUNet:
 def _require_two(modalities: Sequence[str]) -> None:
     if len(modalities) < 2:
         raise InputError("a multi-stream network needs at least two modalities; train a stock nnU-Net on one")
+
+
+def gated_experts(request: NetworkRequest) -> GatedExperts:
+    """The planned network once for each modality, and a gate that weighs their logits."""
+    experts = [planned_network(request, 1) for _ in request.modalities]
+    return GatedExperts(
+        experts, Gate(len(experts), request.heads, request.configuration.patch_size), request.modalities
+    )
 
 
 def transformer_unet(request: NetworkRequest) -> TransformerUNet:

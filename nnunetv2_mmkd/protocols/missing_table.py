@@ -15,6 +15,7 @@ from typing import Any
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
+from nnunetv2_mmkd.trainer_catalogue import known_endings
 
 
 def table_path(folder: str | Path, tag: str) -> Path:
@@ -32,6 +33,9 @@ def check_tag(tag: str) -> None:
         raise InputError(f"{one_line(tag, 60)!r}: use at most 32 lower-case letters and digits, a letter first")
     if re.fullmatch(r"seed\d+", tag):
         raise InputError(f"{tag!r}: a trainer's name that ends in _{tag} asks for a seed; take another tag")
+    owners = known_endings().get(f"_{tag}")
+    if owners:
+        raise InputError(f"{tag!r}: {owners[0]}_{tag} has a meaning of its own (see `mmkd info`); take another tag")
 
 
 def read_missing_table(path: Path, modalities: Sequence[str], cases: Iterable[str]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.suffixes import Ending, Endings
 
 
 class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
@@ -24,3 +26,12 @@ class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
     shared_streams = False
     method_class: type[Any] = Auxiliary
     config = AuxiliaryConfig()
+    endings: ClassVar[Endings] = {
+        "_allmodalities": Ending(
+            "modalities that a step drops are segmented by themselves, too (Eq. 1 of PASSION)", {"all_modalities": True}
+        ),
+        "_sharedstreams": Ending(
+            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
+        ),
+        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
+    }

@@ -27,6 +27,7 @@ from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.suffixes import refuse_ambiguous, refuse_unknown
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 USUAL_FOLDS = 5
@@ -91,6 +92,8 @@ def check_training(
     file = Path(folder, "dataset.json")
     content = read_object(file)
     if issubclass(trainer_class, nnUNetTrainerMMKD):
+        refuse_ambiguous(trainer_class, folder)
+        refuse_unknown(trainer_class, folder)
         raw = os.path.join(os.environ.get("nnUNet_raw", ""), os.path.basename(folder))
         checked = check_dataset_json(content, file)
         declared_missing(checked, file, Path(raw))

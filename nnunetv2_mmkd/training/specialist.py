@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
@@ -24,7 +24,7 @@ from nnunetv2_mmkd.networks.specialist import specialist
 from nnunetv2_mmkd.nnunet_json import missing_modalities
 from nnunetv2_mmkd.protocols.missing_table import missing_channels, read_missing_table, table_path
 from nnunetv2_mmkd.training.present_modalities import undeclared_missing
-from nnunetv2_mmkd.training.suffixes import parse_suffixes
+from nnunetv2_mmkd.training.suffixes import Endings, parse_suffixes
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 NAMED = 5
@@ -109,6 +109,7 @@ class nnUNetTrainerSubset(nnUNetTrainerMMKD):
 
     modality_dropout = ModalityDropoutConfig("full")
     suffix_names: tuple[str, ...] = ()
+    endings: ClassVar[Endings] = {"_ranking": None}  # there is one subset
 
     def __init__(
         self,

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, save_json
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -25,23 +23,26 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.methods.base import Batch, Method, loss_of
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
+from nnunetv2_mmkd.methods.ranked import ranked
 from nnunetv2_mmkd.modalities import FULL, ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.finite import refuse_not_finite
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.nnunet_json import check_dataset_json
-from nnunetv2_mmkd.training import gradients, host, seeding
+from nnunetv2_mmkd.training import gradients, host, recipes, seeding
 from nnunetv2_mmkd.training.batches import prepare_batch
 from nnunetv2_mmkd.training.cases import TrainingCases, find_cases
 from nnunetv2_mmkd.training.checkpoint import RunState
 from nnunetv2_mmkd.training.context import autocast, training_context
 from nnunetv2_mmkd.training.curve_log import CurveLog
 from nnunetv2_mmkd.training.deployment import deploying
+from nnunetv2_mmkd.training.description import described_run
 from nnunetv2_mmkd.training.divergence import check_epoch
 from nnunetv2_mmkd.training.held_out import held_out_loader, stop_loader
 from nnunetv2_mmkd.training.online_validation import VALIDATION_SEED, OnlineValidation
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, refuse_ambiguous
 from nnunetv2_mmkd.workers import forked_workers
 
 
@@ -70,9 +71,11 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
         adamw: another optimiser than nnU-Net's SGD (:class:`~nnunetv2_mmkd.training.optimizer.AdamWConfig`);
             None keeps nnU-Net's. nnU-Net's schedule holds for both.
+        recipe: a paper's optimiser, schedule, length and loss; ``adamw`` and lengths in the name go before it.
+        ranking: weight of SimMLM's ranking loss, which is added to any method; 0: none.
         seed: of the subset sampler.
-        suffix_epochs: set by the ending ``_<N>epochs`` of the class's name, else None.
-        suffix_iterations: set by ``_<K>iters``; K / 5 iterations for validation.
+        endings, suffix_endings: what else the name can end in (:mod:`nnunetv2_mmkd.training.suffixes`), and ends in.
+        suffix_epochs, suffix_iterations: set by ``_<N>epochs`` and ``_<K>iters``; K / 5 iterations for validation.
         suffix_table: set by ``_<tag>``: the missing-rate table that masks the training cases.
         suffix_seed: set by ``_seed<N>``: seeds the whole training (:mod:`~nnunetv2_mmkd.training.seeding`).
     """
@@ -86,7 +89,15 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     warmup_from_iterations: int = 10_000
     compiles_whole_network: bool = True
     adamw: AdamWConfig | None = None
+    recipe: recipes.TrainingRecipe | None = None
+    ranking: float = 0.0
     seed: int = 12345
+    endings: ClassVar[Endings] = {
+        "_ranking": Ending(
+            "adds SimMLM's ranking loss: more modalities are not worse than fewer", trainer={"ranking": 0.1}
+        )
+    }
+    suffix_endings: tuple[str, ...] = ()
     suffix_epochs: int | None = None
     suffix_iterations: int | None = None
     suffix_table: str | None = None
@@ -112,6 +123,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         checked = check_dataset_json(dataset_json)
+        refuse_ambiguous(type(self), self.preprocessed_dataset_folder_base or "")
         self.modalities = checked.modalities
         self.plans_manager.plans["mmkd"] = self.plans_entry(
             self.modalities, exclusive=not self.label_manager.has_regions
@@ -131,7 +143,8 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
 
     def build_method(self) -> Method[Any]:
         """The training objective: :attr:`method_class` of :attr:`config`."""
-        method: Method[Any] = self.method_class() if self.config is None else self.method_class(self.config)
+        kind = ranked(self.method_class, self.ranking) if self.ranking else self.method_class
+        method: Method[Any] = kind() if self.config is None else kind(self.config)
         return method
 
     @classmethod
@@ -156,11 +169,11 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         """Set the training length and the seed that the class's name asks for; checkpoints at sensible distances."""
         if self.suffix_seed is not None:
             self.seed = self.suffix_seed
-        if self.suffix_epochs is not None:
-            self.num_epochs = self.suffix_epochs
-        if self.suffix_iterations is not None:
-            self.num_iterations_per_epoch = self.suffix_iterations
-            self.num_val_iterations_per_epoch = max(1, self.suffix_iterations // 5)
+        epochs, iterations = recipes.lengths(self.recipe, self.suffix_epochs, self.suffix_iterations)
+        if epochs is not None:
+            self.num_epochs = epochs
+        if iterations is not None:
+            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = iterations, max(1, iterations // 5)
         self.save_every = min(50, max(1, self.num_epochs // 10))
 
     @classmethod
@@ -207,14 +220,12 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         gradients.broadcast(self.method.trainable())
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """nnU-Net's optimiser and schedule, or :attr:`adamw` with nnU-Net's schedule."""
-        config = self.adamw
-        if config is None:
-            optimisers: tuple[Any, Any] = super().configure_optimizers()
-            return optimisers
-        self.initial_lr, self.weight_decay = config.rate, config.weight_decay
-        optimizer = config.build(self.network.parameters())
-        return optimizer, PolyLRScheduler(optimizer, config.rate, self.num_epochs)
+        """nnU-Net's optimiser and schedule, unless :attr:`adamw` or :attr:`recipe` has others."""
+        return recipes.optimizers(self.recipe, self.adamw, self)
+
+    def _build_loss(self) -> nn.Module:
+        loss: nn.Module = super()._build_loss()
+        return loss if self.recipe is None else recipes.task_loss(self.recipe.loss, loss)
 
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
@@ -230,10 +241,9 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         return bare
 
     @property
-    def trained_module(self) -> nn.Module:
+    def trained_module(self) -> Any:
         """The network without the compiler's wrapper either: its keys are nnU-Net's."""
-        network: nn.Module = getattr(self.bare_network, "_orig_mod", self.bare_network)
-        return network
+        return getattr(self.bare_network, "_orig_mod", self.bare_network)
 
     def deployed_weights(self) -> AbstractContextManager[bool]:
         """A context in which the network has the weights that the method deploys."""
@@ -262,19 +272,9 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
 
     def describe_run(self) -> None:
         """Log what this run is, and write it to ``mmkd_config.json``."""
-        config = self.method.config
-        described = {
-            "trainer": type(self).__name__,
-            "method": type(self.method).__name__,
-            "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
-            "modalities": list(self.modalities),
-            "subset_law": asdict(self.modality_dropout),
-            "optimizer_law": None if self.adamw is None else asdict(self.adamw),
-            "warmup_iterations": self.warmup_iterations,
-            "seed": self.suffix_seed,
-            **self.cases.described(self.method.held_out),
-        }
+        described = described_run(self, self.cases)
         self.print_to_log_file("nnunetv2_mmkd:", described)
+        recipes.warn_of_plan(self)
         if self.local_rank == 0:
             save_json(described, join(self.output_folder, "mmkd_config.json"), sort_keys=False)
 

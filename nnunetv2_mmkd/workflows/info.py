@@ -19,7 +19,7 @@ from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS
 from nnunetv2_mmkd.paths import EXT_TRAINER, ext_trainer_value
-from nnunetv2_mmkd.trainer_catalogue import STATUSES, trainers_of
+from nnunetv2_mmkd.trainer_catalogue import STATUSES, TrainerEntry, endings_with_owners, owners_text, trainers_of
 from nnunetv2_mmkd.training.suffixes import SUFFIXES
 
 PACKAGES = (
@@ -126,12 +126,18 @@ def as_text(facts: dict[str, Any]) -> str:
         "Trainers": _columns(trainers),
         "Status of trainers; none was trained at nnU-Net's full length": _columns(list(STATUSES.items())),
         "Endings of trainer names, combined in any order": _columns(list(facts["suffixes"].items())),
+        "Endings of single trainers": _columns(_own_endings(facts["trainers"])),
         "Editions (mmkd convert)": _columns(list(facts["editions"].items())),
         "Metrics (mmkd evaluate --metrics)": _columns(list(facts["metrics"].items())),
         "Lesion-wise scores (mmkd evaluate --lesions)": _columns(list(facts["lesion_tasks"].items())),
     }
     blocks = [f"{title}\n" + "".join(f"  {line}\n" for line in lines) for title, lines in sections.items()]
     return f"nnunetv2-mmkd {facts['version']}\n\n" + "\n".join(blocks)
+
+
+def _own_endings(trainers: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    entries = [TrainerEntry(**entry) for entry in trainers]
+    return [(ending, text, owners_text(names, entries)) for ending, text, names in endings_with_owners(entries)]
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -41,12 +41,14 @@ from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMR
 from nnunetv2_mmkd.methods.robust_seg import RobustSeg
 from nnunetv2_mmkd.methods.shaspec import ShaSpec
+from nnunetv2_mmkd.methods.simmlm import SimMLM
 from nnunetv2_mmkd.methods.smunet import SMUNet
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.methods.uhved import UHVED
 from nnunetv2_mmkd.networks.availability import condition_norms
 from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
 from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
+from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
 from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
 from nnunetv2_mmkd.networks.fusion.hved import HVEDFusion
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
@@ -332,6 +334,17 @@ def pmr(process: Process) -> Training:
     )
 
 
+def simmlm(process: Process) -> Training:
+    """Two of four steps are the experts' alone."""
+    return Training(
+        GatedExperts([planned() for _ in NAMES], Gate(3, 2, (16, 16)), NAMES),
+        SimMLM(),
+        {},
+        lambda _: process.batch(SUBSETS[process.source]),
+        length=4,
+    )
+
+
 REGULARISED = {
     f"PASSION regularised, {name}{', recomputed' * recomputes}": partial(
         regularised_passion, config=config, recomputes=recomputes
@@ -360,6 +373,7 @@ TRAININGS: dict[str, Callable[[Process], Training]] = {
     "SubsetKD, streams": partial(subset_kd, make=partial(tiny_network, True, own_parts=True)),
     "PASSION": passion,
     "PMR": pmr,
+    "SimMLM": simmlm,
     **REGULARISED,
 }
 EXCHANGING = ("PMR", *REGULARISED)

@@ -219,6 +219,18 @@ def moving_average(life: Life) -> None:
     assert not np.array_equal(average, predict(life.home, life.dataset, life.installed, life.out / "student"))
 
 
+def simmlm(life: Life) -> None:
+    assert {key.split(".")[0] for key in life.final["network_weights"]} == {"experts", "gate"}
+    losses = life.curves("loss/")
+    assert losses["loss/experts"][0] != 0 and torch.tensor(losses["loss/experts"][2]).isnan()
+    assert torch.tensor(losses["loss/more"][0]).isnan() and losses["loss/more"][2] != 0
+    report = json.loads((life.out / "after" / "mmkd_report.json").read_text())
+    weights = report["cases"]["case_3"]["gate"]
+    assert list(weights) == ["whole", "core"]
+    for region in weights.values():  # T1ce was left out
+        assert sum(region.values()) == pytest.approx(1, abs=1e-3) and region["t1ce"] == 0 and region["t2"] > 0
+
+
 VOLUMES, SLICES = (3, "regions", "3d_fullres"), (2, "classes", "2d")
 Row = tuple[str, str, tuple[int, str, str], Callable[[Life], None]]
 ROWS: list[Row] = [
@@ -233,6 +245,7 @@ ROWS: list[Row] = [
     ("PMR", "", VOLUMES, pmr),
     ("ShaSpec", "", SLICES, shaspec),
     ("DeMoSeg", "", SLICES, demoseg),
+    ("SimMLM", "", (3, "classes", "2d"), simmlm),
     ("Specialist", "_t1_t2w", VOLUMES, specialist),
     ("ACN", "_t1_t2w", VOLUMES, dedicated),
     ("SMUNet", "_t1", SLICES, dedicated),

@@ -29,6 +29,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSFusion import nnUNetTrainerSFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSimMLM import nnUNetTrainerSimMLM
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
@@ -91,6 +92,8 @@ HALVES = {
 COMBINATIONS = [(trainer, *row) for trainer in (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout) for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
 COMBINATIONS += [
+    (nnUNetTrainerSimMLM, 3, "classes", "2d", RESIDUAL),
+    (nnUNetTrainerSimMLM, 3, "regions_ignore", "3d_fullres", PLAIN),
     (SubsetKDStreams, 2, "regions", "2d", PLAIN),
     (SubsetKDStreams, 4, "regions", "3d_fullres", PLAIN),
     (SubsetKDStreams, 3, "classes", "2d", RESIDUAL),

@@ -29,6 +29,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPAS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSimMLM import nnUNetTrainerSimMLM
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
     nnUNetTrainerSubsetKD_MultiStream,
@@ -56,6 +57,7 @@ TERMS = {
     nnUNetTrainerShaSpec: {"task", "alignment", "classification"},
     nnUNetTrainerRobustSeg: {"task", "reconstruction", "prior"},
     nnUNetTrainerUHVED: {"task", "subsets", "prior", "reconstruction"},
+    nnUNetTrainerSimMLM: {"experts"},  # the first stage; of the second, the ranking may be zero
     nnUNetTrainerSubsetKD: {"task", "distillation"},
     nnUNetTrainerSubsetKD_MultiStream: {"task", "distillation"},
 }  # fmt: skip

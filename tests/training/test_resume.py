@@ -23,6 +23,7 @@ from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMRConfig
 from nnunetv2_mmkd.methods.shaspec import ShaSpecConfig
+from nnunetv2_mmkd.methods.simmlm import SimMLMConfig
 from nnunetv2_mmkd.methods.subset_kd import SubsetKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerACN import nnUNetTrainerACN
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerDeMoSeg import nnUNetTrainerDeMoSeg
@@ -37,6 +38,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPMR import nnUNetTrainerPMR
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg_SFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSimMLM import nnUNetTrainerSimMLM
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSMUNet import nnUNetTrainerSMUNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
     nnUNetTrainerSubsetKD,
@@ -148,8 +150,16 @@ class SubsetKDStreamsRun(SameBatches, nnUNetTrainerSubsetKD_MultiStream):
     config = SubsetKDConfig(ramp=(0.2, 0.8), distance="kl", window=0.5)
 
 
+class SimMLMRun(SameBatches, nnUNetTrainerSimMLM):
+    config = SimMLMConfig(independent_share=0.8)  # ends in the resumed part
+
+
 class ControlRun(SameBatches, nnUNetTrainerModalityDropout):
     pass
+
+
+class RankedRun(SameBatches, nnUNetTrainerModalityDropout):
+    ranking = 0.1
 
 
 RUNS = [
@@ -161,6 +171,8 @@ RUNS = [
     PASSIONRun,
     PMRRun,
     ControlRun,
+    RankedRun,
+    SimMLMRun,
     MMFormerRun,
     RFNetRun,
     M2FTransRun,

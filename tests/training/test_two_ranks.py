@@ -33,6 +33,7 @@ BOTH_HAD_A_SAY = {
     "SubsetKD, streams": ("network", "method/ema"),
     "PASSION": ("network", "method/preference"),
     "PMR": ("network", "method/centres", "method/ratio", "method/similarity"),
+    "SimMLM": ("network",),
     **dict.fromkeys(gloo_workers.REGULARISED, ("network",)),
 }
 """What differs from a training on the first rank's batches alone."""

@@ -21,6 +21,9 @@ _AGREEMENT_NOTE = (
     "reason to look closely; it is no Dice."
 )
 
+GATE = "Images weigh"
+"""What a model says that weighs a network for each image."""
+
 NO_CARD = "No performance card: what to expect is not known for {}. `mmkd evaluate` writes it into the model's folder."
 
 
@@ -169,6 +172,13 @@ def _agreement(entry: Mapping[str, Any], region: str) -> Cell:
     return Cell("–") if value is None else number(float(value), 2)
 
 
+def _gate(entry: Mapping[str, Any], region: str) -> str:
+    """``"FLAIR 70 %, T1 30 %"``, of a region that the model has a head for."""
+    weights: Mapping[str, float] = (entry.get("gate") or {}).get(region, {})
+    known = sorted(((weight, name) for name, weight in weights.items() if name in entry["used"]), reverse=True)
+    return ", ".join(f"{shown(name)} {100 * weight:.0f} %" for weight, name in known) or "–"
+
+
 def missing_text(missing: Mapping[str, str]) -> str:
     """``"T1ce (no file), FLAIR (all zero)"``."""
     return ", ".join(f"{shown(name)} ({reason})" for name, reason in missing.items())
@@ -184,6 +194,7 @@ def _numbers(view: CaseView, entry: Mapping[str, Any], regions: Sequence[str]) -
         "Volume",
         *["Dice in validation"] * bool(expected),
         *[AGREEMENT, "Leans on"] * bool(uncertainty),
+        *[GATE] * bool(entry.get("gate")),
     ]
     rows = [
         [
@@ -192,6 +203,7 @@ def _numbers(view: CaseView, entry: Mapping[str, Any], regions: Sequence[str]) -
             *[_dice(expected.get(region)).text] * bool(expected),
             *[_agreement(entry, region).text, shown(uncertainty.get(region, {}).get("leans_on") or "–")]
             * bool(uncertainty),
+            *[_gate(entry, region)] * bool(entry.get("gate")),
         ]
         for region in regions
     ]
