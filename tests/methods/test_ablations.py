@@ -19,7 +19,7 @@ from torch.nn.functional import mse_loss
 from nnunetv2_mmkd.losses.logit import softened_kl
 from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.methods.passion import PASSIONConfig
+from nnunetv2_mmkd.methods.passion_config import PASSIONConfig
 from nnunetv2_mmkd.methods.ranked import ranked
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.trainer_variants import (

@@ -12,7 +12,7 @@ import pytest
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
-from nnunetv2_mmkd.methods.passion import PASSIONConfig
+from nnunetv2_mmkd.methods.passion_config import PASSIONConfig
 from nnunetv2_mmkd.paths import trainer_folder
 from nnunetv2_mmkd.protocols.missing_table import check_tag
 from nnunetv2_mmkd.trainer_catalogue import known_endings, trainers_of
