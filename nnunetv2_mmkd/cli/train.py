@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         check_gpus,
         check_run,
         check_training,
+        pretrained_file,
         readable_pretrained,
         removing_failed_start,
     )
@@ -71,6 +72,11 @@ def main(argv: Sequence[str]) -> int:
                     pretrained=args.pretrained_weights is not None,
                     saves=not args.disable_checkpointing,
                 )
+                start = stack.enter_context(
+                    pretrained_file(args.dataset, args.configuration, args.tr, args.p, args.pretrained_weights)
+                )
+                if start != (args.pretrained_weights or ""):
+                    sys.argv += ["-pretrained_weights", start]  # the last one counts
                 stack.enter_context(locked(output))
                 stack.enter_context(removing_failed_start(output))
                 stack.enter_context(readable_pretrained(args.pretrained_weights))

@@ -250,22 +250,26 @@ def _network_shapes(folder: str, model: TrainedModel, trainer: str, configuratio
         ) from error
 
 
-def network_shapes(
-    trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of a trainer's network; built without memory where its class allows that."""
+def build_network(trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> Any:
+    """A trainer's network, with new weights."""
     manager = PlansManager(plans)
     planned = manager.get_configuration(configuration)
-    arguments = (
+    return trainer.build_network_architecture(
         manager,
         planned,
         determine_num_input_channels(manager, planned, dataset_json),
         manager.get_label_manager(dataset_json).num_segmentation_heads,
         True,
     )
+
+
+def network_shapes(
+    trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a trainer's network; built without memory where its class allows that."""
     try:
         with torch.device("meta"):
-            network = trainer.build_network_architecture(*arguments)
+            network = build_network(trainer, plans, configuration, dataset_json)
     except NotImplementedError:  # of a tensor without memory, or of the architecture, which then says so again
-        network = trainer.build_network_architecture(*arguments)
+        network = build_network(trainer, plans, configuration, dataset_json)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import traceback
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, check_writable, content_of
@@ -21,16 +21,18 @@ from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
 from nnunetv2_mmkd.inference.run import check_device
-from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.pretrained import fitted, fitted_file, misfit, with_entry
 from nnunetv2_mmkd.training.suffixes import refuse_ambiguous, refuse_unknown
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 USUAL_FOLDS = 5
+
+logger = logging.getLogger(__name__)
 
 
 def check_training(
@@ -102,7 +104,7 @@ def check_training(
         _check_enough_cases(Path(folder), checked.file_ending, fold, dataset)
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     if pretrained is not None:
-        check_pretrained(pretrained, trainer_class, planned.content, configuration, content)
+        fitted(pretrained, trainer_class, planned.content, configuration, content)
     for name in loaded:
         check_loaded(str(output / name), trainer_class, planned.content, configuration, content)
     check_device(device)
@@ -159,7 +161,7 @@ def check_loaded(
     if not os.path.lexists(file):
         return
     weights = read_nnunet_checkpoint(file, mmap=True)[WEIGHTS]
-    shapes = _shapes(trainer, plans, configuration, dataset_json)
+    shapes = network_shapes(trainer, with_entry(trainer, plans, dataset_json), configuration, dataset_json)
     check_weights(file, weights, shapes, "the plans of its data set ask for")
     check_finite(file, weights)
 
@@ -265,43 +267,29 @@ def find_own_trainer(name: str) -> type[nnUNetTrainerMMKD]:
     return found
 
 
-def check_pretrained(
-    file: str, trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-) -> None:
-    """Check that weights fit the network that is to be trained, before any folder is made.
+@contextlib.contextmanager
+def pretrained_file(
+    dataset: str, configuration: str, trainer: str, plans: str, pretrained: str | None
+) -> Iterator[str]:
+    """What nnU-Net shall load for ``-pretrained_weights``: the file, or one that is made of it and says so.
 
-    Raises:
-        InputError: the file does not exist, unreadable, no checkpoint, or of another topology.
+    Args:
+        dataset, configuration, trainer, plans: as :func:`check_training` has checked them.
+        pretrained: the file, or None.
     """
-    try:
-        weights = read_nnunet_checkpoint(file)[WEIGHTS]
-        check_finite(file, weights)
-    except InputError as error:
-        raise InputError(f"-pretrained_weights: {error}") from error
-    for key, shape in _shapes(trainer, plans, configuration, dataset_json).items():
-        if ".seg_layers." in key:  # nnU-Net does not transfer them
-            continue
-        if key not in weights:
-            raise InputError(_misfit(file, f"it has no {key}"))
-        if tuple(weights[key].shape) != shape:
-            raise InputError(_misfit(file, f"{key} has shape {tuple(weights[key].shape)} instead of {shape}"))
-
-
-def _shapes(
-    trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of the network that is to be trained; built without memory."""
-    if issubclass(trainer, nnUNetTrainerMMKD):
-        labels = PlansManager(plans).get_label_manager(dataset_json)
-        plans = {**plans, "mmkd": trainer.plans_entry(modality_names(dataset_json), not labels.has_regions)}
-    return network_shapes(trainer, plans, configuration, dataset_json)
-
-
-def _misfit(file: str, what: str) -> str:
-    return (
-        f"-pretrained_weights: {file} is from a model of another topology: {what}. Both must have the same plans "
-        "(nnUNetv2_move_plans_between_datasets), configuration and kind of network"
-    )
+    if pretrained is None:
+        yield ""
+        return
+    folder = Path(_preprocessed(dataset))
+    planned = read_plans(str(folder / f"{plans}.json")).content
+    made = fitted(pretrained, find_trainer(trainer), planned, configuration, read_object(folder / "dataset.json"))
+    if made is None:
+        yield pretrained
+        return
+    weights, line = made
+    logger.info("-pretrained_weights: %s", line)
+    with fitted_file(weights) as file:
+        yield file
 
 
 @contextlib.contextmanager
@@ -318,4 +306,4 @@ def readable_pretrained(file: str | None) -> Iterator[None]:
         if file is None or "load_pretrained_weights" not in frames:
             raise
         what = str(error).split("; your network")[0]
-        raise InputError(_misfit(file, what)) from error
+        raise InputError(misfit(file, what)) from error

@@ -17,7 +17,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences, log_of, same_start, start, steps
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
+from nnunetv2_mmkd.training.pretrained import fitted
 from nnunetv2_mmkd.training.specialist import parse_name, split_names
 
 BRATS = ("t1", "t1ce", "t2", "flair")
@@ -248,16 +248,17 @@ def test_stock_predictor_on_fewer_channels_gives_the_same_bits(
         predictor.predict_sliding_window_return_logits(torch.rand(3, 16, 16, 16))
 
 
-def test_pretrained_weights_of_a_stock_model_fit(home: Home, tmp_path: Path) -> None:
-    from nnunetv2_mmkd.training.preflight import check_pretrained
-
-    stock = start(home.trainer(nnUNetTrainer, home.dataset(2, "classes")))
-    file = tmp_path / "stock.pth"
+def test_pretrained_weights_of_a_stock_model_fit_by_name(home: Home, tmp_path: Path) -> None:
+    stock = start(home.trainer(nnUNetTrainer, home.dataset(2, "classes")))  # t1 and t1ce
+    file, key = tmp_path / "stock.pth", "encoder.stages.0.0.convs.0.conv.weight"
     stock.save_checkpoint(str(file))
+    columns = stock.network.state_dict()[key]
     dataset = home.dataset()
     plans, dataset_json = home.json(dataset, f"{PLAIN}.json"), home.json(dataset)
-    check_pretrained(str(file), find("nnUNetTrainerSpecialist_t1_t2"), plans, "3d_fullres", dataset_json)
-    with pytest.raises(InputError, match="another topology"):
-        check_pretrained(str(file), find("nnUNetTrainerSpecialist_t1"), plans, "3d_fullres", dataset_json)
-    with pytest.raises(InputError, match="another topology"):
-        check_pretrained(str(file), nnUNetTrainerModalityDropout, plans, "3d_fullres", dataset_json)
+    assert fitted(str(file), find("nnUNetTrainerSpecialist_t1_t1ce"), plans, "3d_fullres", dataset_json) is None
+    for name, expected in (
+        ("nnUNetTrainerSpecialist_t1ce", columns[:, 1:]),
+        ("nnUNetTrainerSpecialist_t1_t2", torch.cat([columns[:, :1], columns.mean(1, keepdim=True)], 1)),
+    ):
+        found = fitted(str(file), find(name), plans, "3d_fullres", dataset_json)
+        assert found is not None and torch.equal(found[0][key], expected), name
