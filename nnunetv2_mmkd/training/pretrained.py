@@ -107,7 +107,7 @@ def _encoder_weights(file: str, checkpoint: Mapping[str, Any]) -> dict[str, Tens
         if not isinstance(value, str) or not value:
             raise InputError(f"-pretrained_weights: {ADAPTATION} of {file} has no {key!r}; write it anew with nnssl")
         keys[value.strip(".")] = own
-    found = {}
+    found: dict[str, Tensor] = {}
     for prefix, own in keys.items():  # the stem of a plain U-Net lies within its stages: those come last
         found |= {own + key[len(prefix) :]: value for key, value in weights.items() if key.startswith(f"{prefix}.")}
     if not any(key.startswith("stages.") for key in found):
