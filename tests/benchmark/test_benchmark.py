@@ -66,6 +66,7 @@ def test_bound() -> None:
     assert arithmetic_bound(30, 100, 1).ratio == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path: Path) -> None:
     before = dict(os.environ)
     settings = BenchmarkSettings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)

@@ -67,6 +67,7 @@ def test_the_published_numbers_are_read_by_cell() -> None:
     assert published([TableCell("audio", 0.3)]).size == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_from_trainings_to_the_table(tmp_path: Path) -> None:
     run_all(data(), QUICK, tmp_path, progress=False)

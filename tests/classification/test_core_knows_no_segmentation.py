@@ -29,6 +29,7 @@ def test_direct_imports(file: Path) -> None:
             assert rest.split(".")[0] in ALLOWED, f"{file.name} imports {name}"
 
 
+@pytest.mark.slow
 def test_nothing_else_comes_along() -> None:
     names = [f"nnunetv2_mmkd.{file.parent.name}.{file.stem}" for file in CORE if file.stem != "__init__"]
     names = [name.replace(f".{PACKAGE.name}.", ".") for name in names]

@@ -138,6 +138,7 @@ def test_a_second_conversion_at_the_same_time_is_refused(source: Path, raw: Path
     run(source)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up child processes in /proc")
 def test_a_hundred_cases_killed_at_any_time(tmp_path: Path, raw: Path) -> None:
     """First a worker is killed, then the whole run, then it is run to its end: three processes, 100 cases."""

@@ -1,12 +1,12 @@
-"""What distillation does for the student on the phantom, where annotations are noisy: closer to truth and teacher.
+"""What distillation does for the student on the phantom, where annotations are noisy: closer to the teacher.
 
-Two-dimensional, so that it takes minutes. A part of the voxels in and around the tumour of each training case is
+Two-dimensional, so that it takes a minute. A part of the voxels in and around the tumour of each training case is
 annotated at random; the student, who sees a subset, fits that noise sooner than the teacher, who sees all. Clean truth
 is held out. The teacher is detached, so it is the same with distillation and without, bit by bit.
 
-Noise and length of the training were chosen on seeds 1 to 3. On two others, 11 and 12, distillation changed the
-student's Dice (mean over incomplete subsets) of the enhancing and the whole tumour, and its divergence from the
-teacher times 100, by::
+With 800 iterations instead of 250 it also comes closer to the truth. Noise and that length were chosen on seeds 1 to 3.
+On two others, 11 and 12, distillation then changed the student's Dice (mean over incomplete subsets) of the enhancing
+and the whole tumour, and its divergence from the teacher times 100, by::
 
     all terms             +0.055  +0.084  -4.1      +0.010  +0.013  -1.4
     MS-TKD alone          +0.052  +0.066  -3.2      +0.015  +0.003  -1.3
@@ -15,7 +15,8 @@ teacher times 100, by::
     style alone           +0.020  +0.045  -1.6      +0.007  +0.010  -0.3
     adversarial alone     +0.030  +0.067  -2.4      +0.035  +0.042  -1.5
 
-With clean annotations there is nothing to gain: differences have either sign.
+With clean annotations there is nothing to gain: differences have either sign. After 250 iterations the noise is not
+fitted yet, and only the divergence is asserted: -3.4, -4.0 and -0.1 on seeds 11 to 13.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 from nnunetv2_mmkd.phantom.case import PhantomConfig
 
 NAMES = ("t1", "t1ce", "t2", "flair")
-TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 6, 8, 800, 6, 0.4
+TRAINING_CASES, HELD_OUT_CASES, ITERATIONS, BATCH, NOISE = 6, 8, 250, 6, 0.4
 NOTHING = MSTKDNetConfig(ms_tkd=False, logit_mse=False, standardised_kl=False, style=False, adversarial=False)
 
 
@@ -136,8 +137,7 @@ def dice(logits: Tensor, truth: Slices) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_distillation_brings_the_student_closer_to_truth_and_teacher(one_thread: None) -> None:
+def test_distillation_brings_the_student_closer_to_the_teacher(one_thread: None) -> None:
     without, taught = student(11, NOTHING), student(11, MSTKDNetConfig())
     assert np.array_equal(taught.teacher, without.teacher)  # not a point lower: the same
-    assert taught.divergence < without.divergence
-    assert (taught.dice > without.dice).all(), (without.dice, taught.dice)
+    assert taught.divergence < 0.9 * without.divergence

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from tiny_nnunet import Home, start
 from torch import Tensor
@@ -34,6 +35,15 @@ def every_trainer() -> list[type[nnUNetTrainerMMKD]]:
             if getattr(found, "__module__", "") == module.__name__ and name.startswith("nnUNetTrainer"):
                 classes.append(getattr(module, f"{name}_t1ce") if issubclass(found, nnUNetTrainerSubset) else found)
     return classes
+
+
+QUICK = ("ModalityDropout", "MetaKD", "LCKD", "MSTKDNet", "PASSION_SharedStreams", "RFNet", "SimMLM")
+
+
+def rows() -> list[Any]:
+    """All trainers as rows of a test: one of each kind is quick."""
+    quick = [f"nnUNetTrainer{name}" for name in QUICK]
+    return [pytest.param(each, marks=[] if each.__name__ in quick else pytest.mark.slow) for each in every_trainer()]
 
 
 def ready(home: Home, trainer_class: type, device: str | torch.device = "cpu", configuration: str = "2d") -> Any:

@@ -11,7 +11,7 @@ import nnunetv2.inference.predict_from_raw_data as prediction
 import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as stock
 import pytest
 import torch
-from every_trainer import after_warmup, all_finite, batches, every_trainer, predict, ready, step, validate, weights
+from every_trainer import after_warmup, all_finite, batches, predict, ready, rows, step, validate, weights
 from tiny_nnunet import Home, differences
 from torch import Tensor
 
@@ -38,7 +38,7 @@ def keep_parts(trainer: Any) -> dict[str, Tensor]:
     return parts
 
 
-@pytest.mark.parametrize("trainer_class", every_trainer(), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("trainer_class", rows(), ids=lambda c: c.__name__)
 def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """An update that overflows is skipped, in backward or in the network, and leaves nothing behind."""
     autocast_on_cpu(monkeypatch)

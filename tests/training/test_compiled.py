@@ -25,7 +25,12 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import (
 )
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModDrop import nnUNetTrainerModDrop
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import (
+    nnUNetTrainerPASSION_M2FTrans,
+    nnUNetTrainerPASSION_RFNet,
+    nnUNetTrainerPASSION_SharedStreams,
+)
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg_SFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import nnUNetTrainerSubsetKD
 
 COMPILING = torch.device("cpu", 0)
@@ -35,6 +40,8 @@ SAME = {
     "MetaKD": (nnUNetTrainerMCKD, nnUNetTrainerUniformKD, nnUNetTrainerSharedStreams),
     "LCKD": (nnUNetTrainerLCKDSingleTeacher,),
     "mmFormer": (nnUNetTrainerModDrop,),
+    "PASSION": (nnUNetTrainerPASSION_RFNet, nnUNetTrainerPASSION_M2FTrans),
+    "RobustSeg": (nnUNetTrainerRobustSeg_SFusion,),
 }
 """Trainers of which the same is compiled as of another one."""
 

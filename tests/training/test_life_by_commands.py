@@ -238,7 +238,7 @@ ROWS: list[Row] = [
     ("UHeMIS", "", SLICES, task_alone),
     ("UHVED", "", VOLUMES, image_decoders),
     ("RobustSeg", "", SLICES, image_decoders),
-    ("SFusion", "", VOLUMES, task_alone),
+    ("SFusion", "", SLICES, task_alone),
     ("LCKD", "", VOLUMES, lckd),
     ("MSTKDNet", "", VOLUMES, mst_kdnet),
     ("PASSION", "", SLICES, passion),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,11 +111,21 @@ COMBINATIONS += [
     (nnUNetTrainerModalityDropoutStems, 3, "classes", "3d_fullres", RESIDUAL),
     (SubsetKDCurrentTeacher, 5, "classes_ignore", "3d_fullres", PLAIN),
 ]
+QUICK = (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout)
+"""Of these every row is quick, of the others the first."""
+
+
+def rows() -> Iterator[Any]:
+    """All combinations."""
+    seen: set[type] = set()
+    for row in COMBINATIONS:
+        yield pytest.param(*row, marks=[] if row[0] in QUICK or row[0] not in seen else pytest.mark.slow)
+        seen.add(row[0])
 
 
 @pytest.mark.parametrize(
     ("trainer_class", "modalities", "labels", "configuration", "identifier"),
-    COMBINATIONS,
+    rows(),
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_trains_and_predicts(

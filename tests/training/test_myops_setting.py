@@ -101,7 +101,7 @@ def test_from_the_phantom_to_the_table(
     assert (lacks.sum(1) < 3).all() and len(set(lacks.mean(0))) == 3
     assert f"fold 0, training ({len(lacks)})" + "".join(f"{rate:9.3f}" for rate in lacks.mean(0)) in printed
 
-    name = f"{trainer}_myops357_2epochs_50iters_seed1"
+    name = f"{trainer}_myops357_2epochs_100iters_seed1"
     run_training(DATASET, "2d", 0, name, device=torch.device("cpu"))
     model = results / DATASET / f"{name}__nnUNetPlans__2d"
     method = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["mmkd"]["method"]

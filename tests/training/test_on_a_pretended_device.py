@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from every_trainer import after_warmup, batches, every_trainer, predict, ready, step, validate
+from every_trainer import after_warmup, batches, predict, ready, rows, step, validate
 from pretended_device import PRETENDED, pretended_device, waits_of
 from tiny_nnunet import Home
 
@@ -11,7 +11,7 @@ LOSS = {"copy to the host": 1}
 """What nnU-Net's own step waits for."""
 
 
-@pytest.mark.parametrize("trainer_class", every_trainer(), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("trainer_class", rows(), ids=lambda c: c.__name__)
 def test_nothing_is_mixed_and_no_step_waits(home: Home, trainer_class: type) -> None:
     with pretended_device() as device:
         trainer = ready(home, trainer_class, PRETENDED)

@@ -186,6 +186,7 @@ RUNS = [
     SubsetKDRun,
     SubsetKDStreamsRun,
 ]
+QUICK = (MetaKDRun, LCKDRun, MSTKDNetRun, PASSIONRun, ControlRun, RFNetRun, SubsetKDRun)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,11 @@ def batches(session_home: Home, tmp_path_factory: pytest.TempPathFactory) -> dic
         return {name: [[next(loader) for _ in range(n)] for _ in range(EPOCHS)] for loader, name, n in loaders}
 
 
-@pytest.mark.parametrize("trainer_class", RUNS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "trainer_class",
+    [found if found in QUICK else pytest.param(found, marks=pytest.mark.slow) for found in RUNS],
+    ids=lambda c: c.__name__,
+)
 def test_resumed_equals_uninterrupted(
     home: Home,
     trainer_class: type,
