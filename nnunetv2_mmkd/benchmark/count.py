@@ -20,12 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_mmkd.benchmark.counters import LiveBytes
 from nnunetv2_mmkd.benchmark.environment import (
-    FixedSize,
     PeriodicUpdate,
     alone,
     feed,
+    kept,
     make_batch,
     make_trainer,
+    of_one_subset,
     periodic_update,
 )
 from nnunetv2_mmkd.benchmark.plan import Plan
@@ -62,12 +63,14 @@ class StockCount:
         encoder_flops: share of the step's FLOPs that is the encoder's.
         forward_flops: one forward pass in eval mode.
         forward_encoder_flops: share of it that is the encoder's.
+        parameters: of the network, in numbers.
     """
 
     step: StepCount
     encoder_flops: int
     forward_flops: int
     forward_encoder_flops: int
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,25 @@ class TrainerCount:
         recomputed: number of recomputed stages -> a step with all modalities.
         default_recomputed: the number of recomputed stages that the trainer takes on CUDA.
         forward_flops: a forward pass in eval mode with 1, 2, ..., M modalities.
-        subsets_flops: predicting with all 2^M - 1 subsets at once, as ``mmkd evaluate`` does.
+        subsets_flops: predicting with all 2^M - 1 subsets at once, as ``mmkd evaluate`` does; None for a trainer of
+            one subset, whose other numbers are all of its own.
         event: the method's periodic update, or None.
         event_flops: of one update, all its inner steps; 0 without.
         multi_stream: whether the network has an encoder pass per modality.
+        parameters: of the network that is deployed.
+        parameters_besides: of what is trained with it and not deployed.
     """
 
     flops: tuple[int, ...]
     recomputed: dict[int, StepCount]
     default_recomputed: int
     forward_flops: tuple[int, ...]
-    subsets_flops: int
+    subsets_flops: int | None
     event: PeriodicUpdate | None
     event_flops: int
     multi_stream: bool
+    parameters: int
+    parameters_besides: int
 
 
 def count_stock(plan: Plan) -> StockCount:
@@ -109,6 +117,7 @@ def count_stock(plan: Plan) -> StockCount:
         _count_flops(network, encoder),
         _count_forward(network, batch["data"]),
         _count_forward(network.encoder, batch["data"]),
+        _parameters(network),
     )
 
 
@@ -128,7 +137,7 @@ def count_trainer(
     sizes = range(1, plan.n_modalities + 1)
 
     def loss(size: int) -> Callable[[], Tensor]:
-        prepared = trainer.prepare(batch, trainer.cases.training_present, FixedSize(size))
+        prepared = trainer.prepare(batch, trainer.cases.training_present, kept(trainer, size))
         return lambda: trainer.method.step(network, prepared, trainer.loss)["loss"]
 
     default = default_recomputed(trainer)
@@ -141,7 +150,7 @@ def count_trainer(
         recomputed[stages] = _count_step(_modules(trainer), batch, loss(plan.n_modalities))
     set_recomputed(trainer, 0)
     present = torch.ones(plan.batch_size, plan.n_modalities, dtype=torch.bool)
-    forward = tuple(_count_forward(network, batch["data"], available=FixedSize(size)(present)) for size in sizes)
+    forward = tuple(_count_forward(network, batch["data"], available=kept(trainer, size)(present)) for size in sizes)
     bank = MultiSubsetNetwork(network, all_subsets(plan.n_modalities))
     event = periodic_update(trainer)
     return TrainerCount(
@@ -149,10 +158,12 @@ def count_trainer(
         recomputed=recomputed,
         default_recomputed=default,
         forward_flops=forward,
-        subsets_flops=_count_forward(bank, batch["data"]),
+        subsets_flops=None if of_one_subset(trainer) else _count_forward(bank, batch["data"]),
         event=event,
         event_flops=0 if event is None else _count_event(trainer, network, event, batch["data"][:1]),
         multi_stream=hasattr(network, "encode"),
+        parameters=_parameters(network),
+        parameters_besides=_parameters(*_modules(trainer)[1:]) - _parameters(*_frozen(trainer)),
     )
 
 
@@ -197,6 +208,16 @@ def _modules(trainer: Any) -> list[nn.Module]:
     """The network, and what the method has of modules."""
     owned = vars(trainer.method).values() if isinstance(trainer, nnUNetTrainerMMKD) else ()
     return [trainer.network, *(each for each in owned if isinstance(each, nn.Module))]
+
+
+def _frozen(trainer: Any) -> list[nn.Module]:
+    """Networks of the method that are not trained: a moving average, for example."""
+    return [each for each in _modules(trainer)[1:] if not any(p.requires_grad for p in each.parameters())]
+
+
+def _parameters(*modules: nn.Module) -> int:
+    """How many numbers; what is shared counts once."""
+    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
 
 
 def _make_fake(module: nn.Module, mode: FakeTensorMode) -> None:

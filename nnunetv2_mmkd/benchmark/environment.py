@@ -26,6 +26,7 @@ from torch import Tensor
 
 from nnunetv2_mmkd.benchmark.plan import Plan
 from nnunetv2_mmkd.training.cases import TrainingCases
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 CASE = "synthetic"
@@ -116,6 +117,16 @@ class FixedSize:
     def __call__(self, present: Tensor) -> Tensor:
         """Masks ``[B, M]`` on the CPU."""
         return (torch.arange(present.shape[1]) < self.size).expand(present.shape).contiguous()
+
+
+def of_one_subset(trainer: Any) -> bool:
+    """Whether a trainer is of one subset only, whatever is there."""
+    return isinstance(trainer, nnUNetTrainerSubset)
+
+
+def kept(trainer: Any, size: int) -> FixedSize:
+    """The first ``size`` modalities; of a trainer of one subset all, of which it takes its own."""
+    return FixedSize(len(trainer.modalities) if of_one_subset(trainer) else size)
 
 
 @dataclass(frozen=True)

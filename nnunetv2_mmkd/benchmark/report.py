@@ -81,10 +81,13 @@ class TrainerCost:
         forward_time_ratio: modalities available -> time of predicting.
         subsets_bound: stock encoder once per modality and stock decoder once per subset, over the stock forward pass;
             one forward pass per subset for an early-fusion network.
-        subsets_flops_ratio: of predicting with all 2^M - 1 subsets at once, to one stock prediction.
+        subsets_flops_ratio: of predicting with all 2^M - 1 subsets at once, to one stock prediction; None for a
+            trainer of one subset.
         subsets_time_ratio: the same in time; None if not timed.
         device_peak_ratio: device memory of a step with all modalities; None without CUDA.
         device_peak_bytes: the stock trainer's and this trainer's; None without CUDA.
+        parameters_ratio: of the deployed network.
+        besides_ratio: of what is trained with it and not deployed, over those of the stock network.
     """
 
     trainer: str
@@ -103,10 +106,12 @@ class TrainerCost:
     forward_flops_ratio: tuple[float, ...]
     forward_time_ratio: Mapping[int, float]
     subsets_bound: float
-    subsets_flops_ratio: float
+    subsets_flops_ratio: float | None
     subsets_time_ratio: float | None
     device_peak_ratio: float | None
     device_peak_bytes: tuple[int, int] | None
+    parameters_ratio: float
+    besides_ratio: float
 
     @property
     def iteration_flops_ratio(self) -> float:
@@ -227,6 +232,10 @@ class BenchmarkReport:
             [f"bound of predicting with {tag}", *(f"{bound:.2f}" for bound in bounds)],
             [f"predicting FLOPs, {tag}", *(_of(row.subsets_flops_ratio, row.subsets_bound) for row in self.rows)],
             [f"predicting time, {tag}", *(_of(row.subsets_time_ratio, row.subsets_bound) for row in self.rows)],
+        ]
+        body += [
+            ["parameters, deployed", *(_number(row.parameters_ratio) for row in self.rows)],
+            ["parameters, trained besides", *(_number(row.besides_ratio) for row in self.rows)],
         ]
         lines += _aligned([header, *body])
         lines += ["", "* the trainer's own number of recomputed stages on CUDA"]

@@ -21,6 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.training.preflight import find_own_trainer
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset
 
 OWN = "own"
 LARGEST_CPU_EDGE = 64
@@ -88,7 +89,10 @@ def run_benchmark(
         for name, found in classes.items():
             progress(f"counting {name}")
             counts[name] = count_trainer(found, plan, settings.recomputed_stages)
-    distributions = {name: distribution or found.modality_dropout for name, found in classes.items()}
+    distributions = {
+        name: found.modality_dropout if distribution is None or issubclass(found, nnUNetTrainerSubset) else distribution
+        for name, found in classes.items()
+    }
     names = modality_names(plan.dataset_json)
     chances = {name: size_probabilities(distributions[name], names) for name in classes}
     times: dict[str, TrainerTimes] = {}
@@ -212,8 +216,10 @@ def _row(
         forward_flops_ratio=tuple(value / stock.forward_flops for value in count.forward_flops),
         forward_time_ratio={} if times is None else {size: each.ratio for size, each in times.forward.items()},
         subsets_bound=_subsets_bound(len(chances), stock, count.multi_stream),
-        subsets_flops_ratio=count.subsets_flops / stock.forward_flops,
-        subsets_time_ratio=None if times is None else times.subsets.ratio,
+        subsets_flops_ratio=None if count.subsets_flops is None else count.subsets_flops / stock.forward_flops,
+        subsets_time_ratio=None if times is None or not times.subsets.own else times.subsets.ratio,
+        parameters_ratio=count.parameters / stock.parameters,
+        besides_ratio=count.parameters_besides / stock.parameters,
         device_peak_ratio=times.peak_bytes[1] / times.peak_bytes[0] if times and times.peak_bytes else None,
         device_peak_bytes=times.peak_bytes if times else None,
     )

@@ -18,11 +18,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.benchmark.count import set_recomputed
 from nnunetv2_mmkd.benchmark.environment import (
-    FixedSize,
     alone,
     feed,
+    kept,
     make_batch,
     make_trainer,
+    of_one_subset,
     periodic_update,
     quiet_iteration,
 )
@@ -157,7 +158,7 @@ class _Timer:
 
     def _step(self, trainer: Any, size: int | None = None) -> float:
         if size is not None:
-            trainer.sampler = FixedSize(size)
+            trainer.sampler = kept(trainer, size)
             trainer.run.iteration = quiet_iteration(trainer)
         taken = self.seconds(lambda: trainer.train_step(self.batch))
         trainer.optimizer.zero_grad(set_to_none=True)  # the trainers share the device's memory
@@ -194,8 +195,9 @@ class _Timer:
     def forward(self, trainers: Mapping[str, Any], into: Mapping[str, Paired], size: int, keep: bool) -> None:
         """A forward pass of the stock network, then one of each trainer's with ``size`` modalities."""
         stock = self._forward(self.stock.network)
-        mask = FixedSize(size)(torch.ones(1, self.sample.shape[1], dtype=torch.bool))
+        there = torch.ones(1, self.sample.shape[1], dtype=torch.bool)
         for name, trainer in trainers.items():
+            mask = kept(trainer, size)(there)
             own = self._forward(trainer.bare_network, available=mask)
             if keep:
                 into[name].own.append(own)
@@ -205,6 +207,8 @@ class _Timer:
         """A forward pass of the stock network, then one with all subsets of each trainer's."""
         stock = self._forward(self.stock.network)
         for name, trainer in trainers.items():
+            if of_one_subset(trainer):
+                continue
             own = self._forward(MultiSubsetNetwork(trainer.bare_network, all_subsets(self.sample.shape[1])))
             if keep:
                 into[name].own.append(own)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunetv2_mmkd.cli import arguments
-from nnunetv2_mmkd.files import check_writable
+from nnunetv2_mmkd.files import check_writable, write_text
 
 HELP = "cost of a trainer against the stock trainer on the same plan"
 
@@ -33,6 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.Parser("mmkd benchmark", description=DESCRIPTION)
     parser.add_argument("-tr", nargs="+", metavar="NAME", default=TRAINERS,
                         help=f"trainers (default: {' '.join(TRAINERS)})")  # fmt: skip
+    parser.add_argument(
+        "--all",
+        type=arguments.file,
+        metavar="FILE",
+        help="all trainers of this package, and a page about them as Markdown (-tr is not read); takes minutes",
+    )
     plan = parser.add_argument_group("plan", "a synthetic one of BraTS topology, or that of a data set")
     plan.add_argument("--topology", choices=("plain", "resenc"), default="plain", help="of the synthetic plan")
     plan.add_argument("--features-scale", type=arguments.number(above=0, most=64), default=1.0, metavar="FACTOR",
@@ -75,17 +81,22 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; returns the exit code."""
     args = build_parser().parse_args(argv)
 
+    from nnunetv2_mmkd.benchmark.all_methods import all_methods_page, all_trainers
+    from nnunetv2_mmkd.benchmark.environment import temporary_environment
     from nnunetv2_mmkd.benchmark.plan import dataset_plan, synthetic_plan
     from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
 
-    if args.o is not None:
-        check_writable(str(args.o.parent))
+    for file in (args.o, args.all):
+        if file is not None:
+            check_writable(str(file.parent))
     if args.d is None:
         plan = synthetic_plan(args.topology, args.features_scale)
     else:
         plan = dataset_plan(args.d, args.c, args.p)
+    with temporary_environment():
+        trainers = tuple(args.tr) if args.all is None else all_trainers()
     settings = BenchmarkSettings(
-        trainers=tuple(args.tr),
+        trainers=trainers,
         distribution="full" if args.subsets == "all" else args.subsets,
         steps=args.steps,
         timed_patch=None if args.timed_patch is None else tuple(args.timed_patch),
@@ -95,7 +106,11 @@ def main(argv: Sequence[str]) -> int:
         cpu_time=args.cpu_time,
     )
     report = run_benchmark(plan.resized(args.patch, args.batch_size), settings, logger.info)
-    sys.stdout.write("\n" + report.table())
+    if args.all is None:
+        sys.stdout.write("\n" + report.table())
+    else:
+        write_text(args.all, all_methods_page(report))
+        sys.stdout.write(f"\n{len(report.rows)} trainers, written to {args.all}\n")
     if args.o is not None:
         report.write(args.o)
     return 0

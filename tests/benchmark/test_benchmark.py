@@ -11,6 +11,7 @@ import pytest
 import torch
 from refusals import refusal
 
+from nnunetv2_mmkd.benchmark.all_methods import PRINTED, all_methods_page
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
@@ -23,8 +24,10 @@ from nnunetv2_mmkd.benchmark.plan import Plan, dataset_plan, synthetic_plan
 from nnunetv2_mmkd.benchmark.run import BenchmarkSettings, run_benchmark
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
+from nnunetv2_mmkd.trainer_catalogue import trainers_of
 from nnunetv2_mmkd.training.preflight import find_own_trainer
 
+ROOT = Path(__file__).parents[2]
 FOUR = ("t1", "t1ce", "t2", "flair")
 
 
@@ -64,6 +67,35 @@ def test_bound() -> None:
     assert bound.encoder_share == pytest.approx(0.3)
     assert bound.ratio == pytest.approx(1.3)
     assert arithmetic_bound(30, 100, 1).ratio == pytest.approx(1)
+
+
+def test_a_trainer_of_one_subset_is_measured_at_its_own() -> None:
+    names = ("nnUNetTrainerSpecialist_t1_t2", "nnUNetTrainerSpecialist_t1", "nnUNetTrainerACN_t1_t2")
+    report = run_benchmark(tiny_plan(modalities=3), BenchmarkSettings(names, steps=1))
+    two, one, dedicated = report.rows
+    assert one.flops_ratio < two.flops_ratio < 1 < dedicated.flops_ratio
+    assert len(set(two.flops_ratio_by_size)) == len(set(two.forward_flops_ratio)) == 1
+    assert two.parameters_ratio < 1 and two.besides_ratio == 0 and dedicated.besides_ratio > 1  # the teacher
+    for row in report.rows:
+        assert (row.distribution, row.subsets_flops_ratio, row.subsets_time_ratio) == ("full", None, None)
+    assert "predicting FLOPs, all 7 subsets" in report.table()
+
+
+def test_the_page_of_all_methods_has_every_trainer_and_what_was_printed() -> None:
+    names = ("nnUNetTrainerLCKD", "nnUNetTrainerSpecialist_t1_t2")
+    report = run_benchmark(tiny_plan(), BenchmarkSettings(names, steps=0))
+    page = all_methods_page(report)
+    (lckd,) = [line for line in page.splitlines() if line.startswith("| `LCKD` |")]
+    cells = [cell.strip() for cell in lckd.strip("|").split("|")]
+    assert cells[3] == f"{report.rows[0].flops_ratio:.2f} + {report.rows[0].event.amortised_flops:.2f}"  # type: ignore[union-attr]
+    assert cells[-1] == "86.7 / 79.0 / 63.5 (BraTS2018, `lckd_table2`)"
+    assert [line.split("|")[6].strip() for line in page.splitlines() if line.startswith("| `Specialist` |")] == ["–"]
+    entries = trainers_of(ROOT / "trainer_variants")
+    committed = (ROOT / "documentation" / "explanation" / "all-methods.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in committed.splitlines() if line.startswith("| `")]
+    assert rows == [entry.name.removeprefix("nnUNetTrainer") for entry in entries]  # mmkd benchmark --all
+    assert "nan" not in committed and all(f"| {entry.summary.removesuffix('.')} |" in committed for entry in entries)
+    assert set(PRINTED) <= set(rows)
 
 
 @pytest.mark.slow
