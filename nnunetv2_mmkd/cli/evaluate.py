@@ -103,6 +103,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="published tables to show alongside: metakd_table1, ...",
     )
     report.add_argument(
+        "--template",
+        nargs="+",
+        default=[],
+        metavar="TABLE",
+        help="papers' tables to write, with their rows, columns, test and printed numbers: metakd_table1, mckd_table1, "
+        "lckd_table1, mst_kdnet_table1",
+    )
+    report.add_argument(
         "--improvement", metavar="NAME", help="add the relative improvement of this method over the others"
     )
     report.add_argument("--overlay", nargs="+", default=[], metavar="CASE", help="cases to draw (default: one)")
@@ -183,6 +191,7 @@ def main(argv: Sequence[str]) -> int:
     report = ReportOptions(
         tuple(args.published), args.improvement, not args.no_card, tuple(args.overlay), args.reference,
         args.specialists, tuple(args.overlay_subsets), args.overlay_brightness, not args.no_page,
+        tuple(args.template),
     )  # fmt: skip
     named = name_models(models, args.names)
     output: Path = args.o

@@ -16,6 +16,7 @@ from nnunetv2_mmkd.evaluation.figures import FIGURES
 from nnunetv2_mmkd.evaluation.figures.overlay import overlays
 from nnunetv2_mmkd.evaluation.figures.style import plain_style
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
+from nnunetv2_mmkd.evaluation.paper_tables import paper_table
 from nnunetv2_mmkd.evaluation.published import check_published
 from nnunetv2_mmkd.evaluation.ranking import ranking, ranking_metrics
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
@@ -25,7 +26,7 @@ from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
 from nnunetv2_mmkd.evaluation.summary import summarise
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown, as_text
-from nnunetv2_mmkd.evaluation.tables import subset_table
+from nnunetv2_mmkd.evaluation.tables import SubsetTable, subset_table
 from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.names import modality_names
 
@@ -57,6 +58,7 @@ def write_report(
     published: Sequence[str] = (),
     improvement_of: str | None = None,
     notes: Sequence[str] = (),
+    templates: Sequence[str] = (),
 ) -> None:
     """Write ``results.csv``, ``summary.csv``, ``shapley.csv``, ``tables/`` and ``figures/``.
 
@@ -66,6 +68,7 @@ def write_report(
         published: published tables to show alongside.
         improvement_of: method of MetaKD's improvement column.
         notes: lines for below the tables, e.g. the policy for empty regions.
+        templates: papers' tables to write beside, of :data:`PAPER_TABLES`.
 
     Raises:
         InputError: an unknown published table or method, or a file that cannot be written.
@@ -75,8 +78,10 @@ def write_report(
     write_table(summarise(table), output / "summary.csv")
     for metric in metrics:
         made = subset_table(table, metric, published=published, improvement_of=improvement_of, notes=notes)
-        for ending, writer in WRITERS.items():
-            write_text(output / "tables" / f"{file_stem(metric)}.{ending}", writer(made))
+        _write_subset_table(made, output / "tables" / file_stem(metric))
+    for name in templates:
+        made = paper_table(table, name, ours=improvement_of, notes=notes)
+        _write_subset_table(made, output / "tables" / name)
     ranked = ranking(table)
     if ranked is not None:
         write_table(ranked, output / "tables" / "ranking.csv")
@@ -91,6 +96,11 @@ def write_report(
             if figure.applies(table.select(metric=metric)):
                 with plain_style():
                     figure.draw(table, output / "figures" / f"{file_stem(metric)}_{figure.name}.png", metric=metric)
+
+
+def _write_subset_table(table: SubsetTable, stem: Path) -> None:
+    for ending, writer in WRITERS.items():
+        write_text(stem.parent / f"{stem.name}.{ending}", writer(table))
 
 
 def table_metrics(table: ResultTable) -> list[str]:

@@ -13,6 +13,9 @@ from nnunetv2_mmkd.evaluation.subsets import AVERAGE, parse_subset
 from nnunetv2_mmkd.evaluation.tables import DECIMALS, SubsetTable
 from nnunetv2_mmkd.names import canonical
 
+P_VALUE = "p (paper's)"
+"""Head of the row of a paper's own test."""
+
 AVAILABLE, MISSING = "●", "○"
 """Bullets of the papers."""
 
@@ -40,6 +43,8 @@ def as_markdown(table: SubsetTable) -> str:
         lines.append(_markdown_row([*_bullets(subset, table.modalities), *_bold(table, row, "**{}**")]))
     last = ["Average", *[""] * (len(table.modalities) - 1)]
     lines.append(_markdown_row([*last, *_bold(table, table.averages, "**{}**")]))
+    if table.p_values is not None:
+        lines.append(_markdown_row([P_VALUE, *last[1:], *map(_p_cell, table.p_values)]))
     return "\n".join([*lines, "", *(f"{note}.  " for note in table.notes)]) + "\n"
 
 
@@ -67,6 +72,9 @@ def as_text(table: SubsetTable, width: int = 80) -> str:
         left.append("  ".join(bullet.center(len(title)) for bullet, title in cells))
     left = [" " * len(left[0]), *left, "average".ljust(len(left[0]))]
     rows = [_bold(table, row, "{}*") for row in [*table.means, table.averages]]
+    if table.p_values is not None:
+        left.append(P_VALUE.ljust(len(left[0])))
+        rows.append([_p_cell(value) for value in table.p_values])
     regions: dict[str, list[list[str]]] = {}
     for number, (region, method) in enumerate(table.columns):
         column = [region, method, *(row[number] for row in rows)]
@@ -113,7 +121,11 @@ def as_latex(table: SubsetTable) -> str:
         bullets = [r"$\bullet$" if b == AVAILABLE else r"$\circ$" for b in _bullets(subset, table.modalities)]
         lines.append(" & ".join([*bullets, *_bold_latex(table, row)]) + r" \\")
     average = [rf"\multicolumn{{{n}}}{{c}}{{Average}}", *_bold_latex(table, table.averages)]
-    lines += [r"\midrule", " & ".join(average) + r" \\", r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\midrule", " & ".join(average) + r" \\"]
+    if table.p_values is not None:
+        cells = [_p_cell(value).replace("–", "--") for value in table.p_values]
+        lines.append(" & ".join([rf"\multicolumn{{{n}}}{{c}}{{{P_VALUE}}}", *cells]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, *(f"% {note.replace('–', '--')}" for note in table.notes)]) + "\n"
 
 
@@ -127,13 +139,15 @@ def _tex(text: str) -> str:
 
 def as_csv(table: SubsetTable) -> str:
     """The table as CSV: a 0/1 column per modality, the subset's name, the numbers unrounded."""
+    tests = [] if table.p_values is None else [table.p_values]
     frame = pd.DataFrame(
-        np.vstack([table.means, table.averages]), columns=[f"{region} {method}" for region, method in table.columns]
+        np.vstack([table.means, table.averages, *tests]),
+        columns=[f"{region} {method}" for region, method in table.columns],
     )
-    frame.insert(0, "subset", [*table.subsets, AVERAGE])
+    frame.insert(0, "subset", [*table.subsets, AVERAGE, *["p_value"] * len(tests)])
     for position, modality in enumerate(table.modalities):
         available = [int(modality in parse_subset(name, table.modalities)) for name in table.subsets]
-        frame.insert(position, modality, pd.Series([*available, None], dtype="Int64"))
+        frame.insert(position, modality, pd.Series([*available, *[None] * (1 + len(tests))], dtype="Int64"))
     text = io.StringIO()
     frame.to_csv(text, index=False)
     return text.getvalue()
@@ -152,3 +166,7 @@ def _cell(value: float) -> str:
     if np.isnan(value):
         return "–"
     return f"{value:.{DECIMALS}f}"
+
+
+def _p_cell(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.1e}"

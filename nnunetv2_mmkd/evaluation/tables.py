@@ -44,6 +44,7 @@ class SubsetTable:
         averages: over the subsets, ``[columns]``: the last row; NaN where a subset has no value.
         lower_is_better: which way the best is.
         notes: lines for below the table.
+        p_values: ``[columns]``, one more row below the averages where a paper has it; NaN: none.
     """
 
     metric: str
@@ -55,6 +56,7 @@ class SubsetTable:
     averages: np.ndarray
     lower_is_better: bool
     notes: tuple[str, ...] = ()
+    p_values: np.ndarray | None = None
 
     def best(self, row: np.ndarray) -> list[bool]:
         """Which cells of a row are the best of their region, among the methods that were run (more than one needed).

@@ -14,6 +14,8 @@ from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import CARD_METRIC, fold_card, write_card
+from nnunetv2_mmkd.evaluation.paper_tables import check_template
+from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
@@ -113,6 +115,7 @@ def evaluate(
             output,
             published=report.published,
             improvement_of=report.improvement_of,
+            templates=report.templates,
             notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
         )
         draw_overlays(output, table, made, target, report)
@@ -143,6 +146,8 @@ def _check(
     together = _together(jobs, list(made), report.specialists)
     methods = list(dict.fromkeys(together.get(method, method) for method in made))
     check_report(methods, modalities, report.published, report.improvement_of)
+    for name in report.templates:
+        check_template(name, modalities, list(evaluated_regions(first.dataset_json)), settings.metrics)
     check_overlays(first, target, report)
     return together
 

@@ -71,6 +71,7 @@ class ReportOptions:
         specialists: name under which all specialists are one method in results and tables, a subset from each; None:
             each has a name of its own.
         page: write ``report.html``.
+        templates: papers' tables to write, the published numbers beside.
     """
 
     published: tuple[str, ...] = ()
@@ -82,6 +83,7 @@ class ReportOptions:
     overlay_subsets: tuple[str, ...] = ()
     overlay_brightness: float = 1.0
     page: bool = True
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
