@@ -104,13 +104,21 @@ class MultiModalClassifier(nn.Module):
         Returns:
             one skip, ``[B, M, W]``.
         """
+        table = self.table(streams)
+        return self.weighted(fill(table, streams.available.to(table.device)), weights)
+
+    def table(self, streams: Streams) -> Tensor:
+        """Features ``[B, M, W]``, 0 where missing."""
         rows = torch.stack(streams.bottleneck)[..., 0]
         subjects, modalities = torch.tensor(streams.pairs, device=rows.device).T
         count = len(streams.available)
-        table = rows.new_zeros(count, len(self.modalities), self.width).index_put((subjects, modalities), rows)
-        filled = fill(table, streams.available.to(rows.device))
+        return rows.new_zeros(count, len(self.modalities), self.width).index_put((subjects, modalities), rows)
+
+    @staticmethod
+    def weighted(features: Tensor, weights: ModalityWeights | None) -> Fused:
+        """Features ``[B, M, W]`` as the one skip, times the factors of the modalities."""
         (factors,) = weights or [None]
-        return Fused([filled if factors is None else filled * factors[:, None]], [])
+        return Fused([features if factors is None else features * factors[:, None]], [])
 
     def decode(self, skips: list[Tensor]) -> Tensor:
         """Concatenate and classify, Eq. (3): one skip ``[B, M, W]`` -> ``[B, K]``."""
@@ -119,7 +127,11 @@ class MultiModalClassifier(nn.Module):
 
 
 def build_classifier(
-    make_encoder: Callable[[str], nn.Module], modalities: Sequence[str], classes: int, seed: int
+    make_encoder: Callable[[str], nn.Module],
+    modalities: Sequence[str],
+    classes: int,
+    seed: int,
+    kind: type[MultiModalClassifier] = MultiModalClassifier,
 ) -> MultiModalClassifier:
     """A classifier with initial weights drawn from a seed; the caller's random state stays as it is.
 
@@ -128,9 +140,10 @@ def build_classifier(
         modalities: names of the M modalities.
         classes: K.
         seed: of the weights.
+        kind: class of the network, which takes encoders and classes.
     """
     with seeded(seed):
-        return MultiModalClassifier({name: make_encoder(name) for name in modalities}, classes)
+        return kind({name: make_encoder(name) for name in modalities}, classes)
 
 
 @contextmanager

@@ -64,8 +64,7 @@ class SharedSpecificClassifier(MultiModalClassifier):
         r, s = (torch.stack(each)[..., 0] for each in (streams.bottleneck, streams.specific))
         subjects, modalities = torch.tensor(streams.pairs, device=r.device).T
         fused = mean.index_put((subjects, modalities), r + self.compose(torch.cat([r, s], 1)))
-        (factors,) = weights or [None]
-        return Fused([fused if factors is None else fused * factors[:, None]], [])
+        return self.weighted(fused, weights)
 
 
 def build_shared_specific(

@@ -30,7 +30,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", default=Path("mmkd_adni"), type=arguments.folder, metavar="FOLDER", help="(default: %(default)s)"
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: ModalityDropout LCKD MetaKD)")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="also ShaSpec AutoEncoder SMIL Flex-MoE (default: ModalityDropout LCKD MetaKD)",
+    )
     parser.add_argument(
         "--seeds", type=arguments.positive, default=1, metavar="N", help="splits (default: %(default)s)"
     )

@@ -15,7 +15,7 @@ HELP = "MetaKD's table of Audiovision-MNIST, reproduced alongside the published 
 DESCRIPTION = """\
 Pairs of handwritten and spoken digits: eight cells (audio or images for 5, 10, 15, 20 % of the training pairs, tested
 on the other modality alone), our own bounds, modality dropout, LCKD, MetaKD and an ablation, over several seeds, each
-with its own split. Needs the extra: pip install "nnunetv2-mmkd[classification]". In the output folder: table.md,
+with its own split; on request ShaSpec, AutoEncoder, SMIL, Flex-MoE. Needs the extra: pip install "nnunetv2-mmkd[classification]". In the output folder: table.md,
 results.csv, comparisons.csv, figures/, runs/. An interrupted run continues where it stopped.
 """
 
@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="R",
         help="(default: 0.05 0.1 0.15 0.2)",
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; a wrong name lists them)")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="(default: all but rivals and alpha 0; a wrong name lists them)"
+    )
     parser.add_argument("--published_split", action="store_true", help="the published test part for all seeds")
     parser.add_argument(
         "--alpha", type=arguments.number(0), default=0.1, help="weight of the distillation (default: %(default)s)"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd import __version__
+from nnunetv2_mmkd.classification.catalogue import RIVALS_ABOUT
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS
@@ -47,6 +48,7 @@ def information() -> dict[str, Any]:
         "folders": {name: os.environ.get(name) for name in (*FOLDERS, EXT_TRAINER)},
         "trainers": [asdict(entry) for folder in folders for entry in trainers_of(folder)],
         "suffixes": dict(SUFFIXES),
+        "classification_rivals": dict(RIVALS_ABOUT),
         "editions": {spec.name: spec.title for spec in EDITIONS.values()},
         "metrics": {spec.name: spec.label() for spec in METRICS.values()},
         "lesion_tasks": {task.name: task.title for task in LESION_TASKS.values()},
@@ -127,6 +129,9 @@ def as_text(facts: dict[str, Any]) -> str:
         "Status of trainers; none was trained at nnU-Net's full length": _columns(list(STATUSES.items())),
         "Endings of trainer names, combined in any order": _columns(list(facts["suffixes"].items())),
         "Endings of single trainers": _columns(_own_endings(facts["trainers"])),
+        "Rivals for classification (mmkd avmnist --methods, mmkd adni --methods)": _columns(
+            list(facts["classification_rivals"].items())
+        ),
         "Editions (mmkd convert)": _columns(list(facts["editions"].items())),
         "Metrics (mmkd evaluate --metrics)": _columns(list(facts["metrics"].items())),
         "Lesion-wise scores (mmkd evaluate --lesions)": _columns(list(facts["lesion_tasks"].items())),

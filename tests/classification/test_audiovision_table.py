@@ -130,16 +130,25 @@ def test_test_data_do_not_reach_the_training() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_shaspec_is_an_arm_of_its_own() -> None:
-    assert "ShaSpec" not in AudiovisionProtocol().arms
-    protocol = replace(QUICK, arms=("ShaSpec",))
-    curves = run_job(protocol.job(0, "ShaSpec", QUICK.cells[0]), data().split(0), protocol).curves
-    assert curves["loss/alignment"][0] > 0 and curves["loss/classification"][0] > 0
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("ShaSpec", ("alignment", "classification")),
+        ("AutoEncoder", ("reconstruction",)),
+        ("SMIL", ("task",)),
+        ("Flex-MoE", ("balance", "specialisation")),
+    ],
+)
+def test_shaspec_is_an_arm_of_its_own(name: str, terms: tuple[str, ...]) -> None:
+    assert name not in AudiovisionProtocol().arms
+    protocol = replace(QUICK, arms=(name,))
+    curves = run_job(protocol.job(0, name, QUICK.cells[0]), data().split(0), protocol).curves
+    assert all(curves[f"loss/{term}"][0] > 0 for term in terms)
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(InputError, match="unknown method 'SMIL'"):
-        AudiovisionProtocol(arms=("SMIL",))
+    with pytest.raises(InputError, match="unknown method 'GAN'"):
+        AudiovisionProtocol(arms=("GAN",))
     with pytest.raises(InputError, match=r"rate 20.0: expected a share"):
         AudiovisionProtocol(rates=(20.0,))
     with pytest.raises(InputError, match="at least one seed"):

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_subjects import classifier, shared_specific, toy
+from toy_subjects import FlexMoEForToy, SMILForToy, classifier, rival, shared_specific, toy
 
+from nnunetv2_mmkd.classification.auto_encoder import AutoEncoderClassifier, AutoEncoderCompletion
+from nnunetv2_mmkd.classification.flex_moe import FlexMoE
 from nnunetv2_mmkd.classification.network import MultiModalClassifier
+from nnunetv2_mmkd.classification.smil import SMIL
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
 from nnunetv2_mmkd.errors import InputError
@@ -31,10 +34,20 @@ METHODS: dict[str, Callable[[], Method]] = {
     "equal": lambda: MetaKD(MetaKDConfig(ratios="equal")),
     "lckd": lambda: LCKD(LCKDConfig(initial_teacher="none", least_elections=3)),
     "shaspec": ShaSpec,
+    "auto-encoder": AutoEncoderCompletion,
+    "smil": SMIL,
+    "flex-moe": FlexMoE,
+}
+KINDS: dict[str, type[MultiModalClassifier]] = {
+    "auto-encoder": AutoEncoderClassifier,
+    "smil": SMILForToy,
+    "flex-moe": FlexMoEForToy,
 }
 
 
 def network_for(name: str) -> MultiModalClassifier:
+    if name in KINDS:
+        return rival(KINDS[name])
     return shared_specific() if name == "shaspec" else classifier()
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder
+from nnunetv2_mmkd.classification.flex_moe import FlexMoEClassifier
 from nnunetv2_mmkd.classification.network import MultiModalClassifier
 from nnunetv2_mmkd.classification.shared_specific import SharedSpecificClassifier
+from nnunetv2_mmkd.classification.smil import SMILClassifier
 from nnunetv2_mmkd.classification.subjects import Subjects
 
 CLASSES = ("no", "yes")
+Network = TypeVar("Network", bound=MultiModalClassifier)
 
 
 def toy(count: int = 48, seed: int = 0, missing: float = 0.4, name: str = "s") -> Subjects:
@@ -36,3 +42,23 @@ def shared_specific(seed: int = 0) -> SharedSpecificClassifier:
     torch.manual_seed(seed)
     first, second = ({"a": TabularEncoder(3, 6), "b": TabularEncoder(5, 6)} for _ in range(2))
     return SharedSpecificClassifier(first, second, 2, hidden=8)
+
+
+def rival(kind: type[Network], seed: int = 0) -> Network:
+    """Another kind of network for :func:`toy`."""
+    torch.manual_seed(seed)
+    return kind({"a": TabularEncoder(3, 6), "b": TabularEncoder(5, 6)}, 2, hidden=8)
+
+
+class SMILForToy(SMILClassifier):
+    """Two priors of each modality."""
+
+    def __init__(self, encoders: Mapping[str, torch.nn.Module], classes: int, **how: float) -> None:
+        super().__init__(encoders, classes, priors=2, **how)
+
+
+class FlexMoEForToy(FlexMoEClassifier):
+    """As many heads as divide the toy's width."""
+
+    def __init__(self, encoders: Mapping[str, torch.nn.Module], classes: int, **how: float) -> None:
+        super().__init__(encoders, classes, experts=5, k=2, heads=2, **how)

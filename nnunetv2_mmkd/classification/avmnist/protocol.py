@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nnunetv2_mmkd.classification.avmnist.pairs import MODALITIES
+from nnunetv2_mmkd.classification.catalogue import RIVALS_ABOUT
+from nnunetv2_mmkd.classification.rivals import RIVALS
 from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
-from nnunetv2_mmkd.methods.shaspec import ShaSpec
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 
-LOWER, UPPER, SHASPEC = "lower bound", "upper bound", "ShaSpec"
+LOWER, UPPER = "lower bound", "upper bound"
 DROPOUT, METAKD, EQUAL, NO_KD = "modality dropout", "MetaKD", "MetaKD, ratios 1", "MetaKD, alpha 0"
 
 ARMS: Mapping[str, str] = {
@@ -25,7 +26,7 @@ ARMS: Mapping[str, str] = {
     "LCKD": "distillation from elected teachers",
     METAKD: "distillation weighted by learned importance",
     EQUAL: "ablation: distillation with all ratios 1",
-    SHASPEC: "an encoder of its own and a shared one for each modality",
+    **RIVALS_ABOUT,
     NO_KD: "ablation: no distillation; the same numbers as modality dropout, bit for bit",
     UPPER: "both modalities in training and testing, nothing missing",
 }
@@ -33,7 +34,7 @@ ARMS: Mapping[str, str] = {
 
 NO_DROPPING = ModalityDropoutConfig("full")
 
-DEFAULT_ARMS = tuple(name for name in ARMS if name not in (NO_KD, SHASPEC))
+DEFAULT_ARMS = tuple(name for name in ARMS if name != NO_KD and name not in RIVALS)
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class AudiovisionProtocol:
         """A new objective of an arm."""
         if arm == "LCKD":
             return LCKD(LCKDConfig(alpha=self.alpha, p=self.p, initial_teacher="none"))
-        if arm == SHASPEC:
-            return ShaSpec()
+        if arm in RIVALS:
+            return RIVALS[arm].method()
         if arm not in (METAKD, EQUAL, NO_KD):
             return ModalityDropout()
         return MetaKD(

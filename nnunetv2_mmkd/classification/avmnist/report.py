@@ -25,6 +25,7 @@ from nnunetv2_mmkd.classification.avmnist.protocol import (
 )
 from nnunetv2_mmkd.classification.avmnist.run import TrainingResult, read_result
 from nnunetv2_mmkd.classification.bootstrap import paired_bootstrap
+from nnunetv2_mmkd.classification.rivals import RIVALS
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK, load_published
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
@@ -40,7 +41,11 @@ HALVES: Mapping[str, str] = {
 }
 """Titles of the table's halves, by the scarce modality."""
 
-COMPARED = ((METAKD, LOWER), (METAKD, DROPOUT), (METAKD, "LCKD"), (METAKD, EQUAL), (EQUAL, DROPOUT), (DROPOUT, LOWER))
+COMPARED = (
+    *((METAKD, LOWER), (METAKD, DROPOUT), (METAKD, "LCKD"), (METAKD, EQUAL), (EQUAL, DROPOUT), (DROPOUT, LOWER)),
+    *((rival, DROPOUT) for rival in RIVALS),
+    *((METAKD, rival) for rival in RIVALS),
+)
 """Pairs of methods, first minus second."""
 
 Results = Mapping[tuple[str, TableCell], Sequence[TrainingResult]]

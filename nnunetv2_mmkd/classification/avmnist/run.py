@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.classification.avmnist.pairs import DIGITS, MODALITIES, AudiovisionData, with_rate
-from nnunetv2_mmkd.classification.avmnist.protocol import LOWER, SHASPEC, AudiovisionProtocol, TrainingJob
+from nnunetv2_mmkd.classification.avmnist.protocol import LOWER, AudiovisionProtocol, TrainingJob
 from nnunetv2_mmkd.classification.encoders import ImageEncoder, SoundEncoder
-from nnunetv2_mmkd.classification.network import build_classifier
 from nnunetv2_mmkd.classification.prediction import predict_probabilities
-from nnunetv2_mmkd.classification.shared_specific import build_shared_specific
+from nnunetv2_mmkd.classification.rivals import builder_of
 from nnunetv2_mmkd.classification.subjects import DataSplit, Subjects
 from nnunetv2_mmkd.classification.training import Curves, train_classifier
 from nnunetv2_mmkd.files import differing, locked, read_marker, write_text
@@ -61,8 +60,7 @@ def run_job(job: TrainingJob, split: DataSplit, protocol: AudiovisionProtocol) -
             with_rate(part, job.cell.scarce, job.cell.rate, job.seed) for part in (training, held_out)
         )
     encoders = {"image": ImageEncoder, "audio": SoundEncoder}
-    build = build_shared_specific if job.arm == SHASPEC else build_classifier
-    network = build(lambda name: encoders[name](protocol.width), modalities, len(DIGITS), job.seed)
+    network = builder_of(job.arm)(lambda name: encoders[name](protocol.width), modalities, len(DIGITS), job.seed)
     settings = replace(protocol.settings(job.arm), seed=job.seed)
     curves = train_classifier(network, protocol.method(job.arm, job.seed), training, held_out, settings)
     available = mask_of(modalities, available=tested)

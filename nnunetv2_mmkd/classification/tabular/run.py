@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder, VolumeEncoder
-from nnunetv2_mmkd.classification.network import MultiModalClassifier, build_classifier
+from nnunetv2_mmkd.classification.network import MultiModalClassifier
 from nnunetv2_mmkd.classification.prediction import predict_probabilities, rows_with
+from nnunetv2_mmkd.classification.rivals import RIVALS, builder_of
 from nnunetv2_mmkd.classification.scores import macro_f1
 from nnunetv2_mmkd.classification.subjects import Subjects
 from nnunetv2_mmkd.classification.tabular.balance import class_weights, oversample
@@ -36,7 +37,9 @@ from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
 from nnunetv2_mmkd.training.curves import draw_curves
 
-METHODS = ("ModalityDropout", "LCKD", "MetaKD")
+DEFAULT_METHODS = ("ModalityDropout", "LCKD", "MetaKD")
+METHODS = (*DEFAULT_METHODS, *RIVALS)
+"""What can be trained; the rivals on request."""
 BALANCES: Mapping[str, str] = {
     "smote": "synthetic training subjects of rare classes",
     "weights": "class-weighted cross-entropy",
@@ -68,7 +71,7 @@ class TabularProtocol:
         Wang et al., MetaKD, §7 and §8.
     """
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS
     seeds: int = 1
     balance: str = "smote"
     grid: int = 32
@@ -99,18 +102,20 @@ class TabularProtocol:
 
     def method(self, name: str, seed: int) -> Method[Any]:
         """A method, freshly made."""
+        if name in RIVALS:
+            return RIVALS[name].method()
         if name == "LCKD":
             return LCKD(LCKDConfig(initial_teacher="none"))
         return MetaKD(replace(self.meta, seed=seed)) if name == "MetaKD" else ModalityDropout()
 
 
-def make_network(subjects: Subjects, width: int, seed: int) -> MultiModalClassifier:
-    """A perceptron for each table, a small 3-D CNN for the volumes."""
+def make_network(subjects: Subjects, width: int, seed: int, method: str = "") -> MultiModalClassifier:
+    """A method's network on a perceptron for each table and a small 3-D CNN for the volumes."""
 
     def encoder(name: str) -> nn.Module:
         return VolumeEncoder(width) if name == IMAGING else TabularEncoder(subjects.inputs[name].shape[1], width)
 
-    return build_classifier(encoder, subjects.modalities, len(subjects.classes), seed)
+    return builder_of(method)(encoder, subjects.modalities, len(subjects.classes), seed)
 
 
 def run_sheet(
@@ -145,7 +150,7 @@ def run_sheet(
     tables = []
     for seed, (split, (training, weights)) in enumerate(zip(splits, balanced, strict=True)):
         for name in protocol.methods:
-            network = make_network(training, protocol.width, seed)
+            network = make_network(training, protocol.width, seed, name)
             curves = train_classifier(
                 network,
                 protocol.method(name, seed),
