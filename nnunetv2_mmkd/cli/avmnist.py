@@ -15,8 +15,9 @@ HELP = "MetaKD's table of Audiovision-MNIST, reproduced alongside the published 
 DESCRIPTION = """\
 Pairs of handwritten and spoken digits: eight cells (audio or images for 5, 10, 15, 20 % of the training pairs, tested
 on the other modality alone), our own bounds, modality dropout, LCKD, MetaKD and an ablation, over several seeds, each
-with its own split; on request ShaSpec, AutoEncoder, SMIL, Flex-MoE. Needs the extra: pip install "nnunetv2-mmkd[classification]". In the output folder: table.md,
-results.csv, comparisons.csv, figures/, runs/. An interrupted run continues where it stopped.
+with its own split; ShaSpec, AutoEncoder, SMIL and Flex-MoE on request. Needs the extra:
+pip install "nnunetv2-mmkd[classification]". In the output folder: table.md, results.csv, comparisons.csv, figures/,
+runs/. An interrupted run continues where it stopped.
 """
 
 
