@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         "-i",
         type=arguments.folder,
         metavar="FOLDER",
-        help="images instead of the validation cases; the folds are averaged. With --predictions alone: what is shown "
-        "below the segmentations",
+        help="images instead of the validation cases, in a folder as mmkd predict -i takes it; the folds are averaged. "
+        "With --predictions alone: CASE_XXXX images, shown below the segmentations",
     )
     cases.add_argument("-l", type=arguments.folder, metavar="FOLDER", help="their segmentations")
     cases.add_argument(

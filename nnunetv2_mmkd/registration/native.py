@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from nnunetv2_mmkd.geometry import align
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.registration.itk import on_grid, resampled_labels
 from nnunetv2_mmkd.registration.records import ALIGNMENT, RECORD, read_record
+
+log = logging.getLogger(__name__)
 
 NATIVE = "native"
 """Folder in the output of a prediction."""
@@ -56,6 +59,10 @@ def write_native(aligned: Path, segmentations: Path, cases: Sequence[str]) -> li
             path = segmentations / NATIVE / f"{case}_{modality}.nii.gz"
             atomic_write(path, content)
             written.append(path)
+    log.info(
+        "on the grid of each sequence as it came: %d segmentations of %d case%s in %s",
+        len(written), len(cases), "s" * (len(cases) != 1), segmentations / NATIVE,
+    )  # fmt: skip
     return written
 
 

@@ -85,7 +85,8 @@ def prepare_model(
         for case in group
     }
     name = predictor.plans_manager.dataset_name
-    result = SubsetPredictions(output, Path(labels), dict(predictor.dataset_json), expected, name)
+    images = {case.identifier: case.files for group in cases.values() for case in group if case.files}
+    result = SubsetPredictions(output, Path(labels), dict(predictor.dataset_json), expected, name, images)
     where = "test" if target.test else None if target.images is None else os.path.abspath(target.images)
     PREDICTIONS.check(output, prediction_record(predictor, window, where), overwrite=overwrite)
     return SubsetJob(predictor, cases, subsets, result, window, overwrite, where)

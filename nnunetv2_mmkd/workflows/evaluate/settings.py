@@ -5,7 +5,8 @@ Legend: S subsets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ class SubsetPredictions:
         dataset_json: of the model, or of the labels.
         expected: case -> the subsets that it can be predicted with.
         dataset_name: nnU-Net's name of the data set the cases are of.
+        images: case -> its image of each channel, None where there is none; of cases that came from a folder.
     """
 
     folder: Path
@@ -103,3 +105,4 @@ class SubsetPredictions:
     dataset_json: dict[str, Any]
     expected: dict[str, tuple[str, ...]]
     dataset_name: str = ""
+    images: Mapping[str, Sequence[str | None]] = field(default_factory=dict)

@@ -23,10 +23,10 @@ from nnunetv2_mmkd.files import within
 from nnunetv2_mmkd.geometry import align
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
-from nnunetv2_mmkd.inference.cases import Case, cases_of_folder
+from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.checks import check_cases
+from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.model_folder import read_model
-from nnunetv2_mmkd.inference.naming import folder_naming
 from nnunetv2_mmkd.nnunet_json import FoldCases, missing_modalities, read_object, read_splits, value_of
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.splits import read_test_cases
@@ -44,11 +44,13 @@ class SubsetCase:
         identifier: name of the case.
         available: bool ``[M]``: what it has.
         load: gives the preprocessed case.
+        files: its images, None where there is none; nothing: they are preprocessed already.
     """
 
     identifier: str
     available: Tensor
     load: Callable[[], Preprocessed]
+    files: tuple[str | None, ...] = ()
 
 
 Listed = tuple[str, dict[str, tuple[str, ...]]]
@@ -253,14 +255,13 @@ def _any(data: Any, channel: int) -> bool:
 
 
 def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progress: bool = True) -> list[SubsetCase]:
-    """Cases of a folder of images in nnU-Net's naming; any image may be absent.
+    """Cases of a folder of images, read as ``mmkd predict`` reads it; any image may be absent.
 
     Raises:
         InputError: a broken image, a case without any, a label on another grid.
     """
     ending = predictor.dataset_json["file_ending"]
-    naming = folder_naming(predictor.modalities, predictor.trained.dataset_json, images)
-    found = cases_of_folder(images, naming)
+    found = find_cases(InputImages(images), predictor.trained)
     checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
     for case in checked:
         label = Path(labels, case.identifier + ending)
@@ -275,4 +276,4 @@ def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progr
         )
         return torch.from_numpy(np.asarray(data)), properties
 
-    return [SubsetCase(case.identifier, case.available, partial(load, case)) for case in checked]
+    return [SubsetCase(case.identifier, case.available, partial(load, case), case.files) for case in checked]

@@ -178,18 +178,21 @@ def test_goes_on_where_it_stopped(home: Home, copies: dict[str, Path], tmp_path:
 def test_folders_of_images_and_of_predictions(home: Home, copies: dict[str, Path], tmp_path: Path) -> None:
     dataset = home.raw / home.dataset(3, "regions")
     images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
     labels.mkdir()
-    for case in ("case_2", "case_4"):
+    for case in ("case_2", "case_4"):  # as hospitals name files
+        (images / case).mkdir(parents=True)
         shutil.copy(dataset / "labelsTr" / f"{case}.nii.gz", labels)
         for channel in (0, 2) if case == "case_4" else (0, 1, 2):  # case_4 comes without T1ce
-            shutil.copy(dataset / "imagesTr" / f"{case}_{channel:04d}.nii.gz", images)
+            name = ("T1_pre", "T1_post", "T2w")[channel]
+            shutil.copy(dataset / "imagesTr" / f"{case}_{channel:04d}.nii.gz", images / case / f"{case}_{name}.nii.gz")
     out, model = tmp_path / "out", copies["ModalityDropout"]
     where = ["-i", str(images), "-l", str(labels)]
     assert run(out, "-m", str(model), "-f", "0", "1", *where, "--metrics", "dice") == 0
     table = results(out)
     assert set(table[table["case"] == "case_4"]["subset"]) == {"t1", "t2", "t1+t2"}
     assert set(table[table["case"] == "case_2"]["subset"]) == set(all_subset_names(NAMES))
+    page = (out / "report.html").read_text()
+    assert "no file" in page and "image not found" not in page  # T1ce of case_4; all others are shown
     assert CARD_KEY not in json.loads((model / "dataset.json").read_text())  # not validation: no card
 
     given = out / "predictions" / "ModalityDropout"
