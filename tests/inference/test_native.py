@@ -18,7 +18,7 @@ QUICK = ["-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta",
 
 
 def test_predict_native(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """t2 lies three voxels beside t1ce; its segmentation is that of t1ce there, and covers what t1ce does not."""
     write(tmp_path / "in" / "anna" / "anna_t1ce.nii.gz", image_of("anna", 1))
@@ -31,7 +31,7 @@ def test_predict_native(
     where = ["-i", str(tmp_path / "aligned"), "-o", str(tmp_path / "out"), "-m", str(model)]
     assert main(["predict", *where, *QUICK, "--native"]) == 0
     said = "of each sequence as it came: 2 segmentations of 1 case in "
-    assert f"{said}{tmp_path / 'out' / 'native'}" in capsys.readouterr().err
+    assert f"{said}{tmp_path / 'out' / 'native'}" in caplog.text
     labels = np.asarray(nib.load(tmp_path / "out" / "anna.nii.gz").dataobj)
     assert len(np.unique(labels)) > 1
     for name in ("t1ce", "t2"):
