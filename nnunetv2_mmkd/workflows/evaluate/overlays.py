@@ -81,9 +81,9 @@ def _reference(case: str, made: SubsetPredictions, target: Target, reference: st
 
 def find_image(case: str, channel: int, made: SubsetPredictions, target: Target) -> Path | None:
     """The image of a channel of a case, in the folder of images or in the raw data set; None: it is not there."""
-    if case in made.images:
-        image = made.images[case][channel]
-        return None if image is None else Path(image)
+    image = made.images[case][channel] if case in made.images else None
+    if image is not None:
+        return Path(image)
     name = f"{case}_{channel_suffixes(made.dataset_json)[channel]:04d}{made.dataset_json['file_ending']}"
     raw, dataset = os.environ.get("nnUNet_raw", ""), made.dataset_name
     folders = [target.images] if target.images else []

@@ -262,6 +262,7 @@ def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progr
     """
     ending = predictor.dataset_json["file_ending"]
     found = find_cases(InputImages(images), predictor.trained)
+    files = {case.identifier: case.files for case in found}  # those that are all zero, too
     checked = check_cases(found, predictor.plans_manager, {}, progress=progress)
     for case in checked:
         label = Path(labels, case.identifier + ending)
@@ -276,4 +277,6 @@ def folder_cases(predictor: AllSubsetsPredictor, images: str, labels: str, progr
         )
         return torch.from_numpy(np.asarray(data)), properties
 
-    return [SubsetCase(case.identifier, case.available, partial(load, case), case.files) for case in checked]
+    return [
+        SubsetCase(case.identifier, case.available, partial(load, case), files[case.identifier]) for case in checked
+    ]
