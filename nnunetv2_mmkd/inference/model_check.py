@@ -13,32 +13,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, read_model
+from nnunetv2_mmkd.inference.planned import check_planned, check_reader
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, value_of
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 
-_OF_PLANS: Mapping[str, type] = {
-    "dataset_name": str,
-    "image_reader_writer": str,
-    "label_manager": str,
-    "transpose_forward": list,
-    "transpose_backward": list,
-    "foreground_intensity_properties_per_channel": dict,
-}
-_RESAMPLING = ("resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities")
-_OF_CONFIGURATION: Mapping[str, type] = {
-    "preprocessor_name": str,
-    "patch_size": list,
-    "spacing": list,
-    "normalization_schemes": list,
-    "use_mask_for_norm": list,
-    "architecture": dict,
-    **dict.fromkeys(_RESAMPLING, str),
-    **dict.fromkeys([f"{name}_kwargs" for name in _RESAMPLING], dict),
-}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _COUNTER = "num_batches_tracked"  # of a batch norm
-_CLASSES = ("image_reader_writer_class", "preprocessor_class", *_RESAMPLING)
 
 
 def check_loadable(
@@ -137,56 +118,11 @@ def _check_configuration(file: str, name: str, model: TrainedModel) -> None:
             "restore the plans of the training"
         )
     try:
-        _check_planned(model, name)
+        where = os.path.join(model.folder, "dataset.json")
+        check_planned(model.plans.content, name, len(model.modalities), plans)
+        check_reader(model.plans.content, plans, model.dataset_json.file_ending, where)
     except InputError as error:
         raise InputError(f"{error}. Restore the plans of the training") from error
-
-
-def _check_planned(model: TrainedModel, configuration: str) -> None:
-    """Check what nnU-Net reads from the plans in a prediction."""
-    where = os.path.join(model.folder, "plans.json")
-    manager = PlansManager(model.plans.content)
-    for key, kind in _OF_PLANS.items():
-        value_of(manager.plans, key, kind, where)
-    inside = f"{where}, configurations, {configuration}"
-    try:
-        planned = manager.get_configuration(configuration)
-    except Exception as error:  # inherits from nothing, or in a circle; or is of an old kind and not complete
-        raise InputError(f"{inside} cannot be used ({type(error).__name__}: {error})") from error
-    for key, kind in _OF_CONFIGURATION.items():
-        value_of(planned.configuration, key, kind, inside)
-    axes = len(planned.patch_size)
-    _check_numbers(planned.patch_size, (2, 3), int, f"{inside}: 'patch_size'")
-    _check_numbers(planned.spacing, (axes,), (int, float), f"{inside}: 'spacing'")
-    for key in ("transpose_forward", "transpose_backward"):
-        if sorted(map(str, manager.plans[key])) != ["0", "1", "2"]:
-            raise InputError(f"{where}: {key!r} is {manager.plans[key]}: expected 0, 1 and 2 in some order")
-    for key in ("normalization_schemes", "use_mask_for_norm"):
-        count = len(planned.configuration[key])
-        if count != len(model.modalities):
-            raise InputError(f"{inside}: {key!r} has {count} entries for {len(model.modalities)} modalities")
-    for key in _CLASSES:
-        owner = manager if key == "image_reader_writer_class" else planned
-        try:
-            found = getattr(owner, key)
-        except Exception:  # whatever its look-up says of a name that is none
-            found = None
-        if key == "image_reader_writer_class" and found is not None:
-            ending, known = model.dataset_json.file_ending, found.supported_file_endings
-            if ending.lower() not in known:
-                raise InputError(
-                    f"{os.path.join(model.folder, 'dataset.json')}: 'file_ending' is {ending}, which the reader of the "
-                    f"model's plans does not take (it takes {', '.join(known)})"
-                )
-        if found is None:
-            name = key.removesuffix("_class").replace("preprocessor", "preprocessor_name")
-            value = {**planned.configuration, **manager.plans}[name]
-            raise InputError(f"{where}: nnU-Net knows no {name!r} {value!r}")
-
-
-def _check_numbers(values: Sequence[Any], lengths: Sequence[int], kind: Any, what: str) -> None:
-    if len(values) not in lengths or not all(isinstance(each, kind) and each > 0 for each in values):
-        raise InputError(f"{what} is {values}: expected {' or '.join(map(str, lengths))} positive numbers")
 
 
 def _check_origin(file: str, checkpoint: Mapping[str, Any], model: TrainedModel) -> None:

@@ -20,6 +20,7 @@ from nnunetv2_mmkd.files import LONGEST_NAME, check_writable, content_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
+from nnunetv2_mmkd.inference.planned import check_planned, check_trainable
 from nnunetv2_mmkd.inference.run import check_device
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
 from nnunetv2_mmkd.paths import require_variables
@@ -102,6 +103,10 @@ def check_training(
         if issubclass(trainer_class, nnUNetTrainerMultiStream) and len(checked.modalities) < 2:
             raise InputError(f"{file} has one channel: {trainer} needs at least two; train nnUNetTrainer on one")
         _check_enough_cases(Path(folder), checked.file_ending, fold, dataset)
+    names = content.get("channel_names")
+    if isinstance(names, dict):  # else nnU-Net says so itself
+        ready = check_planned(planned.content, configuration, len(names), plans_file)
+        check_trainable(ready, f"{plans_file}, configurations, {configuration}")
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     if pretrained is not None:
         fitted(pretrained, trainer_class, planned.content, configuration, content)

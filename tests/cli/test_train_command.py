@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -153,10 +155,53 @@ def plans_for(features: int) -> dict:
         "arch_kwargs": kwargs,
         "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
     }
+    configuration = {
+        "data_identifier": "planned", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "batch_dice": False,
+        "patch_size": [16, 16, 16], "spacing": [1.0, 1.0, 1.0], "architecture": architecture,
+        "normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False] * 2,
+    }  # fmt: skip
+    for what in ("data", "seg", "probabilities"):
+        configuration[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
+        configuration[f"resampling_fn_{what}_kwargs"] = {}
     return {
-        "label_manager": "LabelManager",
-        "configurations": {"3d_fullres": {"patch_size": [16, 16, 16], "architecture": architecture}},
-    }
+        "dataset_name": "Dataset007_X", "image_reader_writer": "SimpleITKIO", "label_manager": "LabelManager",
+        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {}, "configurations": {"3d_fullres": configuration},
+    }  # fmt: skip
+
+
+Plans = dict[str, Any]
+BAD_PLANS: dict[str, tuple[Callable[[Plans, Plans], object], str]] = {
+    "no patch": (lambda c, _: c.pop("patch_size"), "has no 'patch_size'"),
+    "a flat patch": (lambda c, _: c.update(patch_size=[16, 16], spacing=[1, 1]), "2 axes, but 'conv_op'"),
+    "a flat kernel": (lambda c, a: a["kernel_sizes"][1].pop(), "an entry of 'kernel_sizes' is [3, 3]"),
+    "no stride": (lambda c, a: a["strides"][0].append(True), "an entry of 'strides' is [1, 1, 1, True]"),
+    "a norm too few": (lambda c, _: c["normalization_schemes"].pop(), "'normalization_schemes' has 1 entries for 2"),
+    "NaN": (lambda c, _: c.update(spacing=[1, 1, float("nan")]), "'spacing' is [1, 1, nan]"),
+    "infinity": (lambda c, _: c.update(spacing=[1, 1, float("inf")]), "'spacing' is [1, 1, inf]"),
+    "no cases": (lambda c, _: c.update(batch_size=0), "'batch_size' is 0: expected 1 or more"),
+    "half a case": (lambda c, _: c.update(batch_size=0.5), "'batch_size' is a number: expected a whole number"),
+    "no Dice": (lambda c, _: c.pop("batch_dice"), "has no 'batch_dice'"),
+    "a circle": (lambda c, _: c.update(inherits_from="3d_fullres"), "cannot be used (RuntimeError: Circular"),
+    "a resampling": (lambda c, _: c.update(resampling_fn_seg="No"), "knows no 'resampling_fn_seg' 'No'"),
+    "no arguments": (lambda c, _: c["architecture"].pop("arch_kwargs"), "has no 'arch_kwargs'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PLANS)
+def test_bad_plans(data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "dataset.json").write_text(json.dumps(DATASET))
+    (data / "planned").mkdir()
+    plans = plans_for(4)
+    configuration = plans["configurations"]["3d_fullres"]
+    edit, message = BAD_PLANS[name]
+    edit(configuration, configuration["architecture"]["arch_kwargs"])
+    file = data / "nnUNetPlans.json"
+    file.write_text(json.dumps(plans))
+    for command in (OK, "benchmark -d 7 -tr nnUNetTrainerMetaKD --steps 0 -device cpu".split()):
+        error = refusal(command, capsys)
+        assert str(file) in error and message in error and len(error.splitlines()) == 1
+    assert not calls and not list((data.parents[1] / "results").iterdir())
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"])
@@ -164,6 +209,7 @@ def test_weights_are_compared_before_anything_is_made(
     data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "dataset.json").write_text(json.dumps(DATASET))
+    (data / "planned").mkdir()
     set_ext_trainer()
     trainer = find_trainer(name)
     for features, code in ((4, 0), (6, 1)):
