@@ -44,7 +44,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "preprocessed" / "Dataset007_X"
     folder.mkdir()
     (folder / "dataset.json").write_text("{}")
-    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": CONFIGURATIONS}))
+    plans = plans_for(4)
+    plans["configurations"] = {**CONFIGURATIONS, **plans["configurations"]}
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    (folder / "ready").mkdir()
     return folder
 
 
@@ -156,7 +159,7 @@ def plans_for(features: int) -> dict:
         "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
     }
     configuration = {
-        "data_identifier": "planned", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "batch_dice": False,
+        "data_identifier": "ready", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "batch_dice": False,
         "patch_size": [16, 16, 16], "spacing": [1.0, 1.0, 1.0], "architecture": architecture,
         "normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False] * 2,
     }  # fmt: skip
@@ -191,14 +194,13 @@ BAD_PLANS: dict[str, tuple[Callable[[Plans, Plans], object], str]] = {
 @pytest.mark.parametrize("name", BAD_PLANS)
 def test_bad_plans(data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "dataset.json").write_text(json.dumps(DATASET))
-    (data / "planned").mkdir()
     plans = plans_for(4)
     configuration = plans["configurations"]["3d_fullres"]
     edit, message = BAD_PLANS[name]
     edit(configuration, configuration["architecture"]["arch_kwargs"])
     file = data / "nnUNetPlans.json"
     file.write_text(json.dumps(plans))
-    for command in (OK, "benchmark -d 7 -tr nnUNetTrainerMetaKD --steps 0 -device cpu".split()):
+    for command in (OK, ["benchmark", "-d", "7", "-tr", "nnUNetTrainerMetaKD", "--steps", "0", "-device", "cpu"]):
         error = refusal(command, capsys)
         assert str(file) in error and message in error and len(error.splitlines()) == 1
     assert not calls and not list((data.parents[1] / "results").iterdir())
@@ -209,7 +211,6 @@ def test_weights_are_compared_before_anything_is_made(
     data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "dataset.json").write_text(json.dumps(DATASET))
-    (data / "planned").mkdir()
     set_ext_trainer()
     trainer = find_trainer(name)
     for features, code in ((4, 0), (6, 1)):
