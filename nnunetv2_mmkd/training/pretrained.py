@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def fitted(
             return _from_self_supervision(file, checkpoint, trainer, plans, configuration, dataset_json, names)
         if source is not None and source != names:
             network = _network(trainer, plans, configuration, dataset_json)
+            _check_encoders(file, weights, network.state_dict())
             try:
                 start_by_name(network, weights, names, source)
             except Misfit as error:
@@ -62,7 +63,9 @@ def fitted(
             new = [name for name in names if name not in source]
             started = f"; new: {', '.join(new)} (the mean of the others)" if new else ""
             return network.state_dict(), f"{file}: {', '.join(source)} matched by name{started}"
-    for key, shape in network_shapes(trainer, plans, configuration, dataset_json).items():
+    shapes = network_shapes(trainer, plans, configuration, dataset_json)
+    _check_encoders(file, weights, shapes)
+    for key, shape in shapes.items():
         if ".seg_layers." in key:  # nnU-Net does not transfer them
             continue
         if key not in weights:
@@ -70,6 +73,17 @@ def fitted(
         if tuple(weights[key].shape) != shape:
             raise InputError(misfit(file, f"{key} has shape {tuple(weights[key].shape)} instead of {shape}"))
     return None
+
+
+def _check_encoders(file: str, weights: Collection[str], network: Collection[str]) -> None:
+    """Refuse encoders of several modalities for one of all, which would start as that of the first modality.
+
+    Raises:
+        InputError: the weights have several encoders, the network has one.
+    """
+    several, wanted = (any(key.startswith("encoders.1.") for key in keys) for keys in (weights, network))
+    if several and not wanted and any(key.startswith("encoders.0.") for key in network):
+        raise InputError(misfit(file, "it has an encoder for each modality, and the network one for all"))
 
 
 def _from_self_supervision(

@@ -15,6 +15,7 @@ from torch import Tensor
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.networks.from_plans import planned_network
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.trainer_variants import nnUNetTrainerMetaKD as metakd
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainermmFormer import nnUNetTrainermmFormer
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
@@ -148,3 +149,17 @@ def test_refusals(home: Home, tmp_path: Path) -> None:
     turned = {**dataset_json, "channel_names": {"0": "T2", "1": "T1", "2": "T1ce"}}
     with pytest.raises(InputError, match=r"its fusion, MMFormerFusion, cannot be matched by name"):
         fitted(str(file), nnUNetTrainermmFormer, plans, configuration, json.loads(json.dumps(turned)))
+
+
+@pytest.mark.parametrize("names", [["T1", "T1ce", "T2"], ["T2", "T1", "T1ce"]])
+def test_encoders_of_several_modalities_are_not_taken_for_one_of_all(
+    home: Home, tmp_path: Path, names: list[str]
+) -> None:
+    before = home.trainer(metakd.nnUNetTrainerMetaKD_ownstreams)
+    before.initialize()
+    file = tmp_path / "before.pth"
+    before.save_checkpoint(str(file))
+    plans, configuration, dataset_json = arguments(home)
+    dataset_json = {**dataset_json, "channel_names": {str(number): name for number, name in enumerate(names)}}
+    with pytest.raises(InputError, match=r"before.pth .*it has an encoder for each modality, and the network one"):
+        fitted(str(file), nnUNetTrainerMetaKD, plans, configuration, dataset_json)
