@@ -53,7 +53,7 @@ class AutoEncoderClassifier(MultiModalClassifier):
         """
         known = torch.where(available[..., None], features, torch.zeros_like(features))
         completed: Tensor = self.auto_encoder(known.flatten(1))
-        return completed.unflatten(1, features.shape[1:])
+        return completed.reshape(features.shape)
 
     def fuse(self, streams: Streams, *, weights: ModalityWeights | None = None) -> Fused:
         """Available features, completed ones in the place of the others: one skip, ``[B, M, W]``."""

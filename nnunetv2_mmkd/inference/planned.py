@@ -133,7 +133,8 @@ def _check_dimensions(architecture: Mapping[str, Any], axes: int, inside: str) -
     if isinstance(operation, str) and operation.endswith(("1d", "2d", "3d")) and int(operation[-2]) != axes:
         raise InputError(f"{inside}: 'patch_size' has {axes} axes, but 'conv_op' of the architecture is {operation}")
     for key in ("kernel_sizes", "strides"):
-        for each in arguments.get(key) if isinstance(arguments.get(key), list) else ():
+        entries = arguments.get(key)
+        for each in entries if isinstance(entries, list) else []:
             if isinstance(each, list):
                 _check_numbers(each, (axes,), int, f"{inside}, architecture: an entry of {key!r}")
 
