@@ -83,7 +83,7 @@ def test_bad_volumes_are_named(tmp_path: Path, values: np.ndarray | None, messag
 
 def test_bad_settings_are_named() -> None:
     for bad, message in (
-        ({"methods": ("Flex-MoE",)}, "Flex-MoE"),
+        ({"methods": ("LiMoE",)}, "LiMoE"),
         ({"balance": "more"}, "more"),
         ({"seeds": 0}, "0 seeds"),
     ):
