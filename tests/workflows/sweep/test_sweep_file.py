@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.paths import trainer_folder
+from nnunetv2_mmkd.trainer_catalogue import trainers_of
 from nnunetv2_mmkd.workflows.sweep.definition import CompareOptions, EvaluationOptions, Length, Rates, read_sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import evaluations_of, models_of, trainings_of
 
@@ -151,6 +153,19 @@ def test_the_hearts_are_sweeps(name: str, trainings: int) -> None:
     sweep = read_sweep(file)
     assert len(trainings_of(sweep, models_of(sweep, file), file)) == trainings
     assert {name for pair in sweep.compare.pairs for name in pair} <= set(sweep.methods)
+
+
+@pytest.mark.parametrize(("name", "folds"), [("rivals_gliomas", 2), ("rivals_phantom", 1)])
+def test_the_rivals_are_all_trainers(name: str, folds: int) -> None:
+    """But for MCKD, which is MetaKD, and ModDrop, which is mmFormer on complete cases."""
+    file = Path(str(files("nnunetv2_mmkd.results_templates") / f"{name}.yaml"))
+    sweep = read_sweep(file)
+    methods = {method.removesuffix("_t1_t2_flair") for method in sweep.methods}
+    known = {entry.name.removeprefix("nnUNetTrainer") for entry in trainers_of(trainer_folder())}
+    assert methods == known - {"MCKD", "ModDrop"}
+    assert len(trainings_of(sweep, models_of(sweep, file), file)) == folds * len(methods)
+    first, second = zip(*sweep.compare.pairs, strict=True)
+    assert set(first) | {"ModalityDropout"} == set(sweep.methods) and set(second) < set(sweep.methods)
 
 
 @pytest.mark.parametrize(
