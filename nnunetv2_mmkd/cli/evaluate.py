@@ -11,6 +11,7 @@ from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.evaluation.metrics.empty import EMPTY_POLICIES
 from nnunetv2_mmkd.evaluation.metrics.lesion_tasks import LESION_TASKS
 from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
+from nnunetv2_mmkd.evaluation.templates import templates
 from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
 
@@ -103,15 +104,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="published tables to show alongside: metakd_table1, ...",
     )
     report.add_argument(
-        "--template",
-        nargs="+",
-        default=[],
-        metavar="TABLE",
-        help="papers' tables to write, with their rows, columns, test and printed numbers: metakd_table1, mckd_table1, "
-        "lckd_table1, mst_kdnet_table1",
-    )
+        "--template", nargs="+", default=[], metavar="TABLE",
+        help="the papers' own tables, ours beside the published columns, with the metrics they need: "
+        f"{', '.join(templates())}",
+    )  # fmt: skip
     report.add_argument(
-        "--improvement", metavar="NAME", help="add the relative improvement of this method over the others"
+        "--improvement",
+        metavar="NAME",
+        help="add the relative improvement of this method over the others; in a template it is tested against them",
     )
     report.add_argument("--overlay", nargs="+", default=[], metavar="CASE", help="cases to draw (default: one)")
     report.add_argument(

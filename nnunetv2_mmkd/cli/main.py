@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "predict": "nnUNetv2_predict with its own flags, and --missing / --available",
     "evaluate": "all subsets of the modalities: scores, the papers' tables, pictures, performance card",
     "compare": "two methods of a table of results: differences, intervals, tests",
+    "figure": "the papers' figures of finished trainings: importance, preference, elections, curves over alpha",
     "sweep": "methods x folds x seeds x missing rates from one file, here or on Slurm, ending in tables",
     "card": "write a model card for the Hugging Face Hub from what a model's folder knows",
     "submit": "turn predictions into a challenge's submission files",

@@ -16,7 +16,6 @@ from nnunetv2_mmkd.evaluation.figures import FIGURES
 from nnunetv2_mmkd.evaluation.figures.overlay import overlays
 from nnunetv2_mmkd.evaluation.figures.style import plain_style
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
-from nnunetv2_mmkd.evaluation.paper_tables import paper_table
 from nnunetv2_mmkd.evaluation.published import check_published
 from nnunetv2_mmkd.evaluation.ranking import ranking, ranking_metrics
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
@@ -26,7 +25,9 @@ from nnunetv2_mmkd.evaluation.subsets import all_subset_names, row_order
 from nnunetv2_mmkd.evaluation.summary import summarise
 from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.evaluation.table_writers import as_csv, as_latex, as_markdown, as_text
-from nnunetv2_mmkd.evaluation.tables import SubsetTable, subset_table
+from nnunetv2_mmkd.evaluation.tables import subset_table
+from nnunetv2_mmkd.evaluation.template_table import template_table
+from nnunetv2_mmkd.evaluation.templates import find_template
 from nnunetv2_mmkd.files import write_text
 from nnunetv2_mmkd.names import modality_names
 
@@ -56,9 +57,9 @@ def write_report(
     output: Path,
     *,
     published: Sequence[str] = (),
+    templates: Sequence[str] = (),
     improvement_of: str | None = None,
     notes: Sequence[str] = (),
-    templates: Sequence[str] = (),
 ) -> None:
     """Write ``results.csv``, ``summary.csv``, ``shapley.csv``, ``tables/`` and ``figures/``.
 
@@ -66,9 +67,9 @@ def write_report(
         table: results, with their modalities.
         output: folder.
         published: published tables to show alongside.
+        templates: the papers' tables to make as well, see :mod:`.templates`.
         improvement_of: method of MetaKD's improvement column.
         notes: lines for below the tables, e.g. the policy for empty regions.
-        templates: papers' tables to write beside, of :data:`PAPER_TABLES`.
 
     Raises:
         InputError: an unknown published table or method, or a file that cannot be written.
@@ -78,10 +79,12 @@ def write_report(
     write_table(summarise(table), output / "summary.csv")
     for metric in metrics:
         made = subset_table(table, metric, published=published, improvement_of=improvement_of, notes=notes)
-        _write_subset_table(made, output / "tables" / file_stem(metric))
+        for ending, writer in WRITERS.items():
+            write_text(output / "tables" / f"{file_stem(metric)}.{ending}", writer(made))
     for name in templates:
-        made = paper_table(table, name, ours=improvement_of, notes=notes)
-        _write_subset_table(made, output / "tables" / name)
+        shaped = template_table(table, find_template(name), improvement_of, notes)
+        for ending, writer in WRITERS.items():
+            write_text(output / "tables" / f"{name}.{ending}", writer(shaped))
     ranked = ranking(table)
     if ranked is not None:
         write_table(ranked, output / "tables" / "ranking.csv")
@@ -96,11 +99,6 @@ def write_report(
             if figure.applies(table.select(metric=metric)):
                 with plain_style():
                     figure.draw(table, output / "figures" / f"{file_stem(metric)}_{figure.name}.png", metric=metric)
-
-
-def _write_subset_table(table: SubsetTable, stem: Path) -> None:
-    for ending, writer in WRITERS.items():
-        write_text(stem.parent / f"{stem.name}.{ending}", writer(table))
 
 
 def table_metrics(table: ResultTable) -> list[str]:

@@ -74,8 +74,10 @@ class ResultTable:
         return cls(rows, tuple(canonical(name) for name in modalities), source)
 
     @classmethod
-    def read(cls, *files: str | Path) -> ResultTable:
+    def read(cls, *files: str | Path, seeds: bool = False) -> ResultTable:
         """Read CSV files, put together; columns that are not :data:`COLUMNS` are left out.
+
+        With ``seeds`` the column :data:`SEED` is read, too; a file without it is of one training of each method.
 
         A value that is empty or ``nan`` is NaN, ``inf`` is infinity; all other columns are text, whatever they look
         like.
@@ -83,12 +85,18 @@ class ResultTable:
         Raises:
             InputError: unreadable, or as :meth:`from_frame`.
         """
+        more = (SEED,) if seeds else ()
         rows = [
-            (*(cells[name] for name in COLUMNS[:-1]), number(cells["value"], file, line))
+            (
+                *(cells[name] for name in COLUMNS[:-1]),
+                number(cells["value"], file, line),
+                *(cells.get(name, "-") for name in more),
+            )
             for file in files
-            for line, cells in read_columns(file, COLUMNS, "results")
+            for line, cells in read_columns(file, COLUMNS, "results", more)
         ]
-        return cls.from_frame(pd.DataFrame(rows, columns=list(COLUMNS)), source=", ".join(map(str, files)))
+        names = [*COLUMNS, *more]
+        return cls.from_frame(pd.DataFrame(rows, columns=names), source=", ".join(map(str, files)))
 
     @property
     def methods(self) -> list[str]:

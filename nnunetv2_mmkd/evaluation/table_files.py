@@ -35,13 +35,16 @@ def number(text: str, file: str | Path, line: int) -> float:
         raise InputError(f"{file}, line {line}: value {text!r} is not a number; leave it empty if undefined") from None
 
 
-def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tuple[int, dict[str, str]]]:
+def read_columns(
+    file: str | Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
     """Lines of a CSV with at least these columns: the line's number, and column -> text.
 
     Args:
         file: UTF-8; blank lines are passed over.
         columns: that are read; all but ``value`` must hold something.
         what: it is a table of, for the messages.
+        optional: columns that are read where the table has them.
 
     Raises:
         InputError: unreadable, a column that is missing, a line with more or fewer cells, or an empty cell.
@@ -57,6 +60,7 @@ def read_columns(file: str | Path, columns: Sequence[str], what: str) -> list[tu
                     f"{file}: has no column {missing[0]!r}; a table of {what} has {', '.join(columns)}, with commas "
                     "between them"
                 )
+            columns = [*columns, *(name for name in optional if name in head)]
             for cells in filter(None, reader):
                 if len(cells) != len(head):
                     raise InputError(f"{file}, line {reader.line_num}: {len(cells)} cells; expected {len(head)}")

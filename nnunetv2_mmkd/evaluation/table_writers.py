@@ -2,90 +2,72 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE, parse_subset
-from nnunetv2_mmkd.evaluation.tables import DECIMALS, SubsetTable
-from nnunetv2_mmkd.names import canonical
-
-P_VALUE = "p (paper's)"
-"""Head of the row of a paper's own test."""
-
-AVAILABLE, MISSING = "●", "○"
-"""Bullets of the papers."""
-
-DISPLAY: Mapping[str, str] = {
-    "t1": "T1",
-    "t1ce": "T1ce",
-    "t2": "T2",
-    "flair": "FLAIR",
-    "bssfp": "bSSFP",
-    "lge": "LGE",
-}
-"""Column titles of modalities; others as they are."""
+from nnunetv2_mmkd.evaluation.grid import AVAILABLE, MISSING, Grid
+from nnunetv2_mmkd.evaluation.tables import SubsetTable
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"} | {
     character: "\\" + character for character in "&%$#_{}"
 }
+_LATEX_BULLETS = {AVAILABLE: r"$\bullet$", MISSING: r"$\circ$"}
 
 
-def as_markdown(table: SubsetTable) -> str:
+def as_markdown(table: SubsetTable | Grid) -> str:
     """The table in Markdown, the best of each region and row in bold."""
-    heads = [*map(_title, table.modalities), *(f"{region} {method}" for region, method in table.columns)]
-    heads = [head.replace("|", r"\|") for head in heads]
-    lines = [_markdown_row(heads), _markdown_row([":-:"] * len(table.modalities) + ["--:"] * len(table.columns))]
-    for subset, row in zip(table.subsets, table.means, strict=True):
-        lines.append(_markdown_row([*_bullets(subset, table.modalities), *_bold(table, row, "**{}**")]))
-    last = ["Average", *[""] * (len(table.modalities) - 1)]
-    lines.append(_markdown_row([*last, *_bold(table, table.averages, "**{}**")]))
-    if table.p_values is not None:
-        lines.append(_markdown_row([P_VALUE, *last[1:], *map(_p_cell, table.p_values)]))
-    return "\n".join([*lines, "", *(f"{note}.  " for note in table.notes)]) + "\n"
+    grid = _grid(table)
+    heads = [head.replace("|", r"\|") for head in (*grid.left, *grid.titles())]
+    lines = [_markdown_row(heads), _markdown_row([":-:"] * len(grid.left) + ["--:"] * len(grid.heads[0]))]
+    for row in grid.rows:
+        left = [row.left, *[""] * (len(grid.left) - 1)] if isinstance(row.left, str) else row.left
+        lines.append(_markdown_row([*(cell.replace("|", r"\|") for cell in left), *row.cells("**{}**")]))
+    return "\n".join([*lines, "", *(f"{note}.  " for note in grid.notes)]) + "\n"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _bold(table: SubsetTable, row: np.ndarray, style: str) -> list[str]:
-    return [
-        style.format(_cell(value)) if best else _cell(value) for value, best in zip(row, table.best(row), strict=True)
-    ]
-
-
-def as_text(table: SubsetTable, width: int = 80) -> str:
+def as_text(table: SubsetTable | Grid, width: int = 80) -> str:
     """The table for a terminal, the best of each region and row with ``*``.
 
     Args:
         table: to be shown.
         width: characters in a line. Regions that do not fit side by side follow each other, as do methods of a region.
     """
-    titles = [_title(name) for name in table.modalities]
-    left = ["  ".join(titles)]
-    for name in table.subsets:
-        cells = zip(_bullets(name, table.modalities), titles, strict=True)
-        left.append("  ".join(bullet.center(len(title)) for bullet, title in cells))
-    left = [" " * len(left[0]), *left, "average".ljust(len(left[0]))]
-    rows = [_bold(table, row, "{}*") for row in [*table.means, table.averages]]
-    if table.p_values is not None:
-        left.append(P_VALUE.ljust(len(left[0])))
-        rows.append([_p_cell(value) for value in table.p_values])
-    regions: dict[str, list[list[str]]] = {}
-    for number, (region, method) in enumerate(table.columns):
-        column = [region, method, *(row[number] for row in rows)]
+    grid = _grid(table)
+    full = [row.left for row in grid.rows if not isinstance(row.left, str)]
+    widths = [max(map(len, cells)) for cells in zip(grid.left, *full, strict=True)]
+    left = [title.rjust(sum(widths) + 2 * len(widths) - 2) for title in grid.head_titles]
+    left += [""] * (len(grid.heads) - 1 - len(left)) + [_left(grid.left, widths)]
+    left += [row.left.lower() if isinstance(row.left, str) else _left(row.left, widths) for row in grid.rows]
+    left = [each.ljust(max(map(len, left))) for each in left]
+    rows = [row.cells("{}*") for row in grid.rows]
+    columns = []
+    for number, heads in enumerate(zip(*grid.heads, strict=True)):
+        column = [*heads, *(row[number] for row in rows)]
         column = [cell if cell.endswith("*") else f"{cell} " for cell in column]
-        regions.setdefault(region, []).append([cell.rjust(max(map(len, column))) for cell in column])
-    space = width - len(left[0])
-    lines: list[str] = []
-    parts = [part for columns in regions.values() for part in _packed([[column] for column in columns], space)]
+        columns.append([cell.rjust(max(map(len, column))) for cell in column])
+    space, lines, begin = width - len(left[0]), [], 0
+    parts: list[list[list[str]]] = []
+    for _, count in grid.groups():
+        parts += _packed([[column] for column in columns[begin : begin + count]], space)
+        begin += count
     for block in _packed(parts, space):
         lines += [*(" ".join(cells).rstrip() for cells in zip(left, *block, strict=True)), ""]
-    return "\n".join([*lines, *(line for note in table.notes for line in textwrap.wrap(note, width))]) + "\n"
+    return "\n".join([*lines, *(line for note in grid.notes for line in textwrap.wrap(note, width))]) + "\n"
+
+
+def _left(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(
+        cell.center(width) if cell in _LATEX_BULLETS else cell.ljust(width)
+        for cell, width in zip(cells, widths, strict=True)
+    )
 
 
 def _packed(parts: Sequence[list[list[str]]], space: int) -> list[list[list[str]]]:
@@ -99,74 +81,44 @@ def _packed(parts: Sequence[list[list[str]]], space: int) -> list[list[list[str]
     return blocks
 
 
-def as_latex(table: SubsetTable) -> str:
+def as_latex(table: SubsetTable | Grid) -> str:
     r"""The table in LaTeX (``booktabs``), bullets as ``\bullet`` and ``\circ``."""
-    regions = list(dict.fromkeys(region for region, _ in table.columns))
-    spans = [sum(name == region for name, _ in table.columns) for region in regions]
-    n = len(table.modalities)
-    first = " & ".join(
-        [*[""] * n, *(rf"\multicolumn{{{s}}}{{c}}{{{_tex(r)}}}" for r, s in zip(regions, spans, strict=True))]
-    )
-    second = " & ".join(
-        [*(_tex(_title(name)) for name in table.modalities), *(_tex(method) for _, method in table.columns)]
-    )
-    lines = [
-        rf"\begin{{tabular}}{{{'c' * n}{''.join('|' + 'r' * span for span in spans)}}}",
-        r"\toprule",
-        first + r" \\",
-        second + r" \\",
-        r"\midrule",
-    ]
-    for subset, row in zip(table.subsets, table.means, strict=True):
-        bullets = [r"$\bullet$" if b == AVAILABLE else r"$\circ$" for b in _bullets(subset, table.modalities)]
-        lines.append(" & ".join([*bullets, *_bold_latex(table, row)]) + r" \\")
-    average = [rf"\multicolumn{{{n}}}{{c}}{{Average}}", *_bold_latex(table, table.averages)]
-    lines += [r"\midrule", " & ".join(average) + r" \\"]
-    if table.p_values is not None:
-        cells = [_p_cell(value).replace("–", "--") for value in table.p_values]
-        lines.append(" & ".join([rf"\multicolumn{{{n}}}{{c}}{{{P_VALUE}}}", *cells]) + r" \\")
+    grid = _grid(table)
+    n, groups = len(grid.left), grid.groups()
+    blocks = [span for _, span in groups] if grid.spanned else [len(groups)]
+    heads = [map(_tex, head) for head in grid.heads]
+    if grid.spanned:
+        heads[0] = (rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in groups)
+    titles = [*grid.head_titles, *[""] * (len(heads) - 1 - len(grid.head_titles))]
+    left = [*([*[""] * (n - 1), title] for title in titles), grid.left]
+    lines = [rf"\begin{{tabular}}{{{'c' * n}{''.join('|' + 'r' * span for span in blocks)}}}", r"\toprule"]
+    lines += [" & ".join([*map(_tex, first), *head]) + r" \\" for first, head in zip(left, heads, strict=True)]
+    lines.append(r"\midrule")
+    for row in grid.rows:
+        lines += [r"\midrule"] * row.rule
+        span = isinstance(row.left, str)
+        left = [rf"\multicolumn{{{n}}}{{c}}{{{_tex(str(row.left))}}}"] if span else map(_tex, row.left)
+        cells = [cell.replace("–", "--") for cell in row.cells(r"\textbf{{{}}}")]
+        lines.append(" & ".join([*left, *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note.replace('–', '--')}" for note in table.notes)]) + "\n"
-
-
-def _bold_latex(table: SubsetTable, row: np.ndarray) -> list[str]:
-    return [cell.replace("–", "--") for cell in _bold(table, row, r"\textbf{{{}}}")]
+    return "\n".join([*lines, *(f"% {note.replace('–', '--')}" for note in grid.notes)]) + "\n"
 
 
 def _tex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return _LATEX_BULLETS.get(text) or "".join(_LATEX.get(character, character) for character in text)
 
 
-def as_csv(table: SubsetTable) -> str:
+def as_csv(table: SubsetTable | Grid) -> str:
     """The table as CSV: a 0/1 column per modality, the subset's name, the numbers unrounded."""
-    tests = [] if table.p_values is None else [table.p_values]
-    frame = pd.DataFrame(
-        np.vstack([table.means, table.averages, *tests]),
-        columns=[f"{region} {method}" for region, method in table.columns],
-    )
-    frame.insert(0, "subset", [*table.subsets, AVERAGE, *["p_value"] * len(tests)])
-    for position, modality in enumerate(table.modalities):
-        available = [int(modality in parse_subset(name, table.modalities)) for name in table.subsets]
-        frame.insert(position, modality, pd.Series([*available, *[None] * (1 + len(tests))], dtype="Int64"))
+    grid = _grid(table)
     text = io.StringIO()
-    frame.to_csv(text, index=False)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*grid.key, *(grid.columns or grid.titles())])
+    for row in grid.rows:
+        empty = [isinstance(value, float) and bool(np.isnan(value)) for value in row.values]
+        writer.writerow([*row.key, *("" if no else value for no, value in zip(empty, row.values, strict=True))])
     return text.getvalue()
 
 
-def _title(modality: str) -> str:
-    return DISPLAY.get(canonical(modality), modality)
-
-
-def _bullets(subset: str, modalities: Sequence[str]) -> list[str]:
-    available = parse_subset(subset, modalities)
-    return [AVAILABLE if name in available else MISSING for name in modalities]
-
-
-def _cell(value: float) -> str:
-    if np.isnan(value):
-        return "–"
-    return f"{value:.{DECIMALS}f}"
-
-
-def _p_cell(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.1e}"
+def _grid(table: SubsetTable | Grid) -> Grid:
+    return table if isinstance(table, Grid) else table.grid()

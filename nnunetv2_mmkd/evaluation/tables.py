@@ -15,18 +15,16 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.grid import Grid, Row, best_of, bullets, modality_title
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK, published_columns
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE, bullet_order, row_order
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, bullet_order, parse_subset, row_order
 from nnunetv2_mmkd.evaluation.summary import improvement, subset_means
 
 IMPROVEMENT = "improvement"
 """Column with MetaKD's relative improvement over the best of the other methods, in per cent."""
-
-DECIMALS = 2
-"""Of a number in a written table."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class SubsetTable:
         averages: over the subsets, ``[columns]``: the last row; NaN where a subset has no value.
         lower_is_better: which way the best is.
         notes: lines for below the table.
-        p_values: ``[columns]``, one more row below the averages where a paper has it; NaN: none.
     """
 
     metric: str
@@ -56,7 +53,6 @@ class SubsetTable:
     averages: np.ndarray
     lower_is_better: bool
     notes: tuple[str, ...] = ()
-    p_values: np.ndarray | None = None
 
     def best(self, row: np.ndarray) -> list[bool]:
         """Which cells of a row are the best of their region, among the methods that were run (more than one needed).
@@ -66,12 +62,22 @@ class SubsetTable:
         marks = [False] * len(self.columns)
         for region in dict.fromkeys(name for name, _ in self.columns):
             columns = [i for i, (name, method) in enumerate(self.columns) if name == region and _is_ours(method)]
-            values = np.round(row[columns], DECIMALS)
-            if len(columns) > 1 and np.isfinite(values).any():
-                best = np.nanmin(values) if self.lower_is_better else np.nanmax(values)
-                for column, value in zip(columns, values, strict=True):
-                    marks[column] = bool(value == best)
+            for column, best in zip(columns, best_of(row[columns], self.lower_is_better), strict=True):
+                marks[column] = best
         return marks
+
+    def grid(self) -> Grid:
+        """The table as it lies on a page."""
+        rows = []
+        for subset, values in zip(self.subsets, self.means, strict=True):
+            available = parse_subset(subset, self.modalities)
+            key = (*(str(int(name in available)) for name in self.modalities), subset)
+            rows.append(Row(bullets(subset, self.modalities), key, tuple(map(float, values)), tuple(self.best(values))))
+        key, last = (*[""] * len(self.modalities), AVERAGE), self.averages
+        rows.append(Row("Average", key, tuple(map(float, last)), tuple(self.best(last)), rule=True))
+        regions, methods = zip(*self.columns, strict=True)
+        titles = tuple(map(modality_title, self.modalities))
+        return Grid(titles, (*self.modalities, "subset"), (regions, methods), tuple(rows), self.notes)
 
 
 def _is_ours(method: str) -> bool:

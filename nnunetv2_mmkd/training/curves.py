@@ -12,13 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nnunetv2_mmkd.evaluation.figures.style import plain_style
-from nnunetv2_mmkd.evaluation.table_writers import DISPLAY
+from nnunetv2_mmkd.evaluation.figures.style import LINE_COLOURS, MARKERS, plain_style
+from nnunetv2_mmkd.evaluation.grid import DISPLAY
 from nnunetv2_mmkd.files import replacing
-
-MARKERS = "osv^DPX*"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette, readable by the colour-blind."""
 
 PANELS: Mapping[str, tuple[str, str]] = {
     "pseudo Dice": ("Online validation", "pseudo-Dice"),
@@ -104,7 +100,7 @@ def _panel(ax: Axes, group: str, lines: Mapping[str, Sequence[float]]) -> None:
         ax.plot(
             known,
             heights[known],
-            color=COLOURS[number % len(COLOURS)],
+            color=LINE_COLOURS[number % len(LINE_COLOURS)],
             marker=MARKERS[number % len(MARKERS)],
             markersize=3.5,
             markevery=max(1, len(known) // 12),

@@ -30,6 +30,7 @@ from nnunetv2_mmkd.editions.catalogue import EDITIONS, get_edition
 from nnunetv2_mmkd.editions.custom import read_edition
 from nnunetv2_mmkd.evaluation.figures import style
 from nnunetv2_mmkd.evaluation.published import load_published
+from nnunetv2_mmkd.evaluation.templates import find_template
 from nnunetv2_mmkd.phantom.case import PhantomConfig
 from nnunetv2_mmkd.phantom.writer import write_phantom
 from nnunetv2_mmkd.trainer_lookup import find_trainer
@@ -41,6 +42,7 @@ RUN = (
     "documentation/how-to/predict.md",
     "documentation/how-to/confidence.md",
     "documentation/how-to/compare-methods.md",
+    "documentation/how-to/tables-and-figures.md",
     "documentation/how-to/submit.md",
     "documentation/how-to/private-data-set.md",
     "documentation/how-to/cpu-plan.md",
@@ -67,6 +69,7 @@ NOT_RUN = {
     r"^nnUNetv2_predict |^nnUNetv2_train ": "the plain commands start workers; tests/training/test_life_by_commands.py",
     r"mmkd train .*nnUNetTrainerMine": "a meta-update of MetaKD takes minutes; the class is looked up below",
     r"mmkd splits .*\.txt": "needs a data set's own lists; tests/protocols/test_splits.py",
+    r"mmkd figure": "needs trainings with such curves; tests/cli/test_figure_command.py",
     r"-pretrained_weights": "needs a checkpoint; tests/training/test_refusals.py",
 }
 """What is only parsed, and why. All commands of pages that are not in :data:`RUN` are, too: they repeat these."""
@@ -108,7 +111,11 @@ def test_every_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
         if words[:2] in (["mmkd", "convert"], ["mmkd", "submit"]):
             own = words[2] in ("auto", "custom") or words[2].endswith(".yaml")
             assert own or get_edition(words[2]) in EDITIONS.values()
-        for flag, check in (("--published", load_published), ("--edition", get_edition)):
+        for flag, check in (
+            ("--published", load_published),
+            ("--template", find_template),
+            ("--edition", get_edition),
+        ):
             if flag in words:
                 for value in words[words.index(flag) + 1 :]:
                     if value.startswith("-") or value.endswith(".yaml"):

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.classification.training import Curves
-from nnunetv2_mmkd.evaluation.figures.style import NORMAL, PAGE, SMALL, TITLE, new_figure, save
+from nnunetv2_mmkd.evaluation.figures.style import LINE_COLOURS, MARKERS, NORMAL, PAGE, SMALL, TITLE, new_figure, save
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK
-from nnunetv2_mmkd.training.curves import COLOURS, MARKERS
 
 
 def draw_accuracy(results: pd.DataFrame, published: pd.DataFrame, folder: Path) -> None:
@@ -37,7 +36,7 @@ def draw_accuracy(results: pd.DataFrame, published: pd.DataFrame, folder: Path) 
             numbers.append(shown)
             ax.errorbar(
                 at + 0.12 * (order - len(methods) / 2), shown["mean"], shown["sd"],
-                color=COLOURS[order % len(COLOURS)], marker=MARKERS[order % len(MARKERS)],
+                color=LINE_COLOURS[order % len(LINE_COLOURS)], marker=MARKERS[order % len(MARKERS)],
                 markersize=3, linewidth=1, elinewidth=0.6, capsize=1.5, label=method,
             )  # fmt: skip
         theirs = published.reindex(index=settings, columns=["MetaKD"]).to_numpy(float)
@@ -71,8 +70,8 @@ def draw_importance(learned: Mapping[str, Sequence[Curves]], path: Path) -> None
             values = np.array([run[name] for run in runs])
             epochs = np.arange(1, values.shape[1] + 1)
             mean, sd = values.mean(0), values.std(0)
-            ax.plot(epochs, mean, color=COLOURS[order], linewidth=1, label=name.partition("/")[2])
-            ax.fill_between(epochs, mean - sd, mean + sd, color=COLOURS[order], alpha=0.2, linewidth=0)
+            ax.plot(epochs, mean, color=LINE_COLOURS[order], linewidth=1, label=name.partition("/")[2])
+            ax.fill_between(epochs, mean - sd, mean + sd, color=LINE_COLOURS[order], alpha=0.2, linewidth=0)
             numbers += [
                 {"setting": setting, "modality": name.partition("/")[2], "epoch": epoch, "mean": m, "sd": s}
                 for epoch, m, s in zip(epochs.tolist(), mean, sd, strict=True)

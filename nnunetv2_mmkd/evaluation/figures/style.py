@@ -23,6 +23,12 @@ from nnunetv2_mmkd.names import canonical
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
 """Okabe and Ito's palette, light ones first so that hatches and medians stand out."""
 
+LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+"""The same palette, dark ones first: for lines on white."""
+
+MARKERS = "osv^DPX*"
+"""Tell lines apart without colour."""
+
 HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||", "++++", "////----")
 """Tell methods apart without colour; no dots, which would pass for cases."""
 

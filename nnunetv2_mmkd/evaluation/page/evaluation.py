@@ -12,6 +12,7 @@ import pandas as pd
 
 from nnunetv2_mmkd.evaluation.figures import FIGURES
 from nnunetv2_mmkd.evaluation.figures.style import shown
+from nnunetv2_mmkd.evaluation.grid import AVAILABLE, MISSING
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.metrics.spec import MetricSpec
 from nnunetv2_mmkd.evaluation.page.case_view import CaseView
@@ -22,7 +23,6 @@ from nnunetv2_mmkd.evaluation.report import file_stem, table_metrics
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.subsets import parse_subset
 from nnunetv2_mmkd.evaluation.summary import subset_means
-from nnunetv2_mmkd.evaluation.table_writers import AVAILABLE, MISSING
 from nnunetv2_mmkd.evaluation.tables import SubsetTable, subset_table
 
 MEAN = "mean over all subsets"

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import CARD_METRIC, fold_card, write_card
-from nnunetv2_mmkd.evaluation.paper_tables import check_template
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
+from nnunetv2_mmkd.evaluation.templates import check_template, template_metrics
 from nnunetv2_mmkd.files import check_apart, locked
 from nnunetv2_mmkd.names import modality_names
 from nnunetv2_mmkd.workflows.evaluate.given_predictions import given_predictions
@@ -96,6 +97,7 @@ def evaluate(
             made[method] = given_predictions(Path(folder), target, next(iter(made.values()), None))
         first = next(iter(made.values()))
         settings = settings.for_data_set(first.dataset_json)
+        settings = replace(settings, metrics=template_metrics(report.templates, settings.metrics))
         together = _check(jobs, made, target, settings, report)
         for method, job in jobs.items():
             log.info("%s: %s", method, models[method])
@@ -114,8 +116,8 @@ def evaluate(
             table,
             output,
             published=report.published,
-            improvement_of=report.improvement_of,
             templates=report.templates,
+            improvement_of=report.improvement_of,
             notes=(f"empty regions: policy {settings.empty}", f"{len(first.expected)} cases"),
         )
         draw_overlays(output, table, made, target, report)
@@ -146,8 +148,9 @@ def _check(
     together = _together(jobs, list(made), report.specialists)
     methods = list(dict.fromkeys(together.get(method, method) for method in made))
     check_report(methods, modalities, report.published, report.improvement_of)
+    predicted = {subset for each in made.values() for subsets in each.expected.values() for subset in subsets}
     for name in report.templates:
-        check_template(name, modalities, list(evaluated_regions(first.dataset_json)), settings.metrics)
+        check_template(name, modalities, list(evaluated_regions(first.dataset_json)), predicted)
     check_overlays(first, target, report)
     return together
 

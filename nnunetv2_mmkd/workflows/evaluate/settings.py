@@ -72,7 +72,7 @@ class ReportOptions:
         specialists: name under which all specialists are one method in results and tables, a subset from each; None:
             each has a name of its own.
         page: write ``report.html``.
-        templates: papers' tables to write, the published numbers beside.
+        templates: the papers' tables to make as well; their metrics are computed, too.
     """
 
     published: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from nnunetv2_mmkd.evaluation.metrics.postprocessing import POSTPROCESSED
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.score import ScoreSettings, check_scores
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets
+from nnunetv2_mmkd.evaluation.templates import check_template
 from nnunetv2_mmkd.names import canonical
 from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
@@ -167,7 +168,9 @@ def _check_evaluation(sweep: Sweep, dataset_json: dict[str, Any], data: DataSet)
             ScoreSettings(options.metrics, options.empty, parameters, options.lesions, options.et_threshold),
             dataset_json,
         )
-        choose_subsets(options.subsets, data.modalities)
+        subsets = choose_subsets(options.subsets, data.modalities)
+        for name in options.template:
+            check_template(name, data.modalities, list(evaluated_regions(dataset_json)), subsets)
     if not 0 < options.step_size <= 1:
         raise InputError(f"evaluation.step_size is {options.step_size}: expected more than 0, at most 1")
 

@@ -107,6 +107,7 @@ class EvaluationOptions:
     disable_tta: bool = False
     test: bool = False
     processes: int = 3
+    template: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_least(0, tolerance=self.tolerance, et_threshold=self.et_threshold, processes=self.processes)

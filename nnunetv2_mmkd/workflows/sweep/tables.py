@@ -49,7 +49,7 @@ def write_tables(
     table = ResultTable.from_frame(pd.concat(parts, ignore_index=True), modalities)
     table.write(output / "results_by_seed.csv")
     notes = [f"empty regions: policy {sweep.evaluation.empty}", _seeds_note(table)]
-    write_report(average_over_seeds(table), output, notes=notes)
+    write_report(average_over_seeds(table), output, templates=sweep.evaluation.template, notes=notes)
     text = _seed_table(table)
     write_text(output / "seeds.md", text)
     write_table(pd.DataFrame([_flat(row) for row in map(asdict, summarise_seeds(table))]), output / "seeds.csv")

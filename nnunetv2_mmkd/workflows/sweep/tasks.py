@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nnunetv2_mmkd.evaluation.templates import template_metrics
 from nnunetv2_mmkd.files import differing, read_marker, write_json
 from nnunetv2_mmkd.training.suffixes import SUFFIX
 from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, EvaluationOptions, Sweep
@@ -158,7 +159,8 @@ class Evaluation:
     def _what(self) -> list[str]:
         options = self.options
         what = ["evaluate", "-d", self.dataset, "-c", self.configuration, "-p", self.plans, "-tr", self.model.trainer]
-        what += ["--names", self.model.label, "-f", *map(str, self.folds), "--metrics", *options.metrics]
+        what += ["--names", self.model.label, "-f", *map(str, self.folds), "--metrics"]
+        what += template_metrics(options.template, options.metrics)
         what += ["--subsets", *options.subsets, "--empty", options.empty, "--tolerance", str(options.tolerance)]
         what += ["--lesions", options.lesions] if options.lesions else []
         what += ["--et_threshold", str(options.et_threshold)] if options.et_threshold else []

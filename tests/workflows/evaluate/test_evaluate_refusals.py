@@ -27,6 +27,7 @@ from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, Target, Win
         (["-f", "0", "--metrics", "jaccard"], "unknown metric 'jaccard'"),
         (["-f", "0", "--lesions", "brats2023-gli"], "WT"),
         (["-f", "0", "--published", "metakd_table1"], "metakd_table1"),
+        (["-f", "0", "--template", "metakd_table1"], "template metakd_table1 is a table of the modalities flair"),
         (["-f", "0", "--improvement", "Mine"], "Mine"),
         (["-f", "0", "--overlay", "case_9"], "case_9"),
         (["-f", "0", "--names", "a", "b"], "--names"),

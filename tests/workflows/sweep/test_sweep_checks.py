@@ -100,6 +100,11 @@ def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
         ("missing_rates: [{tag: a}]\n", REST, r"mmkd_missing_a\.json does not exist; give rates"),
         ("evaluation: {metrics: [dise]}\n", REST, "evaluation: unknown metric 'dise'"),
         ("evaluation: {subsets: [t9]}\n", REST, "evaluation: unknown modality 't9'"),
+        (
+            "evaluation: {template: [metakd_table1]}\n",
+            REST,
+            "evaluation: template metakd_table1 is a table of",
+        ),
         ("evaluation: {empty: zero}\n", REST, "evaluation: .*zero"),
         ("evaluation: {step_size: 2}\n", REST, "evaluation.step_size is 2.0"),
         ("evaluation: {lesions: brats1066}\n", REST, "evaluation: .*brats1066"),
