@@ -110,7 +110,7 @@ def bullets(subset: str, modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(AVAILABLE if name in available else MISSING for name in modalities)
 
 
-def best_of(values: Sequence[float], lower_is_better: bool) -> list[bool]:
+def best_of(values: Sequence[float] | np.ndarray, lower_is_better: bool) -> list[bool]:
     """Which of some values are the best as they are shown; none where there is nothing to compare."""
     shown = np.round(np.asarray(values, dtype=float), DECIMALS)
     if len(shown) < 2 or not np.isfinite(shown).any():

@@ -86,18 +86,17 @@ def as_latex(table: SubsetTable | Grid) -> str:
     grid = _grid(table)
     n, groups = len(grid.left), grid.groups()
     blocks = [span for _, span in groups] if grid.spanned else [len(groups)]
-    heads = [map(_tex, head) for head in grid.heads]
+    heads = [[_tex(title) for title in head] for head in grid.heads]
     if grid.spanned:
-        heads[0] = (rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in groups)
+        heads[0] = [rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in groups]
     titles = [*grid.head_titles, *[""] * (len(heads) - 1 - len(grid.head_titles))]
-    left = [*([*[""] * (n - 1), title] for title in titles), grid.left]
+    first_cells = [*([*[""] * (n - 1), title] for title in titles), list(grid.left)]
     lines = [rf"\begin{{tabular}}{{{'c' * n}{''.join('|' + 'r' * span for span in blocks)}}}", r"\toprule"]
-    lines += [" & ".join([*map(_tex, first), *head]) + r" \\" for first, head in zip(left, heads, strict=True)]
+    lines += [" & ".join([*map(_tex, first), *head]) + r" \\" for first, head in zip(first_cells, heads, strict=True)]
     lines.append(r"\midrule")
     for row in grid.rows:
         lines += [r"\midrule"] * row.rule
-        span = isinstance(row.left, str)
-        left = [rf"\multicolumn{{{n}}}{{c}}{{{_tex(str(row.left))}}}"] if span else map(_tex, row.left)
+        left = [rf"\multicolumn{{{n}}}{{c}}{{{_tex(row.left)}}}"] if isinstance(row.left, str) else map(_tex, row.left)
         cells = [cell.replace("–", "--") for cell in row.cells(r"\textbf{{{}}}")]
         lines.append(" & ".join([*left, *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]

@@ -213,7 +213,7 @@ def _p_value(own: Mapping[str, float], other: Mapping[str, float], template: Tem
 
 def _row(content: _Content, left: Any, key: tuple[str, ...], places: Sequence[tuple[Any, ...]], rule: bool) -> Row:
     """A row of the cells in some places."""
-    values = tuple(content.cells.get(place, float("nan")) for place in places)  # type: ignore[call-overload]
+    values = tuple(content.cells.get(place, float("nan")) for place in places)
     return Row(left, key, values, tuple(place in content.best for place in places), rule)
 
 

@@ -194,12 +194,12 @@ def draw_alpha(
 
 
 def _alpha(method: str) -> tuple[str, str, float] | None:
-    """Method without endings, what is another in it than in the method, and its alpha; None: it has none."""
+    """Method without the endings that change its configuration, how these do that, alpha; None: it has no alpha."""
     try:
         trainer: Any = find_trainer(f"nnUNetTrainer{method}")
     except InputError:  # a name of the user's own
         return None
-    config = getattr(trainer, "config", None)
+    config: Any = getattr(trainer, "config", None)
     if not hasattr(config, "alpha"):
         return None
     base = method.partition("_")[0]
@@ -210,7 +210,9 @@ def _alpha(method: str) -> tuple[str, str, float] | None:
         if each.name != "alpha" and getattr(config, each.name) != getattr(plain, each.name)
     ]
     rest = [part for part in method.split("_")[1:] if not re.fullmatch(r"alpha\d+|\d+epochs|\d+iters|seed\d+", part)]
-    return base, ", ".join(others or rest), float(config.alpha)
+    if others:
+        rest = [part for part in rest if f"_{part}" not in trainer.suffix_endings]
+    return "_".join([base, *rest]), ", ".join(others), float(config.alpha)
 
 
 def _curves(record: TrainingRecord, group: str) -> dict[str, NDArray[np.float64]]:

@@ -110,6 +110,7 @@ def sweep_results(file: Path, dice: Mapping[str, Sequence[float]]) -> Path:
 
 def test_alpha_of_the_trainers_configurations(tmp_path: Path) -> None:
     dice = {"MetaKD_alpha0": [0.3, 0.5], "MetaKD_2epochs": [0.6, 0.6], "MetaKD_alpha05": [0.5], "MetaKD_p2": [0.45],
+            "MetaKD_mr2468": [0.3],
             "ModalityDropout": [0.2], "my own": [0.1]}  # fmt: skip
     file, png = sweep_results(tmp_path / "results_by_seed.csv", dice), tmp_path / "alpha.png"
     assert main(["figure", "alpha", "-i", str(file), "-o", str(png), "--subsets", "T1", "--regions", "ET"]) == 0

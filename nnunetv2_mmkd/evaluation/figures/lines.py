@@ -107,11 +107,10 @@ def _line(ax: Axes, number: int, panel: str, name: str, values: NDArray[np.float
     known = np.flatnonzero(count)
     mean = np.array([np.nanmean(values[:, epoch]) for epoch in known])
     sd = np.array([np.nanstd(values[:, epoch], ddof=1) if count[epoch] > 1 else np.nan for epoch in known])
-    look = {"color": _colour(number), "linewidth": 1.2}
-    step = max(1, len(known) // 8)
-    ax.plot(known, mean, marker=_marker(number), markersize=3, markevery=step, **look)
+    colour, step = _colour(number), max(1, len(known) // 8)
+    ax.plot(known, mean, color=colour, linewidth=1.2, marker=_marker(number), markersize=3, markevery=step)
     if np.isfinite(sd).any():
-        ax.fill_between(known, mean - sd, mean + sd, color=_colour(number), alpha=0.2, linewidth=0)
+        ax.fill_between(known, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
     return pd.DataFrame(
         {"panel": panel, "line": name, "epoch": known, "mean": mean, "sd": sd, "trainings": count[known]}
     )
