@@ -56,9 +56,9 @@ NOTES = """
 FLOPs: of a training step, forward and backward, nothing recomputed; after the + what happens between steps
 (meta-updates, elections), spread over all. Saved: bytes kept for backward with all modalities there, with what the
 trainer recomputes on CUDA. All subsets: FLOPs of predicting all {subsets} subsets of a case over one prediction of the
-stock network. Weights: parameters that are deployed, + those that are trained besides and thrown away (teachers, image
-decoders, discriminators). A trainer of one subset is counted with two modalities. (!): the printed average is not the
-average of its rows, or the paper prints another one elsewhere (`mmkd evaluate --published TABLE` shows the cells).
+stock network. Weights: parameters that are deployed, + those that a method has besides, only in training (teachers,
+image decoders, discriminators). A trainer of one subset is counted with two modalities. (!): the printed average is not
+the average of its rows, or the paper prints another one elsewhere (`mmkd evaluate --published TABLE` shows the cells).
 """
 
 

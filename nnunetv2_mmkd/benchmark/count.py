@@ -88,7 +88,7 @@ class TrainerCount:
         event_flops: of one update, all its inner steps; 0 without.
         multi_stream: whether the network has an encoder pass per modality.
         parameters: of the network that is deployed.
-        parameters_besides: of what is trained with it and not deployed.
+        parameters_besides: of what the method has besides: teachers, decoders, discriminators.
     """
 
     flops: tuple[int, ...]
@@ -163,7 +163,7 @@ def count_trainer(
         event_flops=0 if event is None else _count_event(trainer, network, event, batch["data"][:1]),
         multi_stream=hasattr(network, "encode"),
         parameters=_parameters(network),
-        parameters_besides=_parameters(*_modules(trainer)[1:]) - _parameters(*_frozen(trainer)),
+        parameters_besides=_parameters(*_modules(trainer)[1:]),
     )
 
 
@@ -208,11 +208,6 @@ def _modules(trainer: Any) -> list[nn.Module]:
     """The network, and what the method has of modules."""
     owned = vars(trainer.method).values() if isinstance(trainer, nnUNetTrainerMMKD) else ()
     return [trainer.network, *(each for each in owned if isinstance(each, nn.Module))]
-
-
-def _frozen(trainer: Any) -> list[nn.Module]:
-    """Networks of the method that are not trained: a moving average, for example."""
-    return [each for each in _modules(trainer)[1:] if not any(p.requires_grad for p in each.parameters())]
 
 
 def _parameters(*modules: nn.Module) -> int:

@@ -87,7 +87,7 @@ class TrainerCost:
         device_peak_ratio: device memory of a step with all modalities; None without CUDA.
         device_peak_bytes: the stock trainer's and this trainer's; None without CUDA.
         parameters_ratio: of the deployed network.
-        besides_ratio: of what is trained with it and not deployed, over those of the stock network.
+        besides_ratio: of what the method has besides, over those of the stock network.
     """
 
     trainer: str
@@ -235,7 +235,7 @@ class BenchmarkReport:
         ]
         body += [
             ["parameters, deployed", *(_number(row.parameters_ratio) for row in self.rows)],
-            ["parameters, trained besides", *(_number(row.besides_ratio) for row in self.rows)],
+            ["parameters, only in training", *(_number(row.besides_ratio) for row in self.rows)],
         ]
         lines += _aligned([header, *body])
         lines += ["", "* the trainer's own number of recomputed stages on CUDA"]

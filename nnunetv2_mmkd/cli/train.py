@@ -60,9 +60,8 @@ def main(argv: Sequence[str]) -> int:
                 stack.enter_context(supervised_workers())
             if args is not None:
                 output = check_training(
-                    args.dataset, args.configuration, args.fold, args.tr, args.p, args.pretrained_weights, args.device,
-                    _loaded(args),
-                )  # fmt: skip
+                    args.dataset, args.configuration, args.fold, args.tr, args.p, args.device, _loaded(args)
+                )
                 check_gpus(args.num_gpus, args.device)
                 check_run(
                     output,

@@ -42,7 +42,6 @@ def check_training(
     fold: str,
     trainer: str,
     plans: str,
-    pretrained: str | None,
     device: str,
     loaded: Sequence[str] = (),
 ) -> Path:
@@ -54,7 +53,6 @@ def check_training(
         fold: number or ``"all"``.
         trainer: class name.
         plans: plans identifier.
-        pretrained: checkpoint to start from, or None.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
         loaded: checkpoints of the fold that nnU-Net may load.
 
@@ -108,8 +106,6 @@ def check_training(
         ready = check_planned(planned.content, configuration, len(names), plans_file)
         check_trainable(ready, f"{plans_file}, configurations, {configuration}")
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
-    if pretrained is not None:
-        fitted(pretrained, trainer_class, planned.content, configuration, content)
     for name in loaded:
         check_loaded(str(output / name), trainer_class, planned.content, configuration, content)
     check_device(device)
@@ -281,6 +277,9 @@ def pretrained_file(
     Args:
         dataset, configuration, trainer, plans: as :func:`check_training` has checked them.
         pretrained: the file, or None.
+
+    Raises:
+        InputError: it does not fit the network; no folder has been made then.
     """
     if pretrained is None:
         yield ""

@@ -48,9 +48,11 @@ def fitted(
     except InputError as error:
         raise InputError(f"-pretrained_weights: {error}") from error
     plans = with_entry(trainer, plans, dataset_json)
-    if issubclass(trainer, nnUNetTrainerMMKD):
-        names = _names(plans["mmkd"])
-        source = _source(checkpoint)
+    names = modalities_of(plans, dataset_json)
+    if names is not None:
+        before = checkpoint.get("init_args")
+        said = before if isinstance(before, Mapping) else {}
+        source = modalities_of(said.get("plans") or {}, said.get("dataset_json"))
         if ADAPTATION in checkpoint:
             return _from_self_supervision(file, checkpoint, trainer, plans, configuration, dataset_json, names)
         if source is not None and source != names:
@@ -143,26 +145,23 @@ def with_entry(trainer: type[Any], plans: dict[str, Any], dataset_json: dict[str
 def _network(trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> Any:
     """The network with the weights that it starts with, those of a seeded training by its seed."""
     with torch.random.fork_rng(devices=[]):
-        if trainer.suffix_seed is not None:
-            torch.manual_seed(trainer.suffix_seed)
+        if (seed := getattr(trainer, "suffix_seed", None)) is not None:
+            torch.manual_seed(seed)
         return build_network(trainer, plans, configuration, dataset_json)
 
 
-def _names(entry: Mapping[str, Any]) -> list[str]:
-    return list(entry.get("subset") or entry["modalities"])
+def modalities_of(plans: Any, dataset_json: Any) -> list[str] | None:
+    """Names of a network's channels; None where they are not said, or are no modalities.
 
-
-def _source(checkpoint: Mapping[str, Any]) -> list[str] | None:
-    """Names of the modalities of a model of nnU-Net; None where it does not say them."""
-    arguments = checkpoint.get("init_args")
-    if not isinstance(arguments, Mapping):
-        return None
-    plans, dataset_json = arguments.get("plans"), arguments.get("dataset_json")
+    Args:
+        plans: with our entry, if the trainer is one of ours.
+        dataset_json: of its data set.
+    """
     try:
-        if isinstance(plans, Mapping) and "mmkd" in plans:
-            return _names(plans["mmkd"])
-        return list(modality_names(dataset_json)) if isinstance(dataset_json, Mapping) else None
-    except (InputError, KeyError, TypeError, AttributeError):  # channels that are not modalities
+        if "mmkd" in plans:
+            return list(plans["mmkd"].get("subset") or plans["mmkd"]["modalities"])
+        return list(modality_names(dataset_json))
+    except (InputError, KeyError, TypeError, AttributeError):
         return None
 
 

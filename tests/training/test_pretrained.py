@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_nnunet import PLAIN, RESIDUAL, Home, differences
 from torch import Tensor
 
@@ -127,6 +128,18 @@ def test_another_model_of_ours_by_name(
     same = [k for k in old if ".seg_layers." not in k and k not in [*by_name, *first_of_all]]
     assert len(same) > 20 and all(torch.equal(made[0][k], old[k]) for k in same)
     assert fitted(str(file), trainer, *arguments(home)) is None  # the same modalities: nnU-Net's own way
+
+
+def test_a_stock_network_starts_by_name_too(home: Home, tmp_path: Path) -> None:
+    before = home.trainer(nnUNetTrainer)  # t1, t1ce, t2
+    before.initialize()
+    file, key = tmp_path / "before.pth", "encoder.stages.0.0.convs.0.conv.weight"
+    before.save_checkpoint(str(file))
+    plans, configuration, dataset_json = arguments(home)
+    turned = {**dataset_json, "channel_names": {"0": "T2", "1": "T1", "2": "T1ce"}}
+    made = fitted(str(file), nnUNetTrainer, plans, configuration, turned)
+    assert made is not None and torch.equal(made[0][key], before.network.state_dict()[key][:, [2, 0, 1]])
+    assert fitted(str(file), nnUNetTrainer, plans, configuration, dataset_json) is None
 
 
 def test_refusals(home: Home, tmp_path: Path) -> None:

@@ -87,5 +87,6 @@ def find_image(case: str, channel: int, made: SubsetPredictions, target: Target)
     name = f"{case}_{channel_suffixes(made.dataset_json)[channel]:04d}{made.dataset_json['file_ending']}"
     raw, dataset = os.environ.get("nnUNet_raw", ""), made.dataset_name
     folders = [target.images] if target.images else []
-    folders += [os.path.join(raw, dataset, part) for part in ("imagesTr", "imagesTs")] if raw and dataset else []
+    if case not in made.images and raw and dataset:  # a folder's case is not the data set's of the same name
+        folders += [os.path.join(raw, dataset, part) for part in ("imagesTr", "imagesTs")]
     return next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)

@@ -85,7 +85,7 @@ def naming(what: str) -> Iterator[None]:
 
 
 def _check(sweep: Sweep, device: str) -> CheckedSweep:
-    check_training(sweep.dataset, sweep.configuration, "0", PREFIX, sweep.plans, None, device)
+    check_training(sweep.dataset, sweep.configuration, "0", PREFIX, sweep.plans, device)
     name = str(maybe_convert_to_dataset_name(sweep.dataset))
     data = read_data_set(int(name.removeprefix("Dataset").partition("_")[0]))
     plans = read_plans(data.preprocessed / f"{sweep.plans}.json").content
