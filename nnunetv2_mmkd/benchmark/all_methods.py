@@ -43,12 +43,13 @@ TITLE = """\
 
 Written by `mmkd benchmark --all FILE`; change nothing by hand.
 
-What each trainer is, what it costs, and what papers print of it. **Costs** are ours, counted on {plan}: ratios to the
-stock nnU-Net trainer, patch {patch}, batch {batch}, {modalities} modalities, subsets drawn uniformly. {timed}
-**Printed** are Dice (%) of WT / TC / ET, averaged over all subsets, under the protocol of the table that is named:
-other splits, networks and lengths than yours. They compare methods within one table only.
-What we measured ourselves, at equal time,
-is in [which trainer](which-trainer.md), and what the costs mean in [what it costs](cost.md).
+What each trainer is, what it costs, and what papers print of it.
+
+- **Costs** are ours, counted on a {plan}: ratios to the stock nnU-Net trainer, patch {patch}, batch {batch},
+  {modalities} modalities, subsets drawn uniformly.{timed} What they mean is in [what it costs](cost.md).
+- **Printed** are Dice (%) of WT / TC / ET, averaged over all subsets, under the protocol of the table that is named:
+  other splits, networks and lengths than yours. They compare methods within one table only.
+- What we measured ourselves, at equal time, is in [which trainer](which-trainer.md).
 
 """
 
@@ -88,7 +89,7 @@ def all_methods_page(report: BenchmarkReport) -> str:
     if report.timed_patch is not None:
         edges = "x".join(map(str, report.timed_patch))
         unit = "CPU seconds" if report.cpu_time else "seconds"
-        how = f"Time: {unit} of whole steps at {edges} on {report.device}, trainers in turn, {report.steps} rounds. "
+        how = f" Time: {unit} of whole steps at {edges} on {report.device}, trainers in turn, {report.steps} rounds."
     head = TITLE.format(
         plan=report.plan, patch="x".join(map(str, report.patch)), batch=report.batch_size,
         modalities=report.n_modalities, timed=how,
@@ -112,7 +113,7 @@ def _costs(row: TrainerCost, timed: bool) -> list[str]:
     flops = f"{row.flops_ratio:.2f}" + (f" + {row.event.amortised_flops:.2f}" if row.event is not None else "")
     time = "–" if row.iteration_time_ratio is None else f"{row.iteration_time_ratio:.2f}"
     every = "–" if row.subsets_flops_ratio is None else f"{row.subsets_flops_ratio:.1f}"
-    besides = f" + {row.besides_ratio:.2f}" if row.besides_ratio else ""
+    besides = f" + {row.besides_ratio:.2f}" if row.besides_ratio >= 0.005 else ""
     saved = f"{row.saved_ratio[row.default_recomputed]:.2f}"
     return [flops, *([time] if timed else []), saved, every, f"{row.parameters_ratio:.2f}{besides}"]
 

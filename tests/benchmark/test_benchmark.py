@@ -93,6 +93,8 @@ def test_the_page_of_all_methods_has_every_trainer_and_what_was_printed() -> Non
     names = [entry.name.removeprefix("nnUNetTrainer") for entry in trainers_of(ROOT / "trainer_variants")]
     with temporary_environment():
         assert [name.removeprefix("nnUNetTrainer").removesuffix("_t1_t2") for name in all_trainers()] == names
+    committed = (ROOT / "documentation" / "explanation" / "all-methods.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in committed.splitlines() if line.startswith("| `")] == names
     assert set(PRINTED) <= set(names)
 
 
