@@ -17,3 +17,8 @@ def training_commands(dataset_id: int, configuration: str = "3d_fullres") -> lis
 def predict_command(dataset_id: int, images: str, configuration: str = "3d_fullres") -> str:
     """Prediction with that fold."""
     return f"mmkd predict -d {dataset_id} -c {configuration} -p {PLANS} -tr {TRAINER} -f 0 -i {images} -o SEGMENTATIONS"
+
+
+def predict_with_folder(images: str) -> str:
+    """Prediction with a model of another data set."""
+    return f"mmkd predict -m MODEL_FOLDER -f 0 -i {images} -o SEGMENTATIONS"

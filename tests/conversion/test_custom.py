@@ -81,6 +81,18 @@ def test_custom_and_yaml(clinic: Path, raw: Path) -> None:
     assert {value: spec.decoded(value) for value in (1, 2, 3)} == {1: 1, 2: 2, 3: 3}
 
 
+def test_without_labels(
+    clinic: Path, raw: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images that are only to be predicted; what comes next is no training."""
+    how = [*HOW[:2], *HOW[4:8], "--splits", "patients"]
+    assert main(["convert", "custom", str(clinic), "-d", "601", *how, *QUICK]) == 0
+    images = raw / "Dataset601_Custom" / "imagesTs"
+    assert len(list(images.iterdir())) == 9 and "this data set can be predicted, not trained on" in caplog.text
+    said = capsys.readouterr().out
+    assert said == f"next:\n  mmkd predict -m MODEL_FOLDER -f 0 -i {images} -o SEGMENTATIONS\n"
+
+
 def test_another_description_is_another_conversion(clinic: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "custom", str(clinic), "-d", "601", *HOW, *QUICK]) == 0
     assert main(["convert", "custom", str(clinic), "-d", "601", *HOW[:-1], "ET=4", "rest=3", *QUICK]) == 1
