@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 
 try:
     import fcntl
@@ -41,38 +42,14 @@ LONGEST_NAME = 255
 TEMPORARY_FOLDER = ".mmkd-partial-"
 """How the names of temporary folders begin."""
 
+FREE_SPACE = ". Make room there, and run the same command again"
+"""What to do where a disk is full."""
+
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quotas
+_PROBE = 1 << 20  # bytes
 _TEMPORARY = ".tmp"  # ending of temporary names; nnU-Net looks for .nii.gz and does not see them
 _OWNER = re.compile(r"\.(\d+)@([\w-]+)\.tmp$")
 _LONGEST_VALUE = 60  # characters of a setting that a message shows
-
-
-def check_writable(folder: str) -> None:
-    """Check, without writing anything, that a folder can be made and written to.
-
-    Raises:
-        InputError: it cannot.
-    """
-    parent = os.path.abspath(folder)
-    while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        raise InputError(f"output folder {folder} cannot be made: {parent} is not a folder. Choose another one")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
-
-
-def check_apart(output: str | Path, *inputs: str | Path | None) -> None:
-    """Check that output does not go into a folder that is read, under whatever name.
-
-    Raises:
-        InputError: it would.
-    """
-    for folder in inputs:
-        if folder is not None and os.path.realpath(folder) == os.path.realpath(output):
-            raise InputError(
-                f"output folder {output} is {folder}, which is read: results would be mixed with input. Choose another "
-                "output folder"
-            )
 
 
 def within(folder: Path, name: str) -> Path:
@@ -110,11 +87,42 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # torch's RuntimeError does not tell what the disk said
+        if isinstance(error, OSError) or _disk_error(path.parent):
+            raise cannot_write(path, error) from error
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def cannot_write(path: Path | str, error: Exception | None = None) -> InputError:
+    """The error for a file that could not be written.
+
+    Args:
+        path: the file, or a folder.
+        error: what writing it raised; where that does not tell what the disk said, the disk is asked.
+    """
+    said = error if isinstance(error, OSError) else _disk_error(Path(path).parent)
+    reason = one_line((said and said.strerror) or said or error or "it cannot be read again", 200)
+    return InputError(f"cannot write {path}: {reason}{FREE_SPACE if is_full(said) else ''}")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def _disk_error(folder: Path) -> OSError | None:
+    """What the disk of a folder says to a few bytes more; None: nothing."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def atomic_write(path: Path, content: bytes) -> None:

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from full_disk import small_files_only
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import (
@@ -77,6 +80,24 @@ def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
     assert file.stat().st_mode == plain.stat().st_mode  # the rights of any new file
     with pytest.raises(InputError, match=r"cannot write .*plain.file"):
         atomic_write(plain / "file", b"")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(10_000)),
+        lambda path: torch.save({"weights": torch.zeros(10_000)}, path),  # a RuntimeError that does not say why
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_the_old_file(write: Callable[[Path], object], tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("old")
+    with small_files_only(1000), pytest.raises(InputError) as caught, replacing(file) as temporary:
+        write(temporary)
+    assert str(caught.value) == f"cannot write {file}: File too large. Make room there, and run the same command again"
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(RuntimeError, match="another"), replacing(file):
+        raise RuntimeError("another reason")
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:

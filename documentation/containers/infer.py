@@ -27,10 +27,11 @@ from nnunetv2_mmkd.editions.discover import source_root, walk
 from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import EditionSpec, Platform
 from nnunetv2_mmkd.errors import InputError, one_line
-from nnunetv2_mmkd.files import atomic_write, check_apart, check_writable
+from nnunetv2_mmkd.files import atomic_write
 from nnunetv2_mmkd.inference.inputs import InputImages
 from nnunetv2_mmkd.inference.model_folder import read_model, trained_folds
 from nnunetv2_mmkd.inference.run import PredictionSettings, predict_folder
+from nnunetv2_mmkd.output_folders import check_apart, check_writable
 from nnunetv2_mmkd.submission.write import write_submission
 
 CHECKPOINT = "checkpoint_final.pth"

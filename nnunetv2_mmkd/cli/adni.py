@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.Parser("mmkd adni", description=DESCRIPTION)
     parser.add_argument("--csv", required=True, type=arguments.file, metavar="FILE", help="the table of subjects")
     parser.add_argument(
-        "-o", default=Path("mmkd_adni"), type=arguments.folder, metavar="FOLDER", help="(default: %(default)s)"
+        "-o", default=Path("mmkd_adni"), type=arguments.output_folder, metavar="FOLDER", help="(default: %(default)s)"
     )
     parser.add_argument(
         "--methods",

@@ -9,8 +9,8 @@ from pathlib import Path
 from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.editions.custom import parse_modalities
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_apart
 from nnunetv2_mmkd.names import canonical, parse_names
+from nnunetv2_mmkd.output_folders import check_apart
 from nnunetv2_mmkd.workers import supervised_workers
 
 HELP = "bring the sequences of each exam onto the grid of one of them, rigidly; the way back is kept"
@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``mmkd preprocess`` has, too."""
     parser.add_argument("-i", required=True, type=arguments.folder, help="input folder, named as for mmkd predict")
-    parser.add_argument("-o", required=True, type=arguments.folder, help="output folder; made if it does not exist")
+    parser.add_argument(
+        "-o", required=True, type=arguments.output_folder, help="output folder; made if it does not exist"
+    )
     parser.add_argument(
         "--reference", nargs="+", required=True, metavar="NAME",
         help="the sequence that the others are brought onto, e.g. t1ce; of several the first that a case has",

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from nnunetv2_mmkd.errors import one_line
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME
+from nnunetv2_mmkd.output_folders import check_not_nnunets, check_overwrites_nothing_else
 
 LARGEST = 10**9
 """No count is larger."""
@@ -113,11 +114,29 @@ def folder(text: str) -> Path:
     return found
 
 
+def output_folder(text: str) -> Path:
+    """The type of a folder for output: as :func:`folder`, and not what nnU-Net keeps."""
+    return _checked(folder(text), check_not_nnunets)
+
+
 def file(text: str) -> Path:
     """The type of a file: it may be absent, but it is no folder, pipe or device."""
     found = path(text)
     if os.path.exists(found) and not os.path.isfile(found):
         raise _bad(text, "a file, and this is " + ("a folder" if os.path.isdir(found) else "a pipe or device"))
+    return found
+
+
+def output_file(text: str) -> Path:
+    """The type of a file for output: as :func:`file`, and nothing that nnU-Net keeps."""
+    return _checked(file(text), check_overwrites_nothing_else)
+
+
+def _checked(found: Path, check: Callable[[Path], None]) -> Path:
+    try:
+        check(found)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return found
 
 

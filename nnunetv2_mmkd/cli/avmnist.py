@@ -31,7 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--fsdd", required=True, type=arguments.folder, metavar="FOLDER", help="wav files, 7_jackson_32.wav"
     )
     parser.add_argument(
-        "-o", default=Path("mmkd_avmnist"), type=arguments.folder, metavar="FOLDER", help="(default: %(default)s)"
+        "-o",
+        default=Path("mmkd_avmnist"),
+        type=arguments.output_folder,
+        metavar="FOLDER",
+        help="(default: %(default)s)",
     )
     parser.add_argument(
         "--seeds", type=arguments.positive, default=10, metavar="N", help="repetitions (default: %(default)s)"

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from nnunetv2_mmkd.cli import arguments
-from nnunetv2_mmkd.files import check_writable, write_text
+from nnunetv2_mmkd.files import write_text
+from nnunetv2_mmkd.output_folders import check_writable
 
 HELP = "cost of a trainer against the stock trainer on the same plan"
 
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help=f"trainers (default: {' '.join(TRAINERS)})")  # fmt: skip
     parser.add_argument(
         "--all",
-        type=arguments.file,
+        type=arguments.output_file,
         metavar="FILE",
         help="all trainers of this package, and a page about them as Markdown (-tr is not read); takes minutes",
     )
@@ -73,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     steps.add_argument("--compile", action="store_true", help="nnUNet_compile=true for both sides (default: false)")
     steps.add_argument("--cpu_time", action="store_true",
                        help="for a busy CPU: seconds that this process computes (set OMP_NUM_THREADS=1)")  # fmt: skip
-    parser.add_argument("-o", type=arguments.file, metavar="FILE", help="also write everything as JSON")
+    parser.add_argument("-o", type=arguments.output_file, metavar="FILE", help="also write everything as JSON")
     return parser
 
 

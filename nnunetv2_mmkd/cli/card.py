@@ -23,7 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
         "checkpoints and the trainer's own words; what they do not know, the card says.",
     )
     parser.add_argument("-m", required=True, type=arguments.path, metavar="MODEL_FOLDER", help="folder of the model")
-    parser.add_argument("-o", type=arguments.file, metavar="FILE", help="the card (default: MODEL_FOLDER/README.md)")
+    parser.add_argument(
+        "-o", type=arguments.output_file, metavar="FILE", help="the card (default: MODEL_FOLDER/README.md)"
+    )
     parser.add_argument("-f", nargs="+", type=arguments.fold, default=(), help="folds (default: all that are trained)")
     parser.add_argument(
         "-chk", type=arguments.file_name, default="checkpoint_final.pth", help="checkpoint (default: %(default)s)"

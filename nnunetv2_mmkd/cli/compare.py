@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.output_folders import check_apart
 
 HELP = "two methods of a table of results: differences, intervals, tests"
 
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="CSV",
         help="results.csv of `mmkd evaluate` (several are put together)",
     )
-    parser.add_argument("-o", type=arguments.file, metavar="CSV", help="also write the comparison here")
+    parser.add_argument("-o", type=arguments.output_file, metavar="CSV", help="also write the comparison here")
     parser.add_argument("--metric", default="dice", help="(default: %(default)s)")
     parser.add_argument("--regions", nargs="+", help="(default: all)")
     parser.add_argument(
@@ -80,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         resamples=args.resamples,
         seed=args.seed,
     )
+    if args.o is not None:
+        check_apart(args.o, *args.i, args.patients)
     lines = compare_files(args.i, args.first, args.second, settings, args.patients, args.o)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

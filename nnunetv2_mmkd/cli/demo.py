@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.Parser("mmkd demo", description=DESCRIPTION)
     parser.add_argument(
         "--out",
-        type=arguments.folder,
+        type=arguments.output_folder,
         default=Path("mmkd_demo"),
         help="everything is kept in this folder (default: %(default)s)",
     )

@@ -30,7 +30,7 @@ folder's dataset.json, and `mmkd predict` then says per case what to expect.
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd evaluate``."""
     parser = arguments.Parser("mmkd evaluate", description=DESCRIPTION)
-    parser.add_argument("-o", required=True, type=arguments.folder, metavar="FOLDER", help="output folder")
+    parser.add_argument("-o", required=True, type=arguments.output_folder, metavar="FOLDER", help="output folder")
     model = parser.add_argument_group("what", "models by -d, -c and -tr or by -m; segmentations by --predictions")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.output_folders import check_apart
 from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
 
 HELP = "the papers' figures of finished trainings: importance, preference, elections, curves over alpha"
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``mmkd figure``."""
     parser = arguments.Parser("mmkd figure", description=DESCRIPTION)
     parser.add_argument("kind", choices=KINDS, help="what to draw")
-    parser.add_argument("-o", required=True, type=arguments.file, metavar="PNG", help="picture to write")
+    parser.add_argument("-o", required=True, type=arguments.output_file, metavar="PNG", help="picture to write")
     model = parser.add_argument_group("trainings", "for all kinds but alpha")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
@@ -74,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
     from nnunetv2_mmkd.workflows.figures import draw_alpha, draw_curve_figure, draw_elections
 
     output: Path = args.o
+    check_apart(output.with_suffix(".csv"), *args.i)
     models = [str(folder) for folder in args.m]
     if args.d is not None:
         require_variables(["nnUNet_results"])

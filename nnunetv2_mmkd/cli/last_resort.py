@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.errors import one_line
+from nnunetv2_mmkd.files import FREE_SPACE, is_full
 
 
 @contextmanager
@@ -40,6 +41,8 @@ def unexpected(error: Exception, args: Sequence[str]) -> str:
     what = one_line(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         what = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
+        if is_full(error):
+            return what + FREE_SPACE
     elif isinstance(error, MemoryError):
         what = "not enough memory" + (f" ({one_line(error)})" if str(error) else "")
     elif not isinstance(error, RuntimeError):

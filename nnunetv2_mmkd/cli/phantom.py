@@ -32,7 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     defaults = PhantomConfig()
     parser = arguments.Parser(prog="mmkd phantom", description=DESCRIPTION)
     parser.add_argument(
-        "out", metavar="OUT", type=arguments.folder, help="folder to write to (empty, or an interrupted run of this)"
+        "out",
+        metavar="OUT",
+        type=arguments.output_folder,
+        help="folder to write to (empty, or an interrupted run of this)",
     )
     parser.add_argument(
         "--edition", default="brats2018", help="see `mmkd convert --list` (default: %(default)s)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunetv2_mmkd.cli import arguments
 from nnunetv2_mmkd.editions.catalogue import get_edition
-from nnunetv2_mmkd.files import check_apart
+from nnunetv2_mmkd.output_folders import check_apart
 from nnunetv2_mmkd.submission.check import check_submission
 from nnunetv2_mmkd.submission.uncertainty import write_uncertainty
 from nnunetv2_mmkd.submission.write import write_submission
@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         "-ref", dest="originals", nargs="+", required=True, type=arguments.path, metavar="SRC",
         help="folder with the original cases; their headers are copied",
     )  # fmt: skip
-    parser.add_argument("-o", dest="out", type=arguments.folder, metavar="OUT", help="folder for the files and the zip")
+    parser.add_argument(
+        "-o", dest="out", type=arguments.output_folder, metavar="OUT", help="folder for the files and the zip"
+    )
     parser.add_argument(
         "--zip",
         dest="zip_name",

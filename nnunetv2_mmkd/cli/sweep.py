@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=arguments.file, metavar="FILE", help="what to do")
     parser.add_argument(
         "-o",
-        type=arguments.folder,
+        type=arguments.output_folder,
         required=True,
         metavar="FOLDER",
         help="output: tables, evaluations, logs (jobs/*/log.txt)",

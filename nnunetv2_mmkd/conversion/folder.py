@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import Marker
+from nnunetv2_mmkd.files import Marker, cannot_write
 from nnunetv2_mmkd.paths import require_variables
 
 INDENT = 4
@@ -83,4 +83,4 @@ def open_folder(target: Path, settings: dict[str, Any], with_test: bool) -> None
         for name in ("imagesTr", "labelsTr", *(("imagesTs",) if with_test else ())):
             (target / name).mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write to {target}: {error.strerror or error}") from error
+        raise cannot_write(target, error) from error

@@ -6,23 +6,24 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_writable, locked, within, write_json
+from nnunetv2_mmkd.files import cannot_write, is_full, locked, within, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, confidence_line, expectations, never_there, summary
 from nnunetv2_mmkd.inference.inputs import InputImages, find_cases
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel
 from nnunetv2_mmkd.inference.naming import model_naming
-from nnunetv2_mmkd.inference.output_folder import check_output_folder, check_overwrites_none
+from nnunetv2_mmkd.inference.output_folder import check_output_folder, check_overwrites_none, remove_damaged
 from nnunetv2_mmkd.inference.reader import completing_plans, partial_folder
 from nnunetv2_mmkd.inference.uncertainty_files import numbers_file, numbers_of
 from nnunetv2_mmkd.nnunet_json import read_object
+from nnunetv2_mmkd.output_folders import check_writable
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +148,15 @@ class PredictionJob:
         Raises:
             InputError: the output folder is not writable.
         """
-        self._begin()
         finished = False
         try:
+            self._begin()
             yield
             finished = True
+        except OSError as error:  # nnU-Net's, of a worker
+            if self.outputs is None or not is_full(error):
+                raise
+            raise cannot_write(error.filename or ", ".join(map(str, self._partial)), error) from error
         finally:
             self._end(finished=finished)
 
@@ -168,7 +173,6 @@ class PredictionJob:
                     os.makedirs(folder or ".", exist_ok=True)
                     self._partial[folder] = partial_folder(folder)
         except OSError as error:
-            self._remove_partial()
             raise InputError(f"the output folder is not writable: {error}. Choose another one") from error
         self._kept = self._read_old()
         self._write_report(finished=False)
@@ -187,8 +191,10 @@ class PredictionJob:
         if self.outputs is None:
             return
         self._remove_partial()
-        self._write_report(finished=finished)
-        if finished:
+        if not finished:
+            remove_damaged(self.request.folder)
+        with nullcontext() if finished else suppress(InputError):  # what ended the prediction is more telling
+            self._write_report(finished=finished)
             for line in summary(self.cases, self.expected):
                 log.info("%s", line)
             for case, output in zip(self.cases, self.outputs, strict=True) if self.request.uncertainty else ():

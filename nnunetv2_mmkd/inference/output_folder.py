@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_apart
+from nnunetv2_mmkd.files import read_marker
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
+from nnunetv2_mmkd.output_folders import check_apart, check_not_nnunets
 
-_OF_PREDICTIONS = ("mmkd_report", "predict_from_raw_data_args")  # a folder with such a file holds predictions
+_OF_NNUNET = ("dataset.json", "plans.json", "predict_from_raw_data_args.json")
 
 
 def check_output_folder(
@@ -38,11 +39,7 @@ def check_output_folder(
             raise InputError(
                 f"output folder {output} holds the image {image} of case {case.identifier}. Choose another"
             )
-    foreign = names & {"dataset.json", "plans.json", "nnUNetPlans.json"}
-    if foreign and not any(name.startswith(_OF_PREDICTIONS) for name in names):
-        raise InputError(
-            f"{output} is the folder of a data set or model: nnU-Net would overwrite {min(foreign)}. Choose another"
-        )
+    check_not_nnunets(output)
 
 
 def check_overwrites_none(cases: Sequence[Case], outputs: Sequence[str], ending: str) -> None:
@@ -62,6 +59,14 @@ def check_overwrites_none(cases: Sequence[Case], outputs: Sequence[str], ending:
             raise InputError(
                 f"the segmentation {output + ending} would overwrite an image. Choose another output folder"
             )
+
+
+def remove_damaged(output: str | None) -> None:
+    """Remove what nnU-Net writes into an output folder where it is damaged: the disk was full."""
+    for name in _OF_NNUNET if output is not None else ():
+        file = Path(output or ".", name)
+        if read_marker(file) == {}:
+            file.unlink()
 
 
 def _is_image(name: str, case: str, ending: str) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from nnunetv2.configuration import default_num_processes
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.arrays import stack_arrays
 from nnunetv2_mmkd.inference.cases import case_of_files, require_modalities
 from nnunetv2_mmkd.inference.checks import check_case
@@ -20,6 +19,7 @@ from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
 from nnunetv2_mmkd.modalities import mask_of
 from nnunetv2_mmkd.names import canonical
+from nnunetv2_mmkd.output_folders import check_writable
 
 InputOutputLists = tuple[list[list[str]], list[str] | None, list[str | None]]
 """Images of each case, output files, segmentations of a previous stage: what nnU-Net predicts from."""

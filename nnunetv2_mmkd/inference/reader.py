@@ -22,7 +22,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
+from nnunetv2_mmkd.files import TEMPORARY_FOLDER, cannot_write, temporary_folder
 from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 from nnunetv2_mmkd.inference.uncertainty_files import remove_numbers
@@ -103,8 +103,12 @@ class CompletingIO(BaseReaderWriter):
         return result
 
     def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict[str, Any]) -> None:
-        """Write a segmentation; in a partial folder, move the case's files up, the segmentation last."""
-        self.planned.write_seg(seg, output_fname, properties)
+        """Write a segmentation; in a partial folder, move the case's files up, the segmentation last.
+
+        Raises:
+            InputError: it was not written whole.
+        """
+        self.write_whole(seg, output_fname, properties)
         folder, name = os.path.split(output_fname)
         if not os.path.basename(folder).startswith(TEMPORARY_FOLDER):
             return
@@ -113,6 +117,26 @@ class CompletingIO(BaseReaderWriter):
         for part in (stem + ".npz", stem + ".pkl", name):
             if os.path.isfile(os.path.join(folder, part)):
                 os.replace(os.path.join(folder, part), final / part)
+
+    def write_whole(self, seg: np.ndarray, file: str, properties: dict[str, Any]) -> None:
+        """Write with the planned writer and read it again: on a full disk SimpleITK says nothing.
+
+        Raises:
+            InputError: what is there is not what was written.
+        """
+        try:
+            self.planned.write_seg(seg, file, properties)
+            there = np.array_equal(self.planned.read_seg(file)[0][0], seg)
+        except (OSError, RuntimeError) as error:
+            raise cannot_write(_final(file), error) from error
+        if not there:
+            raise cannot_write(_final(file))
+
+
+def _final(file: str) -> Path:
+    """Where a file of a partial folder is to go."""
+    path = Path(file)
+    return path.parent.parent / path.name if path.parent.name.startswith(TEMPORARY_FOLDER) else path
 
 
 def _grid(file: str, shape: Sequence[int], properties: Mapping[str, Any]) -> Grid:

@@ -84,7 +84,7 @@ class UncertaintyIO(CompletingIO):
             region_folders(self.regions).items(), self._full_size(probabilities, properties), strict=True
         ):
             unfinished = str(Path(folder, name))
-            self.planned.write_seg(np.rint(100 * entropy(probability)).astype(np.uint8), unfinished, properties)
+            self.write_whole(np.rint(100 * entropy(probability)).astype(np.uint8), unfinished, properties)
             (place / part).mkdir(parents=True, exist_ok=True)
             os.replace(unfinished, place / part / name)
             numbers[region]["map"] = f"{UNCERTAINTY}/{part}/{name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import write_json
+from nnunetv2_mmkd.files import cannot_write, write_json
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.names import channel_suffixes
 from nnunetv2_mmkd.nnunet_json import (
@@ -164,7 +164,7 @@ def write_preprocessed(path: Path, content: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+        raise cannot_write(path.parent, error) from error
     write_json(path, content)
 
 

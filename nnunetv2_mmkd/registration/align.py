@@ -12,8 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError, choices, first_few
-from nnunetv2_mmkd.files import check_writable, is_temporary, locked, within
+from nnunetv2_mmkd.files import is_temporary, locked, within
 from nnunetv2_mmkd.image_names import refuse_twins
+from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.registration.case import AlignmentJob, Outcome, align_exam
 from nnunetv2_mmkd.registration.exam import Exam, check_exam
 from nnunetv2_mmkd.registration.records import ALIGNMENT, CHECK_IMAGE, RECORD, Record, fingerprint, read_record

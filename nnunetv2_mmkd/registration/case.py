@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import atomic_write, temporary_folder
+from nnunetv2_mmkd.files import atomic_write, cannot_write, temporary_folder
 from nnunetv2_mmkd.geometry import ROUNDING, SAME, displacement
 from nnunetv2_mmkd.registration.agreement import Agreement, agreement
 from nnunetv2_mmkd.registration.brain import brain_mask
@@ -222,6 +222,6 @@ def _write(
             shutil.rmtree(target)
         os.replace(folder, target)
     except OSError as error:
-        raise InputError(f"cannot write {job.output / case}: {error.strerror or error}") from error
+        raise cannot_write(job.output / case, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

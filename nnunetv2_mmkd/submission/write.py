@@ -16,12 +16,13 @@ from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.files import atomic_write, check_apart, locked, remove_leftovers, replacing
+from nnunetv2_mmkd.files import atomic_write, cannot_write, locked, remove_leftovers, replacing
 from nnunetv2_mmkd.geometry import Alignment, align, note
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.label_names import translation
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.nnunet_json import labels_beside
+from nnunetv2_mmkd.output_folders import check_apart
 from nnunetv2_mmkd.submission.check import (
     Check,
     check_archive,
@@ -125,7 +126,7 @@ def write_files(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
+        raise cannot_write(out, error) from error
     others = [path.name for path in out.iterdir() if nifti.stem_of(path.name) is not None and path.name not in contents]
     if others:
         logger.warning("%s also holds %d files that are not part of this submission: %s", out, len(others), others[0])

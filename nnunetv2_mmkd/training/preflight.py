@@ -16,13 +16,14 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunetv2_mmkd.errors import InputError, one_line
-from nnunetv2_mmkd.files import LONGEST_NAME, check_writable, content_of
+from nnunetv2_mmkd.files import LONGEST_NAME, content_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
 from nnunetv2_mmkd.inference.planned import check_planned, check_trainable
 from nnunetv2_mmkd.inference.run import check_device
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
+from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer

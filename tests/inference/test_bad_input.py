@@ -13,11 +13,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from full_disk import small_files_only
 from tiny_model import TRAINER, image_of, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.job import JobRequest
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
+from nnunetv2_mmkd.inference.reader import CompletingIO
 
 Make = Callable[..., MMKDPredictor]
 
@@ -186,6 +188,22 @@ def test_output_not_writable(make_predictor: Make, tmp_path: Path) -> None:
             make_predictor().predict_from_files(str(tmp_path / "in"), str(locked / "out"))
 
 
+def test_full_disk(make_predictor: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SimpleITK does not say that it could not write; no half of a segmentation gets its name."""
+    write_case(tmp_path / "in", "a")
+    predictor, whole = make_predictor(), CompletingIO.write_whole
+
+    def write_on_full_disk(*args: object) -> None:
+        with small_files_only(100):
+            whole(*args)
+
+    monkeypatch.setattr(CompletingIO, "write_whole", write_on_full_disk)
+    said = r"cannot write .*out/a\.nii\.gz: File too large\. Make room there"
+    with pytest.raises(InputError, match=said):
+        predictor.predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json"] == []
+
+
 def test_model_that_is_not_ours(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
@@ -230,10 +248,10 @@ def result_folder(tmp_path: Path, model: Path, kind: str) -> Path:
     ("kind", "message"),
     [
         ("link to the input", "which is read"),
-        ("the model", "would overwrite dataset.json"),
+        ("the model", "is the folder of a data set or model, by its dataset.json"),
         ("a fold of the model", "which is read"),
         ("images of the case", "holds the image a_0001.nii.gz of case a"),
-        ("a data set", "would overwrite dataset.json"),
+        ("a data set", "is the folder of a data set or model, by its dataset.json"),
     ],
 )
 def test_output_where_input_lies(make_predictor: Make, model: Path, tmp_path: Path, kind: str, message: str) -> None:

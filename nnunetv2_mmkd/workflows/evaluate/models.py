@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets, subset_name
-from nnunetv2_mmkd.files import check_writable
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.run import pick_device
 from nnunetv2_mmkd.modalities import mask_of
+from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.workflows.evaluate.given_predictions import same_labels
 from nnunetv2_mmkd.workflows.evaluate.prediction_record import PREDICTIONS, prediction_record
 from nnunetv2_mmkd.workflows.evaluate.settings import SubsetPredictions, Target, WindowSettings

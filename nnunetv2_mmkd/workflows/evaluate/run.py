@@ -20,8 +20,9 @@ from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
 from nnunetv2_mmkd.evaluation.templates import check_template, template_metrics
-from nnunetv2_mmkd.files import check_apart, locked
+from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.names import modality_names
+from nnunetv2_mmkd.output_folders import check_apart
 from nnunetv2_mmkd.workflows.evaluate.given_predictions import given_predictions
 from nnunetv2_mmkd.workflows.evaluate.models import SubsetJob, prepare_model
 from nnunetv2_mmkd.workflows.evaluate.overlays import check_overlays, draw_overlays

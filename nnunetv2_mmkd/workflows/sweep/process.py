@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import is_running, read_marker, write_json
+from nnunetv2_mmkd.files import cannot_write, is_running, read_marker, write_json
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Running:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise InputError(f"{task.name}: cannot write {log_of(task)}: {error.strerror or error}") from error
+            raise cannot_write(log_of(task), error) from error
         self.began = time.monotonic()
         try:
             note(task, state="running", process=self.process.pid, runner=os.getpid(), host=socket.gethostname())

@@ -19,7 +19,8 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from tqdm import tqdm
 
 from nnunetv2_mmkd.evaluation.table_files import write_table
-from nnunetv2_mmkd.files import check_writable, locked, write_json, write_text
+from nnunetv2_mmkd.files import locked, write_json, write_text
+from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.protocols.missing_rates import write_rates
 from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, CheckedSweep, check_sweep, naming
 from nnunetv2_mmkd.workflows.sweep.cluster import ClusterEngine
