@@ -104,7 +104,7 @@ def cannot_write(path: Path | str, error: Exception | None = None) -> InputError
         error: what writing it raised; where that does not tell what the disk said, the disk is asked.
     """
     said = error if isinstance(error, OSError) else _disk_error(Path(path).parent)
-    reason = one_line((said and said.strerror) or said or error or "it cannot be read again", 200)
+    reason = one_line(_reason(said) if said else error or "it cannot be read again", 200)
     return InputError(f"cannot write {path}: {reason}{FREE_SPACE if is_full(said) else ''}")
 
 
