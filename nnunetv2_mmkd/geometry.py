@@ -23,7 +23,7 @@ ROUNDING = 0.1
 SAME = 1e-3
 """The same, up to which two grids count as the same."""
 
-REMEDY = "resample it to that grid, or register it if its header is wrong"
+REMEDY = "resample it to that grid, or register it if its header is wrong (`mmkd align` does so for images)"
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``mmkd preprocess`` has, too."""
-    parser.add_argument("-i", required=True, type=arguments.folder, help="input folder, named as for mmkd predict")
+    parser.add_argument("-i", type=arguments.folder, help="input folder, named as for mmkd predict")
     parser.add_argument(
         "-o", required=True, type=arguments.output_folder, help="output folder; made if it does not exist"
     )
@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ignore", nargs="+", default=[], metavar="WORD", help="leave out files with this word, e.g. dwi"
     )
     parser.add_argument(
+        "--manifest",
+        type=arguments.file,
+        metavar="CSV",
+        help="table of the exams, as for mmkd predict: case, and a column for each sequence with a path in -i "
+        "(default: the table's folder)",
+    )
+    parser.add_argument(
         "--accept", nargs="+", default=[], metavar="CASE", help="cases whose picture you have looked at: not refused"
     )
     parser.add_argument("-np", dest="processes", type=arguments.processes, default=1, help="processes (default: 1)")
@@ -60,16 +67,21 @@ def run(args: argparse.Namespace, atlas: Path | None = None, strip: bool = False
     from nnunetv2_mmkd.registration.case import AlignmentJob
     from nnunetv2_mmkd.workflows.exams import find_exams
 
-    check_apart(args.o, args.i)
-    if not args.i.is_dir():
-        raise InputError(f"input folder {args.i} does not exist")
+    if args.i is None and args.manifest is None:
+        raise InputError("give the input folder with -i, or a table with --manifest")
+    if args.manifest is not None and (args.modalities or args.ignore):
+        raise InputError("--manifest names every image: leave out --modalities and --ignore")
+    folder = args.manifest.parent if args.i is None else args.i
+    check_apart(args.o, folder)
+    if not folder.is_dir():
+        raise InputError(f"input folder {folder} does not exist")
     reference = tuple(map(canonical, parse_names(args.reference)))
     if not reference:
         raise InputError("--reference is empty: name a sequence, e.g. t1ce")
-    exams = find_exams(args.i, parse_modalities(args.modalities), args.ignore)
+    exams = find_exams(folder, parse_modalities(args.modalities), args.ignore, args.manifest)
     job = AlignmentJob(args.o, reference, frozenset(args.accept), atlas, strip, device)
     with supervised_workers():
-        align_folder(exams, args.i, job, processes=args.processes, show_progress=not args.disable_progress_bar)
+        align_folder(exams, folder, job, processes=args.processes, show_progress=not args.disable_progress_bar)
     return 0
 
 

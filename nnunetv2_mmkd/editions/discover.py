@@ -17,6 +17,7 @@ from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refus
 from nnunetv2_mmkd.editions.own_files import own_cases
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.folder_contents import contents
 from nnunetv2_mmkd.image_names import check_case_name, refuse_twins, require_utf8
 from nnunetv2_mmkd.images import stem_of
 
@@ -145,8 +146,8 @@ def _by_folder(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Ca
                 folders = [other for other in folders if other != folder]
         if not folders and not labels:
             raise InputError(
-                f"no case of {spec.title} below {source}: no directory name matches {spec.case_pattern!r}. "
-                "Is this the right edition and the unpacked folder?"
+                f"no case of {spec.title} below {source}: no directory name matches {spec.case_pattern!r}; "
+                f"{contents(root)}. Is this the right edition and the unpacked folder?"
             )
         corrected |= labels
         for folder in folders:
@@ -199,7 +200,7 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
         if not taken:
             raise InputError(
                 f"no case of {spec.title} below {source}: no file name begins with {spec.case_pattern!r} and ends with "
-                "the suffix of a modality. Is this the right edition and the unpacked folder?"
+                f"the suffix of a modality; {contents(root)}. Is this the right edition and the unpacked folder?"
             )
         refuse_stray_files(spec, (path for path, _ in stems if path not in taken), set(taken.values()))
         _say_no_labels(spec, [path for path, stem in named if path not in taken and spec.is_case(stem)])

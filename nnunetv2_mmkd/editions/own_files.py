@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.bids import NO_IMAGES, bids_reader, check_entities
@@ -11,6 +11,7 @@ from nnunetv2_mmkd.editions.reading import Reading, by_case
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.editions.templates import MODALITY, template_reader, templates_of
 from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.folder_contents import contents
 from nnunetv2_mmkd.image_names import REMEDY, plain
 from nnunetv2_mmkd.images import stem_of
 
@@ -38,7 +39,7 @@ def own_cases(spec: EditionSpec, roots: Mapping[Path, Sequence[Path]]) -> dict[s
     found = by_case(taken.values(), [*(channel.display for channel in spec.channels), "segmentation"], REMEDY_FOR_TWO)
     if spec.layout == "bids":
         check_entities(taken.values())
-    _require_some(spec, found, files)
+    _require_some(spec, found, files, roots)
     _refuse_lookalikes(spec, read, [place for place in places if place[1] not in taken], found)
     _say_empty(roots, taken)
     unused = [path for _, path in files if path not in taken]
@@ -58,11 +59,13 @@ def _say_empty(roots: Mapping[Path, Sequence[Path]], taken: Mapping[Path, Readin
 
 
 def _require_some(
-    spec: EditionSpec, found: Mapping[str, Mapping[int, Reading]], files: Sequence[tuple[Path, Path]]
+    spec: EditionSpec,
+    found: Mapping[str, Mapping[int, Reading]],
+    files: Sequence[tuple[Path, Path]],
+    roots: Iterable[Path],
 ) -> None:
     """Refuse images or segmentations that nobody has, and say what is there."""
-    there = sorted(path.relative_to(root).as_posix() for root, path in files)
-    listed = f"there are {len(there)} NIfTI files{', such as ' if there else ''}{first_few(there, 3)}"
+    listed = "; ".join(f"{root}: {contents(root)}" for root in roots)
     numbers = {index for case in found.values() for index in case}
     unknown = sorted(set(_unknown_words(spec, files)))
     words = f"; in the place of {{{MODALITY}}} there are {first_few(unknown, 10)}" if unknown else ""

@@ -20,6 +20,7 @@ from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover, listed, source_root, walk
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.folder_contents import contents
 
 LABELS_READ = 5
 """Number of label files that are read, at most."""
@@ -92,9 +93,10 @@ def _by_names(sources: Sequence[Path | str], editions: Sequence[EditionSpec]) ->
                 found[spec.name] |= {each[0] for each in parts if each is not None}
     cases = set().union(*found.values())
     if not cases:
+        there = "; ".join(f"{source}: {contents(source)}" for source in sources)
         raise InputError(
-            f"no case of any edition in {_shown(sources)}: no folder and no file has a name as in "
-            f"{', '.join(spec.title for spec in editions)}; mmkd convert --list shows all"
+            f"no case of any edition: no folder and no file has a name as in "
+            f"{', '.join(spec.title for spec in editions)} (mmkd convert --list). {there}"
         )
     left = [spec for spec in editions if found[spec.name] == cases]
     if not left:

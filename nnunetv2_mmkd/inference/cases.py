@@ -17,6 +17,7 @@ from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
 from torch import Tensor
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.folder_contents import contents
 from nnunetv2_mmkd.image_names import list_images, refuse_halves, refuse_twins
 from nnunetv2_mmkd.inference.naming import ImageNaming
 from nnunetv2_mmkd.inference.reader import is_placeholder, placeholder
@@ -143,7 +144,8 @@ def cases_of_folder(folder: str, naming: ImageNaming) -> list[Case]:
     content.refuse_lookalikes(absent, partial(_unread_image, naming=naming))
     if not found:
         raise InputError(
-            f"input folder {folder} has no image CASE_XXXX{naming.file_ending} (XXXX: the channel; {naming.shown()})"
+            f"input folder {folder} has no image CASE_XXXX{naming.file_ending} (XXXX: the channel; {naming.shown()}); "
+            f"{contents(folder)}"
         )
     _warn_numbered(folder, found, naming)
     number_of = {channel: number for number, channel in naming.channels.items()}

@@ -64,7 +64,8 @@ def read_folder(
 
     Raises:
         InputError: a name that could be two modalities, one that is none of the model's, two images for one of a case,
-            names of cases that are nearly alike, or what looks like an image that is absent; the message names files.
+            names of cases that are nearly alike, no name with a modality, or what looks like an image that is absent;
+            the message names files.
     """
     files, others = _entries(root, endings)
     skip = [words_of(word) for word in ignored]
@@ -115,8 +116,15 @@ def _by_words(
     if segmentations:
         log.info("segmentations, not read: %s", first_few(segmentations, 5))
     places = [place for place in places if not place.name.segmentation]
-    if not any(place.name.modality or place.name.could_be for place in places):
+    if not places:
         return "", []
+    if not any(place.name.modality or place.name.could_be for place in places):
+        names = first_few((_shown(root, place.path) for place in places), 3)
+        raise InputError(
+            f"{root}: no name of an image says its modality ({names}); expected CASE_0000.nii.gz and so on, or names "
+            f"with {', '.join(speller.modalities)}. Say by --modalities which words stand for them, or by --manifest "
+            "what each file is"
+        )
     _refuse_doubtful(root, places, speller, endings)
     _warn_of_other_names(places)
     kind = "case folders" if any(place.folder for place in places) else "flat files"

@@ -11,8 +11,10 @@ from pathlib import Path
 from nnunetv2_mmkd.editions.catalogue import EDITIONS
 from nnunetv2_mmkd.editions.spellings import USUAL, Speller
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.folder_contents import contents
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.input_folder import read_folder
+from nnunetv2_mmkd.inference.manifest import read_manifest
 from nnunetv2_mmkd.names import canonical, channel_suffixes, modality_names
 from nnunetv2_mmkd.nnunet_json import read_object
 from nnunetv2_mmkd.registration.exam import Exam
@@ -23,7 +25,10 @@ _ENDINGS = (".nii.gz", ".nii")
 
 
 def find_exams(
-    folder: Path, spellings: Mapping[str, Sequence[str]] | None = None, ignored: Sequence[str] = ()
+    folder: Path,
+    spellings: Mapping[str, Sequence[str]] | None = None,
+    ignored: Sequence[str] = (),
+    manifest: Path | None = None,
 ) -> list[Exam]:
     """All exams of a folder, sorted by name; what was taken for what is said.
 
@@ -32,11 +37,14 @@ def find_exams(
         spellings: modality -> words that stand for it in file names. Of ``CASE_XXXX`` they are the channels in their
             order, where no ``dataset.json`` in or above the folder says them.
         ignored: words; files whose names have one are left out.
+        manifest: table of the exams (:mod:`~nnunetv2_mmkd.inference.manifest`), with paths relative to the folder.
 
     Raises:
-        InputError: no exam; a file whose modality is not known or could be two; two files for one.
+        InputError: no exam, or a bad table; a file whose modality is not known or could be two; two files for one.
     """
     own = dict(spellings or {})
+    if manifest is not None:
+        return _said(_of_manifest(manifest, folder), folder)
     content = list_images(folder, _ENDINGS[0])
     if not ignored and any(re.fullmatch(r".+_[0-9]{4}", stem) for stem in content.stems):
         found = _of_channels(folder, own)
@@ -50,13 +58,27 @@ def find_exams(
     if not found:
         raise InputError(
             f"{folder} has no image *.nii.gz whose name says a sequence; expected CASE_t1.nii.gz, CASE_flair.nii.gz, "
-            "..., or CASE_0000.nii.gz with --modalities T1 T1ce ..."
+            f"..., or CASE_0000.nii.gz with --modalities T1 T1ce ...; {contents(folder)}"
         )
+    return _said(found, folder)
+
+
+def _said(found: Mapping[str, Mapping[str, Path]], folder: Path) -> list[Exam]:
+    """The exams, of which a line each says what was taken for what."""
     exams = [Exam(case, found[case]) for case in sorted(found)]
     for exam in exams:
         taken = ", ".join(f"{name} = {os.path.relpath(path, folder)}" for name, path in exam.images.items())
         log.info("%s: %s", exam.case, taken)
     return exams
+
+
+def _of_manifest(manifest: Path, folder: Path) -> dict[str, dict[str, Path]]:
+    """The exams of a table."""
+    modalities = tuple(USUAL)
+    return {
+        case: {modalities[index]: path for index, path in sorted(images.items())}
+        for case, images in read_manifest(manifest, modalities, folder).items()
+    }
 
 
 def _of_channels(folder: Path, spellings: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Path]]:

@@ -192,7 +192,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], dict[str, str], str]] = {
     "a modality nobody has": (lambda at: None, {"FLAIR=flair": "FLAIR=fla"},
                               r"no case has an image of FLAIR = fla; in the place of \{modality\} there are flair"),
     "nothing matches": (lambda at: None, {HOW[1]: "{case}_{modality}.nii.gz"},
-                        r"no image fits the template '\{case\}_\{modality\}.nii.gz' .*there are 10 NIfTI files"),
+                        r"no image fits the template '\{case\}_\{modality\}.nii.gz' .*there are 10 images"),
     "no label matches": (lambda at: None, {HOW[3]: "{case}_seg.nii.gz"}, "no segmentation fits"),
     "a placeholder": (lambda at: None, {HOW[1]: "{subject}/{modality}.nii.gz"}, "{subject} is no placeholder here"),
     "no case": (lambda at: None, {HOW[1]: "x/{modality}.nii.gz"}, "nothing names the case"),

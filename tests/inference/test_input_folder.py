@@ -105,6 +105,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "T1 or T2": (["a_t1_t2.nii.gz", "a_flair.nii.gz"], "could be t1 or t2: .* t2=t1_t2; leave it out by --ignore t1"),
     "several": (["a_adc.nii.gz", "b_adc.nii.gz", "b_t1.nii.gz"], "--ignore adc. The same is asked of b_adc.nii.gz"),
     "nobody has": (["a_adc.nii.gz", "a_t1.nii.gz"], "a_adc.nii.gz is read as adc, and this model has t1, t1ce"),
+    "no name with a modality": (["a_scan.nii.gz", "b/im.nii.gz", "a_seg.nii.gz"],
+                                r"no name of an image says its modality \(a_scan.nii.gz, b/im.nii.gz\).*--manifest"),
     "no modality": (["a_scan.nii.gz", "a_t1.nii.gz"], "a_scan.nii.gz: its name says no modality, and this model has"),
     "halves": (["a_t1.nii.gz", "a_flair_reg.nii.gz"], "a_t1.nii.gz is read as of 'a', .* 'a_reg', and they look"),
     "one case or four": (["AX_x_T1_3.nii.gz", "x_T2_SE_4.nii.gz"], "no case has two images, and there are t1, t2 .*if"),

@@ -129,14 +129,20 @@ def test_options(images: dict[tuple[int, str], sitk.Image], tmp_path: Path, caps
     folder = tmp_path / "in"
     save(folder / "a_0001.nii.gz", images[0, "t1ce"])
     named = ("--modalities", "T1", "T1ce")
+    table = folder / "exams.csv"
+    table.write_text("case;T1;T1Gd\nanna;;a_0001.nii.gz\n")
     for argv, said in (
         (align(folder, tmp_path / "out"), "no dataset.json says what the channels are: give their names in order"),
         (align(folder, folder, *named), "results would be mixed with input"),
         (align(tmp_path / "nowhere", tmp_path / "out"), "nowhere does not exist"),
         (align(folder, tmp_path / "out", *named, "--accept", "b"), "--accept b: no such case; there are a"),
+        (align(folder, tmp_path / "out", *named, "--manifest", str(table)), "leave out --modalities and --ignore"),
+        (["align", *align(folder, tmp_path / "out")[3:]], "give the input folder with -i, or a table with --manifest"),
     ):
         assert said in refusal(argv, capsys)
     assert main(align(folder, tmp_path / "out", *named)) == 0
+    assert main([*align(folder, tmp_path / "table", "--manifest", str(table))]) == 0
+    assert (tmp_path / "table" / "anna" / "anna_t1ce.nii.gz").is_file()
     other = [*align(folder, tmp_path / "out", *named, "--reference", "t1ce", "t1")]
     assert "made with other settings (reference: " in refusal(other, capsys)
     (folder / "a_0001.nii.gz").rename(folder / "b_0001.nii.gz")
