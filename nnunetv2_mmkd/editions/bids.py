@@ -116,7 +116,8 @@ def check_entities(readings: Iterable[Reading]) -> None:
             said = f"says {session}" if session else "has no entity ses"
             raise InputError(
                 f"{reading.path}: it lies in the session {folder}, and its name {said}; BIDS asks for both alike: name "
-                f"it sub-{name.entities['sub']}_{folder}_..."
+                f"it sub-{name.entities['sub']}_{folder}_..., or say where images are, by --manifest, or for a "
+                "conversion, without --bids, by --images '{patient}/{session}/anat/*_{modality}.nii.gz'"
             )
         for key, scope in (("ses", CASE[:1]), ("run", CASE[:2])):
             where = (key, *(name.entities.get(each, "") for each in scope))

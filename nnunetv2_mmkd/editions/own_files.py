@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nnunetv2_mmkd.editions.bids import NO_IMAGES, bids_reader, check_entities
+from nnunetv2_mmkd.editions.bids import NO_IMAGES, SUFFIXES, bids_name, bids_reader, check_entities
 from nnunetv2_mmkd.editions.reading import Reading, by_case
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.editions.templates import MODALITY, template_reader, templates_of
@@ -36,13 +36,13 @@ def own_cases(spec: EditionSpec, roots: Mapping[Path, Sequence[Path]]) -> dict[s
     places = [(root, path) for root, paths in roots.items() for path in paths]
     files = [(root, path) for root, path in places if stem_of(path.name) is not None and not path.is_dir()]
     taken = {path: reading for root, path in files if (reading := read(root, path)) is not None}
-    found = by_case(taken.values(), [*(channel.display for channel in spec.channels), "segmentation"], REMEDY_FOR_TWO)
     if spec.layout == "bids":
         check_entities(taken.values())
+    found = by_case(taken.values(), [*(channel.display for channel in spec.channels), "segmentation"], REMEDY_FOR_TWO)
     _require_some(spec, found, files, roots)
     _refuse_lookalikes(spec, read, [place for place in places if place[1] not in taken], found)
     _say_empty(roots, taken)
-    unused = [path for _, path in files if path not in taken]
+    unused = sorted(path for _, path in files if path not in taken)
     if unused:
         logger.warning("%d NIfTI files are not used, such as %s", len(unused), first_few(unused, 3))
     return found
@@ -76,6 +76,14 @@ def _require_some(
     lacking = [index for index in channels if index not in numbers]
     if lacking and unknown:
         raise InputError(f"no case has an image of {_spelled(spec, lacking)}{words}: correct --modalities")
+    for index in lacking:
+        usual = SUFFIXES.get(spec.channels[index].name, ()) if spec.layout == "bids" else ()
+        named = ((path, name) for root, path in files if (name := bids_name(path.name)) is not None)
+        other = next((path for path, name in sorted(named) if any(map(name.is_spelled, usual))), None)
+        if other is not None:
+            raise InputError(
+                f"no case has an image of {_spelled(spec, [index])}, and {other} usually is one: correct --modalities"
+            )
     if lacking:
         logger.warning("no case has an image of %s: if there should be one, look at the names", _spelled(spec, lacking))
     if spec.label_template and len(spec.channels) not in numbers:

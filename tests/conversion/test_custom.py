@@ -257,11 +257,40 @@ def test_wrong_usage(
     assert not list(raw.iterdir())
 
 
-def test_sessions_without_entity(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = bids(tmp_path / "in") / "sub-a" / "ses-1" / "anat"
-    rename(folder, "sub-a_ses-1_T1w.nii.gz", "sub-a_T1w.nii.gz")
-    assert main(["convert", "custom", str(tmp_path / "in"), "-d", "7", "--bids", "--modalities", "T1", *QUICK]) == 1
-    assert "lies in the session ses-1, and its name has no entity ses" in capsys.readouterr().err
+def no_sessions(folder: Path) -> None:
+    """The names of all files say no session; their folders do."""
+    for path in sorted(folder.rglob("sub-*.nii.gz")):
+        rename(path.parent, path.name, re.sub("_ses-.", "", path.name))
+
+
+BIDS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
+    "a session without entity": (
+        lambda at: rename(at / "sub-a/ses-1/anat", "sub-a_ses-1_T1w.nii.gz", "sub-a_T1w.nii.gz"),
+        ["T1"], "lies in the session ses-1, and its name has no entity ses"),
+    "no session has one": (
+        no_sessions, ["T1"], r"ses-1, and its name has no entity ses.*--images '\{patient\}/\{session\}/anat/"),
+    "a word nobody has": (
+        lambda at: None, ["T1=T1", "FLAIR"], "no case has an image of T1 = T1, and .*_T1w.nii.gz usually is one"),
+    "a contrast nobody has": (
+        lambda at: None, ["T1", "T1ce=T1c"], "image of T1ce = T1c, and .*ce-gd_T1w.nii.gz usually is one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BIDS)
+def test_bids_refused(name: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil, modalities, message = BIDS[name]
+    spoil(bids(tmp_path / "in"))
+    how = ["--bids", "--modalities", *modalities]
+    assert main(["convert", "custom", str(tmp_path / "in"), "-d", "7", *how, *QUICK]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+
+
+def test_a_modality_that_no_case_has_is_said(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No file can be meant by it: the channels may be those of a model that is there."""
+    how = ["--bids", "--modalities", "T1", "PD=PDw"]
+    assert main(["convert", "custom", str(bids(tmp_path / "in")), "-d", "7", *how, *QUICK]) == 0
+    assert "no case has an image of PD = PDw: if there should be one, look at the names" in caplog.messages
 
 
 def test_a_label_that_no_image_has_is_said(clinic: Path, raw: Path, caplog: pytest.LogCaptureFixture) -> None:
