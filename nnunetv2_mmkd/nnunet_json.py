@@ -294,17 +294,29 @@ def check_plans(content: dict[str, Any], where: str | Path = "plans.json") -> Pl
     if "configurations" not in content:
         raise InputError(f"{where} has no 'configurations', so these are no plans of nnU-Net: restore or choose them")
     configurations = value_of(content, "configurations", dict, where)
-    name = content.get("dataset_name", "")
-    if name in (".", "..") or "/" in str(name) or "\\" in str(name):
-        raise InputError(f"{where}: 'dataset_name' is {name!r}: expected the name of a folder in nnU-Net's folders")
+    for key in ("dataset_name", "plans_name"):
+        _check_folder_name(content, key, where)
     for name in configurations:
+        inside = f"{where}, configurations, {name}"
         value_of(configurations, name, dict, f"{where}, configurations")
+        _check_folder_name({"name": name}, "name", inside)
+        _check_folder_name(configurations[name], "data_identifier", inside)
     entry = value_of(content, "mmkd", dict, where) if "mmkd" in content else {}
+    for key, kind in {"exclusive": bool, "network": dict}.items():
+        _of_kind(entry.get(key, kind()), kind, f"{where}, mmkd: {key!r}")
     modalities, subset = (
         tuple(map(canonical, names_of_list(entry, key, f"{where}, mmkd"))) if key in entry else ()
         for key in ("modalities", "subset")
     )
     return Plans(content, tuple(sorted(configurations)), modalities, subset)
+
+
+def _check_folder_name(content: Mapping[str, Any], key: str, where: str | Path) -> None:
+    """Check a name that nnU-Net makes folders' names of, if it is there."""
+    if key in content:
+        name = _of_kind(content[key], str, f"{where}: {key!r}")
+        if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name:
+            raise InputError(f"{where}: {key!r} is {name!r}: expected the name of a folder in nnU-Net's folders")
 
 
 def read_splits(file: str | Path) -> tuple[FoldCases, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError, one_line
-from nnunetv2_mmkd.inference.planned import check_planned, check_trainable
+from nnunetv2_mmkd.inference.planned import check_data_set, check_planned, check_trainable
 from nnunetv2_mmkd.nnunet_json import read_dataset_json, read_plans
 from nnunetv2_mmkd.paths import require_variables
 
@@ -204,6 +204,7 @@ def dataset_plan(dataset: str, configuration: str, plans_name: str = "nnUNetPlan
     if configuration not in plans.configurations:
         raise InputError(f"{file} has no configuration {configuration!r}; it has {', '.join(plans.configurations)}")
     dataset_json = read_dataset_json(found[0] / "dataset.json").content
+    check_data_set(plans.content, str(file), found[0].name)
     ready = check_planned(plans.content, configuration, len(dataset_json["channel_names"]), str(file))
     check_trainable(ready, f"{file}, configurations, {configuration}")
     dataset_json["labels"] = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}

@@ -20,6 +20,7 @@ from nnunetv2_mmkd.benchmark.timing import TrainerTimes, time_trainers
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.names import modality_names
+from nnunetv2_mmkd.networks.architecture import check_patch
 from nnunetv2_mmkd.training.preflight import find_own_trainer
 from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset
 
@@ -75,12 +76,10 @@ def run_benchmark(
         raise InputError("computing time of the process says nothing about a GPU; use -device cpu with --cpu_time")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; use -device cpu")
-    check_patch(plan)
+    strides = plan.architecture["strides"]
+    check_patch(plan.patch, strides)
     timed_plan = plan.resized(settings.timed_patch or _timed_patch(plan, settings.device))
-    try:
-        check_patch(timed_plan)
-    except InputError as error:
-        raise InputError(f"--timed_patch: {error}") from error
+    check_patch(timed_plan.patch, strides, "--timed_patch: patch")
     with temporary_environment(compiles=False):
         classes = {name: find_own_trainer(name) for name in settings.trainers}
         progress("counting nnUNetTrainer")
@@ -134,25 +133,6 @@ def run_benchmark(
         ),
         rows=rows,
     )
-
-
-def check_patch(plan: Plan) -> None:
-    """Refuse a patch that the network cannot take.
-
-    Raises:
-        InputError: an axis is no multiple of the network's stride, or one voxel is left at the bottleneck.
-    """
-    architecture = plan.architecture
-    total = [1] * len(plan.patch)
-    for stride in architecture["strides"]:
-        strides = [stride] * len(total) if isinstance(stride, int) else stride
-        total = [a * b for a, b in zip(total, strides, strict=True)]
-    divisible = all(edge % factor == 0 for edge, factor in zip(plan.patch, total, strict=True))
-    if not divisible or all(edge == factor for edge, factor in zip(plan.patch, total, strict=True)):
-        raise InputError(
-            f"patch {plan.patch}: each axis must be a multiple of {tuple(total)}, and more than one voxel must be "
-            "left at the bottleneck (it is normalised over space)"
-        )
 
 
 def _timed_patch(plan: Plan, device: str) -> tuple[int, ...]:

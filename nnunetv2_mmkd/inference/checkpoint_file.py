@@ -69,6 +69,13 @@ def read_nnunet_checkpoint(
     weights = content[WEIGHTS]
     if not isinstance(weights, Mapping) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
         raise InputError(f"{file}: {WEIGHTS!r} are not named tensors: it is damaged, or not from nnU-Net")
+    for key, weight in weights.items():
+        if weight.layout != torch.strided or weight.is_complex() or weight.is_quantized or weight.is_meta:
+            kind = f"{weight.layout}, {weight.dtype}, on {weight.device}".replace("torch.", "")
+            raise InputError(
+                f"{file}: {key} in {WEIGHTS!r} is a tensor of another kind ({kind}) than nnU-Net's dense real numbers: "
+                "restore the file of the training"
+            )
     return content
 
 

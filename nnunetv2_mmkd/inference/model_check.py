@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,11 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, read_model
-from nnunetv2_mmkd.inference.planned import check_planned, check_reader
-from nnunetv2_mmkd.nnunet_json import check_dataset_json, value_of
+from nnunetv2_mmkd.inference.planned import check_intensities, check_planned, check_reader, refuse_cascade
+from nnunetv2_mmkd.nnunet_json import DatasetJson, check_dataset_json, value_of
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 
@@ -46,11 +47,11 @@ def check_loadable(
     for fold in folds:
         file = os.path.join(folder, f"fold_{fold}", checkpoint)
         content = read_nnunet_checkpoint(file, mmap=True, trust=trust)
-        _check_origin(file, content, model)
+        check_origin(file, content, model.dataset_json, os.path.join(folder, "dataset.json"))
         if shapes is None:  # as nnU-Net: the first fold says what the network is
             trainer, configuration = _training_of(file, content)
             _check_configuration(file, configuration, model)
-            shapes = _network_shapes(folder, model, trainer, configuration)
+            shapes = _network_shapes(file, model, trainer, configuration)
         _check_axes(file, content, model.plans.content, configuration)
         check_weights(file, content[WEIGHTS], shapes)
         check_finite(file, content[WEIGHTS])
@@ -82,6 +83,11 @@ def check_weights(
             wrong = f"{key} has shape {found} instead of {shape}"
             break
     odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and not key.endswith(_COUNTER)), None)
+    if odd is not None and not wrong:
+        kind = str(weights[odd].dtype).removeprefix("torch.")
+        raise InputError(
+            f"{file}: {odd} has the type {kind}: expected floating point. Restore the file of the training"
+        )
     for key, each in () if wrong else weights.items():  # nnU-Net's decoder has the encoder once more, stored once
         other = weights.get(key.removeprefix("decoder."), each)
         same = other.data_ptr() == each.data_ptr()
@@ -89,11 +95,6 @@ def check_weights(
             raise InputError(
                 f"{file}: {key} differs from {key.removeprefix('decoder.')}, which is the same weight: copy it again"
             )
-    if odd is not None and not wrong:
-        kind = str(weights[odd].dtype).removeprefix("torch.")
-        raise InputError(
-            f"{file}: {odd} has the type {kind}: expected floating point. Restore the file of the training"
-        )
     if wrong:
         raise InputError(
             f"{file} is of another network than {asked}: {wrong}. Restore all three files from one training"
@@ -119,20 +120,32 @@ def _check_configuration(file: str, name: str, model: TrainedModel) -> None:
         )
     try:
         where = os.path.join(model.folder, "dataset.json")
-        check_planned(model.plans.content, name, len(model.modalities), plans)
+        planned = check_planned(model.plans.content, name, len(model.modalities), plans)
+        refuse_cascade(planned, name)
+        check_intensities(model.plans.content, planned, plans)
         check_reader(model.plans.content, plans, model.dataset_json.file_ending, where)
+    except NotImplementedError as error:
+        raise InputError(f"{plans}: {error}") from error
     except InputError as error:
         raise InputError(f"{error}. Restore the plans of the training") from error
 
 
-def _check_origin(file: str, checkpoint: Mapping[str, Any], model: TrainedModel) -> None:
-    """Compare ``dataset.json`` with the one of the training, where the checkpoint has it: order gives the heads."""
+def check_origin(file: str, checkpoint: Mapping[str, Any], now: DatasetJson, dataset: str) -> None:
+    """Compare ``dataset.json`` with the one of the training, where the checkpoint has it: order gives the heads.
+
+    Args:
+        file: of the checkpoint, for messages.
+        checkpoint: its content.
+        now: ``dataset.json`` that the weights shall be used with.
+        dataset: its file, for messages.
+
+    Raises:
+        InputError: they differ, or the checkpoint's is none.
+    """
     arguments = checkpoint.get("init_args")
-    trained = arguments.get("dataset_json") if isinstance(arguments, Mapping) else None
-    if not isinstance(trained, dict):
+    if not isinstance(arguments, Mapping) or "dataset_json" not in arguments:
         return
-    before = check_dataset_json(trained, f"{file}, dataset_json")
-    now = model.dataset_json
+    before = check_dataset_json(value_of(arguments, "dataset_json", dict, f"{file}, init_args"), f"{file}, init_args")
     facts = {
         "channel_names": (before.modalities, now.modalities),
         "labels": tuple(list(each.content["labels"].values()) for each in (before, now)),
@@ -148,8 +161,8 @@ def _check_origin(file: str, checkpoint: Mapping[str, Any], model: TrainedModel)
     for key, (old, new) in facts.items():
         if old != new:
             raise InputError(
-                f"{os.path.join(model.folder, 'dataset.json')}: {key!r} has {_listed(new)}, but {file} was trained "
-                f"with {_listed(old)}. Restore the dataset.json of the training"
+                f"{dataset}: {key!r} has {_listed(new)}, but {file} was trained with {_listed(old)}. Restore the "
+                "dataset.json of the training"
             )
 
 
@@ -168,22 +181,55 @@ def _check_axes(file: str, checkpoint: Mapping[str, Any], plans: dict[str, Any],
         )
 
 
-def _network_shapes(folder: str, model: TrainedModel, trainer: str, configuration: str) -> dict[str, tuple[int, ...]]:
+def _network_shapes(file: str, model: TrainedModel, name: str, configuration: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the network that a checkpoint's trainer builds from the model's plans."""
     try:
-        found = find_trainer(trainer)
+        trainer = find_trainer(name)
     except InputError as error:
         raise InputError(
-            f"{folder}: the class of its trainer {trainer} was not found. This package's trainers are known; add the "
-            f"folder of a trainer of your own to {EXT_TRAINER} ({error})"
+            f"{file}: the class of its trainer {one_line(name, 100)} was not found. This package's trainers are known; "
+            f"add the folder of a trainer of your own to {EXT_TRAINER} ({error})"
         ) from error
+    plans = os.path.join(model.folder, "plans.json")
+    _check_entry(trainer, model, plans)
     try:
-        return network_shapes(found, model.plans.content, configuration, model.dataset_json.content)
+        network = _without_memory(trainer, model.plans.content, configuration, model.dataset_json.content)
     except Exception as error:  # what the constructors of networks make of damaged plans
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error, 300) or type(error).__name__
         raise InputError(
-            f"{os.path.join(folder, 'plans.json')}: the network of {trainer} cannot be built from the configuration "
-            f"{configuration} ({reason}). Restore the plans of the training"
+            f"{plans}: the network of {name} cannot be built from the configuration {configuration} ({reason}). "
+            "Restore the plans of the training"
         ) from error
+    if not network._forward_pre_hooks and "available" not in inspect.signature(network.forward).parameters:
+        raise InputError(
+            f"{file}: 'trainer_name' is {name}, whose network does not take a mask of the available modalities, but "
+            f"{plans} is of a trainer of this package. Restore the checkpoint of the training"
+        )
+    return _shapes(network)
+
+
+def _check_entry(trainer: type[Any], model: TrainedModel, where: str) -> None:
+    """Compare ``mmkd`` of the plans with what a trainer of this package writes; earlier versions wrote less."""
+    if not hasattr(trainer, "plans_entry"):
+        return
+    labels = PlansManager(model.plans.content).get_label_manager(model.dataset_json.content)
+    found, written = model.plans.content["mmkd"], trainer.plans_entry(model.modalities, not labels.has_regions)
+    for inside, own, known in (
+        ("mmkd", found, written),
+        ("mmkd, network", found.get("network", {}), written.get("network", {})),
+    ):
+        for key in own:
+            if key not in known:
+                raise InputError(
+                    f"{where}, {inside}: {trainer.__name__} knows no {key!r}. Restore the plans of the training, or "
+                    "install the version of nnunetv2-mmkd that wrote them"
+                )
+    if found.get("exclusive", written["exclusive"]) != written["exclusive"]:
+        kind = "regions" if labels.has_regions else "classes"
+        raise InputError(
+            f"{where}, mmkd: 'exclusive' is {str(found['exclusive']).lower()}, but dataset.json has {kind}. Restore "
+            "both from one training"
+        )
 
 
 def build_network(trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> Any:
@@ -203,9 +249,16 @@ def network_shapes(
     trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of a trainer's network; built without memory where its class allows that."""
+    return _shapes(_without_memory(trainer, plans, configuration, dataset_json))
+
+
+def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def _without_memory(trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> Any:
     try:
         with torch.device("meta"):
-            network = build_network(trainer, plans, configuration, dataset_json)
+            return build_network(trainer, plans, configuration, dataset_json)
     except NotImplementedError:  # of a tensor without memory, or of the architecture, which then says so again
-        network = build_network(trainer, plans, configuration, dataset_json)
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        return build_network(trainer, plans, configuration, dataset_json)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import nnunetv2
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization, ImageNormalization
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.nnunet_json import value_of
+from nnunetv2_mmkd.errors import InputError, choices, one_line
+from nnunetv2_mmkd.networks.architecture import check_architecture
+from nnunetv2_mmkd.nnunet_json import names_of_list, value_of
 
 _OF_PLANS: Mapping[str, type] = {
     "dataset_name": str,
+    "plans_name": str,
     "image_reader_writer": str,
     "label_manager": str,
     "transpose_forward": list,
@@ -30,8 +40,30 @@ _OF_CONFIGURATION: Mapping[str, type] = {
     **dict.fromkeys(_RESAMPLING, str),
     **dict.fromkeys([f"{name}_kwargs" for name in _RESAMPLING], dict),
 }
-_CLASSES = ("preprocessor_class", *_RESAMPLING)
 _READER = "image_reader_writer"
+_INTENSITIES = "foreground_intensity_properties_per_channel"
+_OF_CT = ("mean", "std", "percentile_00_5", "percentile_99_5")
+_LARGEST_PATCH = 8192  # voxels along an axis
+_LARGEST_BATCH = 65536
+_SMALLEST_SPACING, _LARGEST_SPACING = 1e-4, 1e4  # mm
+
+_RESAMPLED = ["data", "new_shape", "current_spacing", "new_spacing"]
+_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area", "nearest", "nearest-exact")
+_ORDER = (lambda value: type(value) is int and 0 <= value <= 5, "a whole number from 0 to 5")
+_RESAMPLING_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "order": _ORDER,
+    "order_z": _ORDER,
+    "force_separate_z": (lambda value: value is None or type(value) is bool, "true, false or null"),
+    "separate_z_anisotropy_threshold": (
+        lambda value: type(value) in (int, float) and 1 <= value < math.inf,
+        "a number from 1 on",
+    ),
+    "mode": (lambda value: value in _MODES, f"one of {', '.join(_MODES)}"),
+    "aniso_axis_mode": (lambda value: value in _MODES, f"one of {', '.join(_MODES)}"),
+    "memefficient_seg_resampling": (lambda value: type(value) is bool, "true or false"),
+    "num_threads": (lambda value: type(value) is int and value >= 1, "a whole number from 1 on"),
+}
+"""What arguments of nnU-Net's functions for resampling can be."""
 
 
 def check_planned(plans: dict[str, Any], configuration: str, channels: int, where: str) -> ConfigurationManager:
@@ -60,8 +92,10 @@ def check_planned(plans: dict[str, Any], configuration: str, channels: int, wher
     for key, kind in _OF_CONFIGURATION.items():
         value_of(planned.configuration, key, kind, inside)
     axes = len(planned.patch_size)
-    _check_numbers(planned.patch_size, (2, 3), int, f"{inside}: 'patch_size'")
-    _check_numbers(planned.spacing, (axes,), (int, float), f"{inside}: 'spacing'")
+    what = f"{inside}: 'patch_size'"
+    _check_numbers(planned.patch_size, (2, 3), int, what, 1, _LARGEST_PATCH)
+    what = f"{inside}: 'spacing'"
+    _check_numbers(planned.spacing, (axes,), (int, float), what, _SMALLEST_SPACING, _LARGEST_SPACING)
     for key in ("transpose_forward", "transpose_backward"):
         if sorted(map(str, manager.plans[key])) != ["0", "1", "2"]:
             raise InputError(f"{where}: {key!r} is {manager.plans[key]}: expected 0, 1 and 2 in some order")
@@ -69,11 +103,17 @@ def check_planned(plans: dict[str, Any], configuration: str, channels: int, wher
         count = len(planned.configuration[key])
         if count != channels:
             raise InputError(f"{inside}: {key!r} has {count} entries for {channels} modalities")
-    for key in _CLASSES:
-        if _found(planned, key) is None:
-            name = key.removesuffix("_class").replace("preprocessor", "preprocessor_name")
-            raise InputError(f"{where}: nnU-Net knows no {name!r} {planned.configuration[name]!r}")
-    _check_dimensions(planned.configuration["architecture"], axes, inside)
+    if not all(isinstance(each, bool) for each in planned.use_mask_for_norm):
+        raise InputError(f"{inside}: 'use_mask_for_norm' is {planned.use_mask_for_norm}: expected true or false in it")
+    for name in names_of_list(planned.configuration, "normalization_schemes", inside):
+        _check_named(name, "preprocessing.normalization", ImageNormalization, f"{inside}: 'normalization_schemes'")
+    name = planned.preprocessor_name
+    _check_named(name, "preprocessing", DefaultPreprocessor, f"{inside}: 'preprocessor_name'")
+    _check_named(plans["label_manager"], "utilities.label_handling", LabelManager, f"{where}: 'label_manager'")
+    for key in _RESAMPLING:
+        _check_resampling(planned.configuration, key, inside)
+    _check_stages(planned, plans, inside)
+    check_architecture(planned, inside)
     return planned
 
 
@@ -88,8 +128,8 @@ def check_trainable(planned: ConfigurationManager, inside: str) -> None:
         InputError: no batch, a batch of no cases, or no word about Dice's sums.
     """
     size = value_of(planned.configuration, "batch_size", int, inside)
-    if size < 1:
-        raise InputError(f"{inside}: 'batch_size' is {size}: expected 1 or more")
+    if not 1 <= size <= _LARGEST_BATCH:
+        raise InputError(f"{inside}: 'batch_size' is {size}: expected 1 to {_LARGEST_BATCH}")
     value_of(planned.configuration, "batch_dice", bool, inside)
     value_of(planned.configuration, "data_identifier", str, inside)
 
@@ -106,10 +146,7 @@ def check_reader(plans: dict[str, Any], where: str, ending: str, dataset: str) -
     Raises:
         InputError: nnU-Net has no such reader, or it reads other formats.
     """
-    manager = PlansManager(plans)
-    found = _found(manager, f"{_READER}_class")
-    if found is None:
-        raise InputError(f"{where}: nnU-Net knows no {_READER!r} {manager.plans[_READER]!r}")
+    found = _check_named(plans[_READER], "imageio", BaseReaderWriter, f"{where}: {_READER!r}")
     known = found.supported_file_endings
     if ending.lower() not in known:
         raise InputError(
@@ -118,28 +155,113 @@ def check_reader(plans: dict[str, Any], where: str, ending: str, dataset: str) -
         )
 
 
-def _found(owner: Any, key: str) -> Any:
+def refuse_cascade(planned: ConfigurationManager, name: str) -> None:
+    """Refuse a configuration that belongs to a cascade.
+
+    Args:
+        planned: the configuration.
+        name: its own.
+
+    Raises:
+        NotImplementedError: it does.
+    """
+    if planned.previous_stage_name is not None or planned.next_stage_names:
+        raise NotImplementedError(
+            f"the configuration {name} belongs to a cascade; trainers of this package do not support cascades, because "
+            "the previous stage would need its own subset. Train 2d or 3d_fullres"
+        )
+
+
+def check_intensities(plans: Mapping[str, Any], planned: ConfigurationManager, where: str) -> None:
+    """Check what a prediction reads of the training's intensities.
+
+    Args:
+        plans: content of the file.
+        planned: the configuration.
+        where: file of the plans, for messages.
+
+    Raises:
+        InputError: a channel has none, or not those that its normalisation needs.
+    """
+    for channel, name in enumerate(planned.normalization_schemes):
+        values = value_of(plans[_INTENSITIES], str(channel), dict, f"{where}, {_INTENSITIES}")
+        scheme = _named(name, "preprocessing.normalization")
+        for key in _OF_CT if issubclass(scheme, CTNormalization) else ():
+            value = values.get(key)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(
+                    f"{where}, {_INTENSITIES}, channel {channel}: {key!r} is {value!r}: {name} needs a number"
+                )
+
+
+def check_data_set(plans: Mapping[str, Any], where: str, name: str) -> None:
+    """Check that plans are of the data set in whose folder they lie, since nnU-Net trains on the one that they name.
+
+    Raises:
+        InputError: they are another's.
+    """
+    named = value_of(plans, "dataset_name", str, where)
+    if named != name:
+        raise InputError(
+            f"{where}: 'dataset_name' is {one_line(named, 100)!r}, so these are plans of another data set than {name}: "
+            "restore them, or bring plans over with `nnUNetv2_move_plans_between_datasets`"
+        )
+
+
+def _named(name: str, package: str) -> Any:
+    """What nnU-Net finds under a name in a package of its own; None: nothing."""
+    folder = Path(nnunetv2.__path__[0], *package.split("."))
     try:
-        return getattr(owner, key)
+        return recursive_find_python_class(str(folder), name, f"nnunetv2.{package}")
     except Exception:  # whatever its look-up says of a name that is none
         return None
 
 
-def _check_dimensions(architecture: Mapping[str, Any], axes: int, inside: str) -> None:
-    """A patch of three axes needs a network of three."""
-    value_of(architecture, "network_class_name", str, f"{inside}, architecture")
-    arguments = value_of(architecture, "arch_kwargs", dict, f"{inside}, architecture")
-    operation = arguments.get("conv_op")
-    if isinstance(operation, str) and operation.endswith(("1d", "2d", "3d")) and int(operation[-2]) != axes:
-        raise InputError(f"{inside}: 'patch_size' has {axes} axes, but 'conv_op' of the architecture is {operation}")
-    for key in ("kernel_sizes", "strides"):
-        entries = arguments.get(key)
-        for each in entries if isinstance(entries, list) else []:
-            if isinstance(each, list):
-                _check_numbers(each, (axes,), int, f"{inside}, architecture: an entry of {key!r}")
+def _check_named(name: str, package: str, kind: type, what: str) -> Any:
+    """A class that plans name, which must be of a kind."""
+    found = _named(name, package)
+    if not inspect.isclass(found) or not issubclass(found, kind) or inspect.isabstract(found):
+        raise InputError(f"{what} is {one_line(name, 100)!r}: nnU-Net knows no {kind.__name__} of this name")
+    return found
 
 
-def _check_numbers(values: Sequence[Any], lengths: Sequence[int], kind: Any, what: str) -> None:
-    good = all(isinstance(each, kind) and type(each) is not bool and 0 < each < math.inf for each in values)
+def _check_resampling(configuration: Mapping[str, Any], key: str, inside: str) -> None:
+    """The function of a name must take what nnU-Net hands it, and labels only where it resamples labels."""
+    function, given = _named(configuration[key], "preprocessing.resampling"), configuration[f"{key}_kwargs"]
+    parameters = inspect.signature(function).parameters if inspect.isfunction(function) else {}
+    if list(parameters)[: len(_RESAMPLED)] != _RESAMPLED:
+        raise InputError(f"{inside}: nnU-Net knows no {key!r} {one_line(configuration[key], 100)!r}")
+    for name in given:
+        if name not in parameters or name in _RESAMPLED:
+            known = list(parameters)[len(_RESAMPLED) :]
+            raise InputError(
+                f"{inside}, {key}_kwargs: {configuration[key]} does not take {name!r}; it takes {choices(name, known)}"
+            )
+    if "is_seg" in parameters:
+        given = {"is_seg": parameters["is_seg"].default, **given}
+    for name, value in given.items():
+        good, expected = _RESAMPLING_VALUES.get(name, (lambda _: True, ""))
+        if name == "is_seg":
+            good, expected = (lambda value: value is (key == _RESAMPLING[1])), str(key == _RESAMPLING[1]).lower()
+        if not good(value):
+            raise InputError(f"{inside}, {key}_kwargs: {name!r} is {one_line(value, 60)}: expected {expected}")
+
+
+def _check_stages(planned: ConfigurationManager, plans: Mapping[str, Any], inside: str) -> None:
+    """The stages of a cascade are configurations."""
+    for key in ("previous_stage", "next_stage"):
+        stages = planned.configuration.get(key)
+        for name in stages if isinstance(stages, list) else [stages]:
+            if name is not None and name not in list(plans["configurations"]):
+                raise InputError(f"{inside}: {key!r} is {one_line(name, 60)!r}: expected one of the configurations")
+
+
+def _check_numbers(
+    values: Sequence[Any], lengths: Sequence[int], kind: Any, what: str, least: float, most: float
+) -> None:
+    good = all(isinstance(each, kind) and type(each) is not bool and least <= each <= most for each in values)
     if len(values) not in lengths or not good:
-        raise InputError(f"{what} is {values}: expected {' or '.join(map(str, lengths))} positive numbers")
+        raise InputError(
+            f"{what} is {one_line(values, 100)}: expected {' or '.join(map(str, lengths))} numbers from {least:g} to "
+            f"{most:g}"
+        )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import pydoc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import indices
+from nnunetv2_mmkd.networks.architecture import UNETS, check_architecture, module_class
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
 from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
 from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
@@ -32,8 +30,6 @@ from nnunetv2_mmkd.networks.transformer_unet import TransformerUNet
 FusionFactory = Callable[[Sequence[ScaleSpec]], Fusion]
 """``scales, largest first -> fusion``."""
 
-_MODULES = ("dynamic_network_architectures.", "torch.nn.")
-
 
 def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
     """The network exactly as nnU-Net plans and initialises it, for so many input channels.
@@ -43,12 +39,18 @@ def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
         NotImplementedError: the plan's architecture is not a plain or residual-encoder U-Net.
     """
     configuration = request.configuration
-    arguments = configuration.network_arch_init_kwargs
-    layers = [arguments.get(key) for key in configuration.network_arch_init_kwargs_req_import]
-    for name in (configuration.network_arch_class_name, *(layer for layer in layers if layer is not None)):
-        _check_module(name)
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
+    check_architecture(configuration)
+    name = configuration.network_arch_class_name
+    found = module_class(name)
+    if found is None:
+        raise InputError(f"the plans ask for the network {name!r}: expected one below dynamic_network_architectures")
+    if not issubclass(found, UNETS):
+        raise NotImplementedError(
+            f"the plans ask for {found.__name__}; this package builds on the planned encoder and decoder of "
+            "PlainConvUNet and ResidualEncoderUNet only"
+        )
+    planned: nn.Module = get_network_from_plans(
+        name,
         configuration.network_arch_init_kwargs,
         configuration.network_arch_init_kwargs_req_import,
         input_channels,
@@ -56,21 +58,7 @@ def planned_network(request: NetworkRequest, input_channels: int) -> nn.Module:
         allow_init=True,
         deep_supervision=request.deep_supervision,
     )
-    if not isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
-        raise NotImplementedError(
-            f"the plans ask for {type(network).__name__}; this package builds on the planned encoder and decoder of "
-            "PlainConvUNet and ResidualEncoderUNet only"
-        )
-    planned: nn.Module = network
     return planned
-
-
-def _check_module(name: Any) -> None:
-    """Plans may come with a model of others, and nnU-Net calls whatever function they name."""
-    known = isinstance(name, str) and name.startswith(_MODULES)
-    found = pydoc.locate(name) if known else None
-    if not known or not (found is None or (inspect.isclass(found) and issubclass(found, nn.Module))):
-        raise InputError(f"the plans ask for {name!r}: expected a module below {' or '.join(_MODULES)}")
 
 
 def early_fusion(request: NetworkRequest) -> nn.Module:

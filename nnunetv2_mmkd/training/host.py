@@ -19,19 +19,6 @@ from nnunetv2_mmkd.nnunet_json import missing_modalities
 from nnunetv2_mmkd.training.present_modalities import blanking
 
 
-def refuse_cascade(host: nnUNetTrainer) -> None:
-    """Refuse a configuration that belongs to a cascade.
-
-    Raises:
-        NotImplementedError: it does.
-    """
-    if host.is_cascaded or host.configuration_manager.next_stage_names:
-        raise NotImplementedError(
-            f"the configuration {host.configuration_name} belongs to a cascade; trainers of this package do not "
-            "support cascades, because the previous stage would need its own subset. Train 2d or 3d_fullres"
-        )
-
-
 def warn_of_ct(host: nnUNetTrainer) -> None:
     """Warn where missing modalities cannot be detected at prediction."""
     if any("CTNormalization" in scheme for scheme in host.configuration_manager.normalization_schemes):

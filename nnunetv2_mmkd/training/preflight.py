@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, content_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
-from nnunetv2_mmkd.inference.model_check import check_weights, network_shapes
-from nnunetv2_mmkd.inference.planned import check_planned, check_trainable
+from nnunetv2_mmkd.inference.model_check import check_origin, check_weights, network_shapes
+from nnunetv2_mmkd.inference.planned import check_data_set, check_planned, check_trainable, refuse_cascade
 from nnunetv2_mmkd.inference.run import check_device
-from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits, value_of
 from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
@@ -76,6 +77,7 @@ def check_training(
             f"`nnUNetv2_plan_and_preprocess -d {dataset}`, or choose with -p"
         )
     planned = read_plans(plans_file)
+    check_data_set(planned.content, plans_file, os.path.basename(folder))
     if configuration not in planned.configurations:
         raise InputError(
             f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
@@ -106,9 +108,11 @@ def check_training(
     if isinstance(names, dict):  # else nnU-Net says so itself
         ready = check_planned(planned.content, configuration, len(names), plans_file)
         check_trainable(ready, f"{plans_file}, configurations, {configuration}")
+        if issubclass(trainer_class, nnUNetTrainerMMKD):
+            check_network(trainer_class, planned.content, configuration, content, plans_file)
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     for name in loaded:
-        check_loaded(str(output / name), trainer_class, planned.content, configuration, content)
+        check_loaded(str(output / name), trainer_class, planned.content, configuration, content, fold)
     check_device(device)
     check_writable(str(output))
     return output
@@ -152,17 +156,61 @@ def _check_splits(folder: Path, fold: str, ending: str) -> None:
             )
 
 
+def check_network(
+    trainer: type[nnUNetTrainerMMKD],
+    plans: dict[str, Any],
+    configuration: str,
+    dataset_json: dict[str, Any],
+    where: str,
+) -> None:
+    """Check that a trainer's network can be built from plans.
+
+    Args:
+        trainer: of this package, or made from it.
+        plans: content of the file, checked.
+        configuration: one of them.
+        dataset_json: of the data set.
+        where: file of the plans, for messages.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        refuse_cascade(PlansManager(plans).get_configuration(configuration), configuration)
+        network_shapes(trainer, with_entry(trainer, plans, dataset_json), configuration, dataset_json)
+    except (InputError, NotImplementedError) as error:
+        raise InputError(f"{where}: {trainer.__name__} cannot be trained with {configuration}: {error}") from error
+
+
 def check_loaded(
-    file: str, trainer: type[Any], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+    file: str,
+    trainer: type[Any],
+    plans: dict[str, Any],
+    configuration: str,
+    dataset_json: dict[str, Any],
+    fold: str,
 ) -> None:
     """Check a checkpoint that a training goes on from or is validated with, if it exists.
 
     Raises:
-        InputError: it cannot be read, needs trust, is of another network, or its weights are not finite.
+        InputError: it cannot be read, needs trust, is of another network, fold or data set, or its weights are not
+            finite.
     """
     if not os.path.lexists(file):
         return
-    weights = read_nnunet_checkpoint(file, mmap=True)[WEIGHTS]
+    checkpoint = read_nnunet_checkpoint(file, mmap=True)
+    weights = checkpoint[WEIGHTS]
+    arguments = value_of(checkpoint, "init_args", dict, file)
+    for key, now in {"configuration": configuration, "fold": fold}.items():
+        if str(arguments.get(key)) != now:
+            raise InputError(
+                f"{file}, init_args: {key!r} is {one_line(arguments.get(key), 60)}, and this is {key} {now}: restore "
+                "the checkpoint of this training"
+            )
+    for key in ("plans", "dataset_json"):
+        value_of(arguments, key, dict, f"{file}, init_args")
+    if issubclass(trainer, nnUNetTrainerMMKD):
+        check_origin(file, checkpoint, check_dataset_json(dataset_json), "dataset.json of the data set")
     shapes = network_shapes(trainer, with_entry(trainer, plans, dataset_json), configuration, dataset_json)
     check_weights(file, weights, shapes, "the plans of its data set ask for")
     check_finite(file, weights)

@@ -21,6 +21,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.inference.planned import refuse_cascade
 from nnunetv2_mmkd.methods.base import Batch, Method, loss_of
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.methods.ranked import ranked
@@ -197,7 +198,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         Raises:
             NotImplementedError: cascades.
         """
-        host.refuse_cascade(self)
+        refuse_cascade(self.configuration_manager, self.configuration_name)
         host.keep_to_cores(self)
         seeding.seed_start(self.suffix_seed)
         super().initialize()

@@ -99,6 +99,20 @@ CHECKPOINTS: dict[str, tuple[Edit, str]] = {
         "head.bias has the type int64: expected floating point",
     ),
     "an object": (lambda c: c.update(own=Foreign()), "--trust"),
+    "sparse": (
+        lambda c: c["network_weights"].update({"head.bias": torch.ones(3).to_sparse()}),
+        "head.bias in 'network_weights' is a tensor of another kind (sparse_coo, float32, on cpu)",
+    ),
+    "complex": (
+        lambda c: c["network_weights"].update({"head.bias": torch.ones(3, dtype=torch.complex64)}),
+        "head.bias in 'network_weights' is a tensor of another kind (strided, complex64, on cpu)",
+    ),
+    "nowhere": (
+        lambda c: c["network_weights"].update({"head.bias": torch.ones(3, device="meta")}),
+        "head.bias in 'network_weights' is a tensor of another kind (strided, float32, on meta)",
+    ),
+    "a list for dataset.json": (lambda c: c["init_args"].update(dataset_json=[1]), "init_args: 'dataset_json' is a li"),
+    "a stock trainer": (lambda c: c.update(trainer_name="nnUNetTrainer"), "'trainer_name' is nnUNetTrainer, whose net"),
 }
 
 
@@ -106,7 +120,7 @@ CHECKPOINTS: dict[str, tuple[Edit, str]] = {
 def test_checkpoint(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     edit, message = CHECKPOINTS[name]
     file = edit_checkpoint(damaged, edit)
-    refused(damaged, tmp_path, capsys, str(damaged if "trainer" in message else file), message)
+    refused(damaged, tmp_path, capsys, str(file), message)
 
 
 def test_a_checksum_that_is_another(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +152,7 @@ def configuration(content: dict[str, Any]) -> dict[str, Any]:
 FILES: dict[str, tuple[str, Edit, str]] = {
     "plans without configurations": ("plans.json", lambda c: c.pop("configurations"), "has no 'configurations'"),
     "plans without a reader": ("plans.json", lambda c: c.pop("image_reader_writer"), "has no 'image_reader_writer'"),
-    "an unknown reader": ("plans.json", lambda c: c.update(image_reader_writer="No"), "'image_reader_writer' 'No'"),
+    "an unknown reader": ("plans.json", lambda c: c.update(image_reader_writer="No"), "'image_reader_writer' is 'No'"),
     "an unknown preprocessor": ("plans.json", lambda c: configuration(c).update(preprocessor_name="No"), "'No'"),
     "an unknown resampling": ("plans.json", lambda c: configuration(c).update(resampling_fn_seg="No"), "'No'"),
     "axes twice": ("plans.json", lambda c: c.update(transpose_forward=[0, 0, 1]), "'transpose_forward' is [0, 0, 1]"),
@@ -151,6 +165,28 @@ FILES: dict[str, tuple[str, Edit, str]] = {
         "1 entries for 3",
     ),
     "inherits from nothing": ("plans.json", lambda c: configuration(c).update(inherits_from="x"), "3d_fullres"),
+    "an order": (
+        "plans.json",
+        lambda c: configuration(c)["resampling_fn_probabilities_kwargs"].update(order=99),
+        "resampling_fn_probabilities_kwargs: 'order' is 99",
+    ),
+    "a scheme": ("plans.json", lambda c: configuration(c).update(normalization_schemes=["No"] * 3), "'No'"),
+    "no intensities": (
+        "plans.json",
+        lambda c: c["foreground_intensity_properties_per_channel"].pop("2"),
+        "foreground_intensity_properties_per_channel has no '2'",
+    ),
+    "no percentiles": (
+        "plans.json",
+        lambda c: configuration(c).update(normalization_schemes=["CTNormalization"] * 3),
+        "channel 0: 'mean' is None: CTNormalization needs a number",
+    ),
+    "a cascade": ("plans.json", lambda c: configuration(c).update(previous_stage="3d_fullres"), "belongs to a cascade"),
+    "a layer": (
+        "plans.json",
+        lambda c: configuration(c)["architecture"]["arch_kwargs"].update(nonlin="torch.nn.No"),
+        "'nonlin' is 'torch.nn.No'",
+    ),
     "other names": ("plans.json", lambda c: c["mmkd"].update(modalities=["t2", "t1ce", "t1"]), "mixed up"),
     "fewer names": ("plans.json", lambda c: c["mmkd"].update(modalities=["t2"]), "mixed up"),
     "another format": (
@@ -169,6 +205,23 @@ def test_json(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     file, edit, message = FILES[name]
     edit_json(damaged / file, edit)
     refused(damaged, tmp_path, capsys, str(damaged), file, message)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"more": 1}, "plans.json, mmkd: nnUNetTrainerShaSpec knows no 'more'"),
+        ({"network": {"fill": "mean", "fil": 1}}, "plans.json, mmkd, network: nnUNetTrainerShaSpec knows no 'fil'"),
+        ({"network": {"fill": 3}}, "cannot be built from the configuration 3d_fullres (ShaSpec: fill must be one of"),
+        ({"exclusive": False}, "mmkd: 'exclusive' is false, but dataset.json has classes"),
+    ],
+)
+def test_what_the_plans_say_to_our_trainers(
+    damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, Any], message: str
+) -> None:
+    edit_json(damaged / "plans.json", lambda content: content["mmkd"].update(entry))
+    edit_checkpoint(damaged, lambda content: content.update(trainer_name="nnUNetTrainerShaSpec"))
+    refused(damaged, tmp_path, capsys, str(damaged), message)
 
 
 @pytest.mark.parametrize("file", ["plans.json", "dataset.json"])

@@ -44,7 +44,13 @@ class nnUNetTrainerTinyForTests(nnUNetTrainer):
 
 
 def plans() -> dict:
-    """Its plans.json."""
+    """Its plans.json. Its trainer does not build the network that they plan."""
+    architecture = {
+        "n_stages": 2, "features_per_stage": [2, 2], "conv_op": "torch.nn.Conv3d", "kernel_sizes": [[3, 3, 3]] * 2,
+        "strides": [[1, 1, 1], [2, 2, 2]], "n_conv_per_stage": [1, 1], "n_conv_per_stage_decoder": [1],
+        "conv_bias": True, "norm_op": "torch.nn.InstanceNorm3d", "norm_op_kwargs": {"affine": True},
+        "nonlin": "torch.nn.LeakyReLU",
+    }  # fmt: skip
     resample = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "tiny",
@@ -54,7 +60,11 @@ def plans() -> dict:
         "spacing": [1.0, 1.0, 1.0],
         "normalization_schemes": ["ZScoreNormalization"] * 3,
         "use_mask_for_norm": [True] * 3,
-        "architecture": {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []},
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": architecture,
+            "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
+        },
     }
     for what in ("data", "seg", "probabilities"):
         configuration[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"

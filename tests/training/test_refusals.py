@@ -52,7 +52,7 @@ def test_plans_name_networks_and_layers_only(home: Home, part: str, name: Any) -
         architecture = plans["configurations"]["3d_fullres"]["architecture"]
         (architecture if part == "network_class_name" else architecture["arch_kwargs"])[part] = name
 
-    with pytest.raises(InputError, match="the plans ask for"):
+    with pytest.raises(InputError, match=f"'?{part}'? is|the plans ask for the network 'subprocess"):
         home.trainer(nnUNetTrainerModalityDropout, edit_plans=edit).initialize()
 
 
