@@ -19,6 +19,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ except ImportError:  # Windows
 
 LOCK = ".mmkd.lock"
 """The file that a run holds in a folder while it works there."""
+
+TURN = 60.0  # seconds that a run waits for its turn to write a file that several write
+_NAMED, _PAUSE = 2.0, 0.05  # seconds: for an owner to write its name, between two looks
 
 LONGEST_NAME = 255
 """Bytes in a file's name, on all usual disks."""
@@ -330,7 +334,7 @@ class Marker:
 
 
 @contextmanager
-def locked(folder: Path, part: str = "") -> Iterator[None]:
+def locked(folder: Path, part: str = "", *, seconds: float = 0) -> Iterator[None]:
     """Use a folder alone. It is made if absent, and removed at the end if it is empty then.
 
     The operating system releases the lock of a process that ends in whatever way.
@@ -338,15 +342,15 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
     Args:
         folder: the folder.
         part: of it, where runs with other parts may work in it at the same time.
+        seconds: to wait for a run that uses it: for what is written in a moment (:data:`TURN`).
 
     Raises:
         InputError: another run uses it, or it cannot be written to.
     """
-    file = folder / (LOCK + part)
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    file, new = folder / (LOCK + part), [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _take(file)
+        lock = _take(file, seconds)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {_reason(error)}; choose another folder") from error
     try:
@@ -360,29 +364,32 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
                 path.rmdir()
 
 
-def _take(file: Path) -> int:
+def _take(file: Path, seconds: float) -> int:
     """Open and lock a file that names its owner."""
+    start = time.monotonic()
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         owner = read_marker(file) or {}
         try:
             free = _is_free(descriptor, owner)
-            if not free:
+            patience = seconds if owner else max(seconds, _NAMED)
+            if not free and time.monotonic() - start >= patience:
                 raise InputError(
                     f"{file.parent} is in use by process {owner.get('process', 'unknown')} on {owner.get('host', '?')}"
                     f" ({owner.get('command', '?')}, since {owner.get('since', '?')}): wait for it or end it; if there "
                     f"is no such process, delete {file}"
                 )
             with suppress(FileNotFoundError):  # the run that held it may just have removed it
-                if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                if free and os.path.samestat(os.fstat(descriptor), os.stat(file)):
                     break
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+        time.sleep(0 if free else _PAUSE)
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]
-    now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-    facts = {"process": os.getpid(), "host": socket.gethostname(), "command": command, "since": now}
+    facts = {"process": os.getpid(), "host": socket.gethostname(), "command": command}
+    facts["since"] = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps(facts).encode())
     return descriptor

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
@@ -228,6 +230,22 @@ def test_a_second_run_is_refused_by_name_until_the_first_ends(tmp_path: Path) ->
             pass
         (folder / "content").write_text("")
     assert [path.name for path in folder.iterdir()] == ["content"]
+
+
+def test_a_second_run_waits_for_its_turn_or_for_the_first_ones_name(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        (tmp_path / LOCK).write_text("")  # taken, but not yet written
+        naming = Timer(0.2, lambda: (tmp_path / LOCK).write_text('{"process": 7}'))
+        naming.start()
+        with pytest.raises(InputError, match="in use by process 7 "), locked(tmp_path):
+            pass
+    with ThreadPoolExecutor(2) as pool, locked(tmp_path, ".part"):
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()}"), locked(tmp_path, ".part"):
+            pass
+        turn = pool.submit(lambda: locked(tmp_path, ".part", seconds=30).__enter__())
+        wait([turn], timeout=0.3)
+        assert not turn.done()
+    turn.result()
 
 
 def test_a_locked_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ exports that file with the model and would drop any other.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -15,16 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
-from nnunetv2_mmkd.files import replacing
+from nnunetv2_mmkd.files import TURN, locked, replacing
 from nnunetv2_mmkd.nnunet_json import read_object
+
+log = logging.getLogger(__name__)
 
 CARD_KEY = "mmkd_performance"
 """Key of ``dataset.json``."""
 
 CARD_METRIC = "dice"
 """What the card is about."""
+
+_VALUES: Mapping[str, tuple[tuple[type, ...], float]] = {
+    "mean": ((int, float), 1),
+    "sd": ((int, float), 1),
+    "cases": ((int,), 10**9),
+}
+"""Kind of each number, and the largest that it can be; the smallest is 0, of cases 1."""
 
 _SETTINGS = ("metric", "checkpoint", "empty", "step_size", "mirroring")
 """In what entries must agree to be pooled."""
@@ -75,10 +85,42 @@ def fold_card(table: ResultTable, cases: Iterable[str], about: Mapping[str, Any]
     return {"metric": CARD_METRIC, **about, "subsets": subsets}
 
 
-def read_card(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
-    """All folds' entries of a ``dataset.json``; empty without a card."""
-    card = dataset_json.get(CARD_KEY) if isinstance(dataset_json, Mapping) else None
-    return dict(card) if isinstance(card, Mapping) else {}
+def read_card(dataset_json: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+    """All folds' entries of a ``dataset.json``; empty without a card. Damaged ones are named and left out.
+
+    Args:
+        dataset_json: its content.
+        where: the file, for the warning.
+    """
+    card = dataset_json.get(CARD_KEY)
+    if card is None:
+        return {}
+    damage = {} if isinstance(card, Mapping) else {"": "it is no object"}
+    for fold, entry in card.items() if isinstance(card, Mapping) else ():
+        if wrong := _damage(entry):
+            damage[fold] = wrong
+    for fold, wrong in damage.items():
+        log.warning(
+            "%s: %r%s is damaged (%s), so it is left out; `mmkd evaluate` writes it anew",
+            where, CARD_KEY, f" of fold {one_line(fold, 60)}" * bool(fold), wrong,
+        )  # fmt: skip
+    return {fold: entry for fold, entry in card.items() if fold not in damage} if isinstance(card, Mapping) else {}
+
+
+def _damage(entry: Any) -> str:
+    """What is wrong with the entry of a fold; empty: nothing."""
+    subsets = entry.get("subsets") if isinstance(entry, Mapping) else None
+    if not isinstance(subsets, Mapping):
+        return "it has no subsets"
+    for subset, regions in subsets.items():
+        for region, values in regions.items() if isinstance(regions, Mapping) else {"": None}.items():
+            wrong = not isinstance(values, Mapping)
+            for key, (kinds, most) in {} if wrong else _VALUES.items():
+                value = values.get(key, 0.0 if key == "sd" else None)
+                wrong = wrong or type(value) not in kinds or not (key == "cases") <= value <= most
+            if wrong:
+                return one_line(f"{subset}, {region}: {values}", 150)
+    return ""
 
 
 def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
@@ -87,8 +129,9 @@ def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:
     if not os.path.isfile(file):
         return {}
     try:
-        card = read_card(read_object(file))
-    except InputError:
+        card = read_card(read_object(file), file)
+    except InputError as error:
+        log.warning("%s, so no performance card of other folds is kept", error)
         return {}
     return {key: entry for key, entry in card.items() if key != str(fold)}
 
@@ -102,26 +145,27 @@ def write_card(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) -> 
         InputError: it cannot be read or written.
     """
     file = Path(folder) / "dataset.json"
-    try:
-        content = read_object(file)
-        card = read_card(content)
-        card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
-        content[CARD_KEY] = dict(sorted(card.items()))
-        text = json.dumps(content, indent=4) + "\n"
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the performance card cannot be written to {file}: {error}") from error
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        shutil.copymode(file, temporary)
+    with locked(file.parent, ".performance", seconds=TURN):  # other runs may write other folds' or subsets' entries
+        try:
+            content = read_object(file)
+            card = read_card(content, file)
+            card.update({str(fold): _joined(card.get(str(fold)), entry) for fold, entry in entries.items()})
+            content[CARD_KEY] = dict(sorted(card.items()))
+            text = json.dumps(content, indent=4) + "\n"
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the performance card cannot be written to {file}: {error}") from error
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            shutil.copymode(file, temporary)
 
 
-def _joined(old: Any, new: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     def about(entry: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in entry.items() if key != "subsets"}
 
-    if not isinstance(old, Mapping) or about(old) != about(new):
+    if old is None or about(old) != about(new):
         return dict(new)
-    return {**new, "subsets": {**old.get("subsets", {}), **new["subsets"]}}
+    return {**new, "subsets": {**old["subsets"], **new["subsets"]}}
 
 
 def expected_scores(
@@ -140,20 +184,12 @@ def expected_scores(
     Returns:
         region -> expectation; None if a fold has no entry for this checkpoint and subset, or the folds' entries were
         made in different ways (policy for empty regions, window).
-
-    Raises:
-        TypeError: the card or an entry is no object.
-        ValueError: impossible numbers. Other damage raises what Python makes of it.
     """
-    if not isinstance(card, Mapping):
-        raise TypeError("it is no object")
-    entries = [card[str(fold)] for fold in folds if card.get(str(fold)) is not None]
-    if not all(isinstance(entry, Mapping) for entry in entries):
-        raise TypeError("an entry of a fold is no object")
+    entries = [card[str(fold)] for fold in folds if str(fold) in card]
     if not entries or len(entries) < len(folds):
         return None
     settings = [[entry.get(key) for key in _SETTINGS] for entry in entries]
-    tables = [entry.get("subsets", {}).get(subset) for entry in entries]
+    tables = [entry["subsets"].get(subset) for entry in entries]
     if any(each != settings[0] for each in settings) or entries[0].get("checkpoint") != checkpoint or not all(tables):
         return None
     regions = list(dict.fromkeys(region for table in tables for region in table))
@@ -161,8 +197,6 @@ def expected_scores(
 
 
 def _pooled(parts: Sequence[Mapping[str, Any]]) -> Expected:
-    if not all(part["cases"] >= 1 and 0 <= part["mean"] <= 1 for part in parts):
-        raise ValueError("a Dice outside 0..1, or of no case")
     count = sum(int(part["cases"]) for part in parts)
     mean = sum(part["cases"] * part["mean"] for part in parts) / count
     squares = sum(

@@ -5,17 +5,14 @@ The expectation is the model's performance card, case by case.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nnunetv2_mmkd.evaluation.card import CARD_KEY, Expected, expected_scores
+from nnunetv2_mmkd.evaluation.card import Expected, expected_scores, read_card
 from nnunetv2_mmkd.inference.cases import NO_FILE, Case
 from nnunetv2_mmkd.inference.model_folder import ModelDescription
-
-log = logging.getLogger(__name__)
 
 Expectation = Mapping[str, Expected]
 """Region -> validation Dice."""
@@ -25,17 +22,10 @@ def expectations(
     cases: Sequence[Case], dataset_json: Mapping[str, Any], model: ModelDescription
 ) -> dict[str, Expectation]:
     """Case -> what to expect; cases whose subset the card does not know are left out."""
-    card = dataset_json.get(CARD_KEY)
+    card = read_card(dataset_json, os.path.join(model.folder, "dataset.json"))
     expected: dict[str, Expectation] = {}
     for case in cases:
-        try:
-            entry = expected_scores({} if card is None else card, model.folds, model.checkpoint, "+".join(case.used))
-        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-            log.warning(
-                "%s: %r is damaged (%s: %s), so what to expect is not said; `mmkd evaluate` writes it anew",
-                os.path.join(model.folder, "dataset.json"), CARD_KEY, type(error).__name__, error,
-            )  # fmt: skip
-            return {}
+        entry = expected_scores(card, model.folds, model.checkpoint, "+".join(case.used))
         if entry is not None:
             expected[case.identifier] = entry
     return expected

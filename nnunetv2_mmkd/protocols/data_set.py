@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import cannot_write, write_json
+from nnunetv2_mmkd.files import TURN, locked, write_json
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.names import channel_suffixes
 from nnunetv2_mmkd.nnunet_json import (
@@ -142,30 +142,30 @@ def _refuse_lookalikes(raw: Path, dataset_json: DatasetJson) -> None:
         content.refuse_lookalikes(absent)
 
 
-def check_free(path: Path, content: Any, overwrite: bool) -> None:
-    """Check that a file may be written: it does not exist, says the same, or may be overwritten.
+def write_preprocessed(folder: Path, contents: Mapping[str, Any], overwrite: bool) -> None:
+    """Write JSON files into the data set's folder, which is made if it is absent; one run at a time.
+
+    Args:
+        folder: of ``nnUNet_preprocessed``.
+        contents: name -> content, the most important file first, which is written last; None: no such file.
+        overwrite: replace what says something else.
 
     Raises:
-        InputError: it exists and says something else.
+        InputError: a file exists and says something else, or cannot be written; nothing is written then.
     """
-    if path.is_file() and not overwrite and read_json(path) != content:
-        raise InputError(
-            f"{path} exists and says something else; models may have been trained with it. Choose "
-            "--overwrite to replace it"
-        )
-
-
-def write_preprocessed(path: Path, content: Any) -> None:
-    """Write a JSON file into the data set's folder, which is made if it is absent.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path.parent, error) from error
-    write_json(path, content)
+    with locked(folder, ".protocol", seconds=TURN):
+        for name, content in contents.items():
+            path = folder / name
+            if path.is_file() and not overwrite and read_json(path) != content:
+                raise InputError(
+                    f"{path} exists and says something else; models may have been trained with it. Choose "
+                    "--overwrite to replace it"
+                )
+        for name, content in reversed(contents.items()):
+            if content is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_json(folder / name, content)
 
 
 def _labelled_cases(folder: Path, dataset_json: DatasetJson) -> tuple[str, ...]:

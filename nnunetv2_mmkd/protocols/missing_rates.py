@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.nnunet_json import read_splits
-from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, check_free, read_data_set, write_preprocessed
+from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set, write_preprocessed
 from nnunetv2_mmkd.protocols.institutions import read_sites
 from nnunetv2_mmkd.protocols.missing_masks import (
     PASSION_ORDER,
@@ -131,8 +131,7 @@ def write_rates(
         "missing": {case: list(names) for case, names in sorted(missing.items()) if names},
     }
     path = table_path(data.preprocessed, tag)
-    check_free(path, content, overwrite)
-    write_preprocessed(path, content)
+    write_preprocessed(path.parent, {path.name: content}, overwrite)
     groups = {"all cases": list(data.cases)}
     groups |= {f"fold {number}, training": cases for number, cases in enumerate(folds) if cases}
     realised = {group: (len(cases), share_missing(gone, cases, data.modalities)) for group, cases in groups.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.nnunet_json import names_of_list, read_object, value_of
 from nnunetv2_mmkd.protocols.case_ids import ListedId, match, read_list
-from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, check_free, read_data_set, write_preprocessed
+from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set, write_preprocessed
 from nnunetv2_mmkd.protocols.folds import Fold, group_folds, patient_of
 from nnunetv2_mmkd.protocols.institutions import read_sites
 
@@ -84,20 +84,13 @@ def write_splits(
     else:
         made = list_folds([Path(file) for file in how], data, partial)
     _warn(made, data, patients)
-    path, test_path = data.preprocessed / SPLITS, data.preprocessed / TEST_CASES
     splits = [{"train": list(fold.train), "val": list(fold.val)} for fold in made]
     tests = None
     if any(fold.test for fold in made):
         source = ", ".join(Path(file).name for file in how)
         tests = {"source": source, "folds": [list(fold.test) for fold in made]}
-    check_free(path, splits, overwrite)
-    check_free(test_path, tests, overwrite)
-    if tests is not None:
-        write_preprocessed(test_path, tests)
-    else:
-        test_path.unlink(missing_ok=True)  # of the splits that are being replaced
-    write_preprocessed(path, splits)
-    return WrittenSplits(tuple(made), path)
+    write_preprocessed(data.preprocessed, {SPLITS: splits, TEST_CASES: tests}, overwrite)
+    return WrittenSplits(tuple(made), data.preprocessed / SPLITS)
 
 
 def write_default_splits(dataset_id: int) -> WrittenSplits | None:

@@ -86,6 +86,12 @@ def find_cases(
             f"WARNING: case {case}: {', '.join(names)} is all zero though dataset.json does not declare it in "
             "missing_modalities; it is treated as missing"
         )
+    if host.current_epoch > 0 and (table_tag is None) != (table_at_start is None):
+        began = "without a missing-rate table" if table_at_start is None else "with a missing-rate table"
+        raise InputError(
+            f"{host.output_folder}: this training was started {began}, and its name now says otherwise: go on under "
+            "the name of before, or start a new training"
+        )
     table = None if table_tag is None else _missing_table(host, table_tag, modalities, table_at_start)
     present = present_masks(fold, modalities, declared, undeclared, table["missing"] if table else {})
     validation_present = present_masks(validated, modalities, declared, undeclared)

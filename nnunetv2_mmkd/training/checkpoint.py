@@ -5,23 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
-from nnunetv2_mmkd.nnunet_json import value_of
+from nnunetv2_mmkd.nnunet_json import names_of_list, value_of
 
 KEY = "mmkd"
+
+_FAILED_WRITES = ("inline_container", "iostream", "PytorchStreamWriter")
+"""What torch's messages about a full disk have in them; it knows no ``OSError``."""
 
 _OF_HOST = ("optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args")
 _DAMAGED = "cannot be restored: the checkpoint is damaged, use another one"
 _OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
+
+
+@contextmanager
+def writing_checkpoint(file: str) -> Iterator[Path]:
+    """A temporary file that becomes the checkpoint, whose former content stays until then.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with replacing(Path(file)) as temporary:
+        try:
+            yield temporary
+        except RuntimeError as error:
+            if not any(text in str(error) for text in _FAILED_WRITES):
+                raise
+            raise InputError(
+                f"cannot write {file}: is the disk full? The checkpoint of before is whole; make room and go on with "
+                "--c"
+            ) from error
 
 
 @dataclass
@@ -81,8 +106,16 @@ class RunState:
             for key in keys:
                 if key not in content:
                     raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
-        if value_of(checkpoint, "current_epoch", int, file) < 0 or not _is_random_state(state["random_state"]):
-            raise InputError(f"{file}: 'current_epoch' or 'random_state' {_DAMAGED}")
+        epoch = value_of(checkpoint, "current_epoch", int, file)
+        iteration = value_of(state, "iteration", int, f"{file}, {KEY}")
+        if epoch < 0 or iteration < 0 or not _is_random_state(state["random_state"]):
+            raise InputError(f"{file}: 'current_epoch', 'iteration' or 'random_state' {_DAMAGED}")
+        _check_logging(value_of(checkpoint, "logging", dict, file), epoch, checkpoint["_best_ema"], file)
+        if state["missing_table"] is not None:
+            where = f"{file}, {KEY}, 'missing_table'"
+            missing = value_of(value_of(state, "missing_table", dict, f"{file}, {KEY}"), "missing", dict, where)
+            for case in missing:
+                names_of_list(missing, case, where)
         check_finite(file, checkpoint[WEIGHTS])
         return checkpoint
 
@@ -110,10 +143,11 @@ class RunState:
             network: gets the trained weights where others were deployed.
         """
         state = checkpoint[KEY]
+        _check_kinds(self.method.state_dict(), state["method"], "method")
         self.method.load_state_dict(state["method"])
         if "network" in state:
             network.load_state_dict(state["network"])
-        self.iteration = int(state["iteration"])
+        self.iteration = state["iteration"]
         self.missing_table = state["missing_table"]
         if self.rank == 0:
             self.sampler.load_state_dict(state["sampler"])
@@ -128,4 +162,35 @@ class RunState:
 
 
 def _is_random_state(value: object) -> bool:
-    return value is None or (isinstance(value, Tensor) and value.dtype == torch.uint8)
+    now = torch.get_rng_state()
+    return value is None or (isinstance(value, Tensor) and value.dtype == now.dtype and value.shape == now.shape)
+
+
+def _check_kinds(now: Any, before: Any, where: str) -> None:
+    """Compare what a state is made of with what was stored; a method may not look at all of it itself.
+
+    Raises:
+        TypeError, ValueError: a part is of another kind, or a tensor of another shape.
+    """
+    kind = next((kind for kind in (Mapping, Tensor, list, Real) if isinstance(now, kind)), object)
+    if before is None or kind is object:
+        return
+    if not isinstance(before, kind):
+        raise TypeError(f"{where} is of another kind")
+    if isinstance(now, Tensor) and now.shape != before.shape:
+        raise ValueError(f"{where} has the shape {tuple(before.shape)} instead of {tuple(now.shape)}")
+    for key in now if isinstance(now, Mapping) else ():
+        if key in before:
+            _check_kinds(now[key], before[key], f"{where}, {key}")
+
+
+def _check_logging(logging: Mapping[str, Any], epochs: int, best: Any, file: str) -> None:
+    """Check what a training goes on writing: a value for each epoch so far, under nnU-Net's names and ours."""
+    for key in dict.fromkeys([*LocalLogger().my_fantastic_logging, *logging]):
+        values = value_of(logging, key, list, f"{file}, logging")
+        counts = (0, epochs) if key in LocalLogger().my_fantastic_logging else range(epochs + 1)
+        numbers = [each for value in values for each in (value if isinstance(value, list) else [value])]
+        if len(values) not in counts or not all(isinstance(each, Real) for each in numbers):
+            raise InputError(f"{file}, logging: {key!r} is not a number for each of {epochs} epochs: it {_DAMAGED}")
+    if best is not None and not isinstance(best, Real):
+        raise InputError(f"{file}: '_best_ema' is no number: it {_DAMAGED}")

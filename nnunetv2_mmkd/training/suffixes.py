@@ -22,11 +22,11 @@ from nnunetv2_mmkd.protocols.missing_table import table_path
 from nnunetv2_mmkd.trainer_catalogue import known_endings
 
 SUFFIX = re.compile(
-    r"_(?:(?P<epochs>[1-9]\d*)epochs|(?P<iterations>[1-9]\d*)iters|seed(?P<seed>0|[1-9]\d{0,8})(?![a-z0-9])"
+    r"_(?:(?P<epochs>[1-9]\d{0,5})epochs|(?P<iterations>[1-9]\d{0,5})iters|seed(?P<seed>0|[1-9]\d{0,8})(?![a-z0-9])"
     r"|(?!seed\d+(?:_|$))(?P<table>[a-z][a-z0-9]*))"
 )
 """One suffix. The tag of a table is lower case, so that it cannot be taken for part of another trainer's name, and not
-``seed`` and digits. A seed has at most nine digits and no zero in front."""
+``seed`` and digits. A seed has at most nine digits, a length at most six; none has a zero in front."""
 
 SUFFIXES: Mapping[str, str] = {
     "_<N>epochs": "N epochs instead of nnU-Net's 1000, e.g. _300epochs",

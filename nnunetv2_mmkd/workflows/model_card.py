@@ -21,7 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import Expected, expected_scores, read_card
 from nnunetv2_mmkd.evaluation.regions import evaluated_regions
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets
-from nnunetv2_mmkd.files import write_text
+from nnunetv2_mmkd.files import TURN, locked, write_text
 from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import check_loadable
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, check_model, trained_folds
@@ -88,16 +88,22 @@ def write_model_card(
         InputError: no such model, it is damaged, no such licence identifier, or the file exists.
     """
     file = Path(folder, "README.md") if output is None else output
-    if os.path.lexists(file) and not overwrite:
-        raise InputError(f"{file} exists: --overwrite replaces it, -o names another file")
+    _check_free(file, overwrite)
     if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", licence):
         raise InputError(
             f"--license {licence!r} is no identifier of the Hub: expected one such as apache-2.0, mit, cc-by-nc-4.0 "
             "or other (huggingface.co/docs/hub/repositories-licenses)"
         )
     text = model_card(card_facts(folder, folds, checkpoint), licence)
-    write_text(file, text)
+    with locked(file.parent, ".card", seconds=TURN):
+        _check_free(file, overwrite)  # another run may have written it meanwhile
+        write_text(file, text)
     return file
+
+
+def _check_free(file: Path, overwrite: bool) -> None:
+    if os.path.lexists(file) and not overwrite:
+        raise InputError(f"{file} exists: --overwrite replaces it, -o names another file")
 
 
 def card_facts(folder: str, folds: Sequence[int | str] = (), checkpoint: str = CHECKPOINT) -> CardFacts:
@@ -116,7 +122,7 @@ def card_facts(folder: str, folds: Sequence[int | str] = (), checkpoint: str = C
         if isinstance(value, int):
             epochs[fold] = value
     configs = {fold: os.path.join(place, "mmkd_config.json") for fold, place in files.items()}
-    card = read_card(model.dataset_json.content)
+    card = read_card(model.dataset_json.content, os.path.join(folder, "dataset.json"))
     validated = tuple(fold for fold in chosen if str(fold) in card)
     scores = {}
     for name in choose_subsets(["all"], model.modalities):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,6 @@ def test_nothing_is_expected_where_a_fold_lacks() -> None:
     assert expected_scores(whole, [0, 1], "final", "t2") is None
     assert expected_scores(whole, [], "final", "t1") is None
     assert expected_scores({}, [0], "final", "t1") is None
-    with pytest.raises(TypeError, match="no object"):
-        expected_scores({**whole, "0": "?"}, [0], "final", "t1")
     for change in ({"checkpoint": "best"}, {"empty": "nan"}, {"mirroring": False}, {"step_size": 1.0}, {"subsets": {}}):
         other = {**whole, "1": {**whole["1"], **change}}
         assert expected_scores(other, [0, 1], "final", "t1") is None
@@ -142,7 +141,7 @@ def test_writing_keeps_all_else(tmp_path: Path) -> None:
     write_card(tmp_path, {"0": whole["0"], "1": whole["2"]})
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found == {**CONTENT, CARD_KEY: {"0": whole["0"], "1": whole["2"]}} and list(found[CARD_KEY]) == ["0", "1"]
-    assert read_card(found) == found[CARD_KEY]
+    assert read_card(found, "dataset.json") == found[CARD_KEY]
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
     assert file.stat().st_mode & 0o777 == 0o664
 
@@ -187,15 +186,46 @@ def test_a_fold_that_is_trained_again_drops_only_its_entry(tmp_path: Path) -> No
     assert carried(str(tmp_path), 7) == whole
 
 
-def test_no_card() -> None:
-    assert read_card({}) == {} and read_card({CARD_KEY: None}) == {} and read_card({CARD_KEY: [1]}) == {}
+def scores(mean: Any = 0.5, cases: Any = 2, sd: Any = 0.1) -> dict[str, Any]:
+    return {"WT": {"mean": mean, "cases": cases, "sd": sd}}
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ([1], "'mmkd_performance' is damaged (it is no object)"),
+        ({"0": 3}, "'mmkd_performance' of fold 0 is damaged (it has no subsets)"),
+        ({"0": {"subsets": 3}}, "of fold 0 is damaged (it has no subsets)"),
+        ({"0": {"subsets": {"t1": 3}}}, "of fold 0 is damaged (t1, "),
+        ({"0": {"subsets": {"t1": {"WT": 3}}}}, "of fold 0 is damaged (t1, WT: 3)"),
+        *(
+            ({"0": {"subsets": {"t1": values}}}, "of fold 0 is damaged (t1, WT: {'mean'")
+            for values in (scores(mean="x"), scores(mean=1.5), scores(cases=0), scores(cases=1.5), scores(sd=math.nan))
+        ),
+    ],
+)
+def test_damaged_entries_are_named_and_left_out(card: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_card({}, "x") == {} == read_card({CARD_KEY: None}, "x") and not caplog.text
+    good = {"1": {"subsets": {"t1": scores()}}, "2": {"subsets": {"t1": {"WT": {"mean": 1, "cases": 1}}}}}
+    content = {CARD_KEY: {**card, **good} if isinstance(card, dict) else card}
+    assert read_card(content, "dataset.json") == (good if isinstance(card, dict) else {})
+    (record,) = caplog.records
+    assert record.getMessage().startswith("dataset.json: ") and said in record.getMessage()
 
 
 def test_scoring_some_subsets_again_keeps_the_others(tmp_path: Path) -> None:
     file = tmp_path / "dataset.json"
     file.write_text("{}")
-    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t1": 1, "t2": 2}}})
-    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t2": 3}}})
-    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t1": 1, "t2": 3}
-    write_card(tmp_path, {"0": {"checkpoint": "b", "subsets": {"t2": 4}}})
-    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t2": 4}
+    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t1": scores(0.1), "t2": scores(0.2)}}})
+    write_card(tmp_path, {"0": {"checkpoint": "a", "subsets": {"t2": scores(0.3)}}})
+    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t1": scores(0.1), "t2": scores(0.3)}
+    write_card(tmp_path, {"0": {"checkpoint": "b", "subsets": {"t2": scores(0.4)}}})
+    assert json.loads(file.read_text())[CARD_KEY]["0"]["subsets"] == {"t2": scores(0.4)}
+
+
+def test_entries_written_at_once_are_all_there(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda fold: write_card(tmp_path, {fold: {"subsets": {"t1": scores()}}}), map(str, range(8))))
+    assert len(json.loads((tmp_path / "dataset.json").read_text())[CARD_KEY]) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]

@@ -237,24 +237,14 @@ def test_no_json(
     refused(damaged, tmp_path, capsys, str(damaged), file)
 
 
-ABOUT = {"metric": "dice", "checkpoint": "checkpoint_final.pth"}
-SCORES = [3, {"a": 3}, {"a": {"mean": "x", "cases": 1}}, {"a": {"mean": 0.5, "cases": -2}}]
-
-
-@pytest.mark.parametrize(
-    "card",
-    [
-        *(3, [1], {"0": 3}, {"0": {"subsets": 3, "checkpoint": "checkpoint_final.pth"}}),
-        *({"0": {**ABOUT, "subsets": {"t1+t1ce+t2": scores}}} for scores in SCORES),
-    ],
-)
+@pytest.mark.parametrize("card", [[1], {"0": {"subsets": {"t1+t1ce+t2": {"a": {"mean": "x", "cases": 1}}}}}])
 def test_a_damaged_performance_card_stops_nothing(
     damaged: Path, tmp_path: Path, card: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     edit_json(damaged / "dataset.json", lambda content: content.update(mmkd_performance=card))
     assert predict(damaged, tmp_path) == 0
     assert (tmp_path / "out" / "a.nii.gz").is_file()
-    assert "'mmkd_performance' is damaged" in caplog.text
+    assert "'mmkd_performance'" in caplog.text and "is damaged" in caplog.text
 
 
 def overflow(content: dict[str, Any]) -> None:

@@ -87,6 +87,14 @@ def test_what_makes_no_sense_is_refused(name: str, words: list[str]) -> None:
     [
         ("MetaKD_Alpha05", ["MetaKD has no ending _Alpha05", "did you mean _alpha05"]),
         ("MetaKD_2epochs_2epochs", ["_2epochs twice"]),
+        ("MetaKD_2epochs_3epochs", ["_2epochs and _3epochs contradict each other"]),
+        ("MetaKD_seed1_alpha05_seed2", ["_seed1 and _seed2 contradict each other"]),
+        ("MetaKD_0epochs", ["in _0epochs the number is out of its range: expected 1 to 999999 epochs"]),
+        ("MetaKD_999999999999epochs", ["in _999999999999epochs the number is out of its range"]),
+        ("MetaKD_alpha05_1000000iters", ["in _1000000iters the number is out of its range"]),
+        ("MetaKD_seed01", ["in _seed01 the number is out of its range", "a seed from 0 to 999999999"]),
+        ("Specialist_t1_2epochs_3epochs", ["_2epochs and _3epochs contradict each other"]),
+        ("Specialist_t1_0epochs", ["in _0epochs the number is out of its range"]),
         ("PASSION_RFNet_onlyPixel", ["did you mean _onlypixel"]),
     ],
 )

@@ -119,7 +119,9 @@ def test_export_install_predict_gives_the_same_bits(
     assert installed.is_dir() and installed != model
     after = probabilities(predictor_of(installed), images, tmp_path / "after")
     assert np.array_equal(before, after)
-    assert read_card(json.loads((installed / "dataset.json").read_text())) == {"0": {"metric": "dice", "subsets": {}}}
+    assert read_card(json.loads((installed / "dataset.json").read_text()), "dataset.json") == {
+        "0": {"metric": "dice", "subsets": {}}
+    }
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import Home, log_of, start
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import nnUNetTrainerModalityDropout
 
 WriteTable = Callable[..., Path]
@@ -89,6 +90,10 @@ def test_a_changed_table_is_refused_when_resuming(home: Home, write_table: Write
         changed.on_train_start()
     assert path.name in str(error.value)
     assert json.loads((Path(trainer.output_folder) / path.name).read_text())["missing"] == {"case_0": ["t1"]}
+    other = home.trainer(nnUNetTrainerMetaKD)
+    other.load_checkpoint(latest)
+    with pytest.raises(InputError, match="this training was started with a missing-rate table, and its name"):
+        other.on_train_start()
 
 
 @pytest.mark.parametrize(

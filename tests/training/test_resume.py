@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import resource
 import shutil
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -46,6 +50,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
 )
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHeMIS import nnUNetTrainerUHeMIS
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
+from nnunetv2_mmkd.training.checkpoint import _check_kinds
 from nnunetv2_mmkd.training.optimizer import AdamWConfig
 
 EPOCHS, STOP_AFTER = 3, 2
@@ -301,13 +306,84 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(
     trainer.save_checkpoint(str(file))
     before = file.read_bytes()
 
-    def full_disk(*_: Any, **__: Any) -> None:
-        raise OSError("no space left on device")
+    for error, message in (
+        (OSError("no space left on device"), "no space left on device"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 640 vs 598"), "is the disk full"),
+        (RuntimeError("basic_ios::clear: iostream error"), "is the disk full"),
+    ):
+        monkeypatch.setattr(trainer.sampler, "state_dict", Mock(side_effect=error))
+        with pytest.raises(InputError, match=rf"cannot write .*checkpoint_latest\.pth: {message}"):
+            trainer.save_checkpoint(str(file))
+        assert file.read_bytes() == before and list(tmp_path.glob("*checkpoint_latest*")) == [file]
 
-    monkeypatch.setattr(trainer.sampler, "state_dict", full_disk)
-    with pytest.raises(InputError, match=r"cannot write .*checkpoint_latest\.pth: no space"):
-        trainer.save_checkpoint(str(file))
+
+def test_a_full_disk_keeps_the_old_checkpoint(home: Home, tmp_path: Path) -> None:
+    trainer = start(home.trainer(nnUNetTrainerModalityDropout))
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    before = file.read_bytes()
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing then fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, old[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*checkpoint_latest\.pth: is the disk full"):
+            trainer.save_checkpoint(str(file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
     assert file.read_bytes() == before and list(tmp_path.glob("*checkpoint_latest*")) == [file]
+
+
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no logging": (lambda c: c.pop("logging"), "has no 'logging'"),
+    "logging of another kind": (lambda c: c.update(logging=[1]), "'logging' is a list: expected an object"),
+    "logging without a curve": (lambda c: c["logging"].pop("lrs"), "logging has no 'lrs': expected a list"),
+    "a curve of words": (lambda c: c["logging"].update(lrs=["x"]), "logging: 'lrs' is not a number for each of 1"),
+    "a curve that is too long": (lambda c: c["logging"].update(lrs=[0.1] * 7), "logging: 'lrs' is not a number"),
+    "our curve too long": (lambda c: c["logging"].update({"mmkd/x": [0.1] * 7}), "logging: 'mmkd/x' is not a number"),
+    "the best of words": (lambda c: c.update(_best_ema="x"), "'_best_ema' is no number"),
+    "no epoch": (lambda c: c.update(current_epoch="x"), "'current_epoch' is text: expected a whole number"),
+    "an epoch before the first": (lambda c: c.update(current_epoch=-1), "'current_epoch', 'iteration' or"),
+    "no iteration": (lambda c: c["mmkd"].update(iteration=-1), "'current_epoch', 'iteration' or 'random_state'"),
+    "another random state": (lambda c: c["mmkd"].update(random_state=torch.zeros(3, dtype=torch.uint8)), "'random_st"),
+    "a state of another kind": (lambda c: c.update(mmkd=[1]), "'mmkd' is a list: expected an object"),
+    "no sampler": (lambda c: c["mmkd"].pop("sampler"), "mmkd has no 'sampler'"),
+    "a sampler of another kind": (lambda c: c["mmkd"].update(sampler=3), "cannot be restored"),
+    "a method of another kind": (lambda c: c["mmkd"].update(method=3), "cannot be restored"),
+    "a table of another kind": (lambda c: c["mmkd"].update(missing_table=3), "'missing_table' is a whole number"),
+    "a table of nothing": (lambda c: c["mmkd"].update(missing_table={}), "'missing_table' has no 'missing'"),
+    "a table of words": (lambda c: c["mmkd"].update(missing_table={"missing": {"a": "t1"}}), "'a' is text"),
+    "no optimiser": (lambda c: c.update(optimizer_state=None), "cannot be restored"),
+    "another optimiser": (lambda c: c["optimizer_state"].update(param_groups=[]), "cannot be restored"),
+}
+
+
+def test_a_state_of_another_kind_is_refused() -> None:
+    now = {"beta": torch.zeros(3), "known": None, "updates": 2, "teacher": {"weight": torch.zeros(1)}, "elections": []}
+    _check_kinds(now, {**now, "beta": None, "known": 3}, "method")
+    for key, value, message in (
+        ("beta", torch.zeros(4), "beta has the shape"),
+        ("beta", [0.0], "beta is of another kind"),
+        ("updates", "2", "updates is of another kind"),
+        ("teacher", [], "teacher is of another kind"),
+        ("teacher", {"weight": 1}, "teacher, weight is of another kind"),
+        ("elections", 3, "elections is of another kind"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"method, {message}"):
+            _check_kinds(now, {**now, key: value}, "method")
+
+
+def test_a_damaged_checkpoint_is_refused_by_key(home: Home, tmp_path: Path) -> None:
+    trainer = start(home.trainer(nnUNetTrainerModalityDropout))
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    for name, (edit, message) in DAMAGED.items():
+        content = torch.load(tmp_path / "checkpoint_latest.pth", weights_only=False)
+        edit(content)
+        torch.save(content, tmp_path / "damaged.pth")
+        with pytest.raises(InputError) as error:
+            trainer.load_checkpoint(str(tmp_path / "damaged.pth"))
+        assert str(error.value).startswith(f"{tmp_path / 'damaged.pth'}") and message in str(error.value), name
 
 
 def test_checkpoint_of_a_stock_trainer_is_refused(home: Home, tmp_path: Path) -> None:
