@@ -29,12 +29,12 @@ CARD_KEY = "mmkd_performance"
 CARD_METRIC = "dice"
 """What the card is about."""
 
-_VALUES: Mapping[str, tuple[tuple[type, ...], float]] = {
-    "mean": ((int, float), 1),
-    "sd": ((int, float), 1),
-    "cases": ((int,), 10**9),
+_VALUES: Mapping[str, tuple[tuple[type, ...], float, float]] = {
+    "mean": ((int, float), 0, 1),
+    "sd": ((int, float), 0, 1),
+    "cases": ((int,), 1, math.inf),
 }
-"""Kind of each number, and the largest that it can be; the smallest is 0, of cases 1."""
+"""Kind, least and most of each number."""
 
 _SETTINGS = ("metric", "checkpoint", "empty", "step_size", "mirroring")
 """In what entries must agree to be pooled."""
@@ -113,14 +113,15 @@ def _damage(entry: Any) -> str:
     if not isinstance(subsets, Mapping):
         return "it has no subsets"
     for subset, regions in subsets.items():
-        for region, values in regions.items() if isinstance(regions, Mapping) else {"": None}.items():
-            wrong = not isinstance(values, Mapping)
-            for key, (kinds, most) in {} if wrong else _VALUES.items():
-                value = values.get(key, 0.0 if key == "sd" else None)
-                wrong = wrong or type(value) not in kinds or not (key == "cases") <= value <= most
-            if wrong:
+        for region, values in regions.items() if isinstance(regions, Mapping) else [("", regions)]:
+            if not isinstance(values, Mapping) or not all(_is_good(key, {"sd": 0.0, **values}) for key in _VALUES):
                 return one_line(f"{subset}, {region}: {values}", 150)
     return ""
+
+
+def _is_good(key: str, values: Mapping[str, Any]) -> bool:
+    kinds, least, most = _VALUES[key]
+    return type(values.get(key)) in kinds and least <= values[key] <= most
 
 
 def carried(folder: str | Path, fold: int | str | None) -> dict[str, Any]:

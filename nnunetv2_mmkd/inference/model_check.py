@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_OF_IMAGES = ("transpose_forward", "foreground_intensity_properties_per_channel")
+_OF_INPUT = ("spacing", "normalization_schemes", "use_mask_for_norm", "architecture")
 _COUNTER = "num_batches_tracked"  # of a batch norm
 
 
@@ -51,6 +54,8 @@ def check_loadable(
         if shapes is None:  # as nnU-Net: the first fold says what the network is
             trainer, configuration = _training_of(file, content)
             _check_configuration(file, configuration, model)
+        _check_plans_of_origin(file, content, configuration, model)
+        if shapes is None:
             shapes = _network_shapes(file, model, trainer, configuration)
         _check_axes(file, content, model.plans.content, configuration)
         check_weights(file, content[WEIGHTS], shapes)
@@ -164,6 +169,31 @@ def check_origin(file: str, checkpoint: Mapping[str, Any], now: DatasetJson, dat
                 f"{dataset}: {key!r} has {_listed(new)}, but {file} was trained with {_listed(old)}. Restore the "
                 "dataset.json of the training"
             )
+
+
+def _check_plans_of_origin(file: str, checkpoint: Mapping[str, Any], configuration: str, model: TrainedModel) -> None:
+    """Compare what ``plans.json`` says of images and network with the plans that the checkpoint has, if it has any."""
+    arguments = checkpoint.get("init_args")
+    if not isinstance(arguments, Mapping) or "plans" not in arguments:
+        return
+    plans = value_of(arguments, "plans", dict, f"{file}, init_args")
+    before, now = (_facts(each, configuration) for each in (plans, model.plans.content))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{os.path.join(model.folder, 'plans.json')}: {key!r} is {one_line(value, 150)}, but {file} was "
+                f"trained with {one_line(before.get(key, 'none'), 150)}. Restore the plans of the training"
+            )
+
+
+def _facts(plans: dict[str, Any], configuration: str) -> dict[str, str]:
+    """What a network's input and its layers depend on, as JSON."""
+    try:
+        planned = PlansManager(plans).get_configuration(configuration).configuration
+    except Exception:  # whatever nnU-Net makes of damaged plans
+        planned = {}
+    found = {**{key: plans.get(key) for key in _OF_IMAGES}, **{key: planned.get(key) for key in _OF_INPUT}}
+    return {key: json.dumps(value, default=str, sort_keys=True) for key, value in found.items()}
 
 
 def _listed(values: Any) -> str:

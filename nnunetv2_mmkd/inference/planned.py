@@ -96,9 +96,12 @@ def check_planned(plans: dict[str, Any], configuration: str, channels: int, wher
     _check_numbers(planned.patch_size, (2, 3), int, what, 1, _LARGEST_PATCH)
     what = f"{inside}: 'spacing'"
     _check_numbers(planned.spacing, (axes,), (int, float), what, _SMALLEST_SPACING, _LARGEST_SPACING)
-    for key in ("transpose_forward", "transpose_backward"):
-        if sorted(map(str, manager.plans[key])) != ["0", "1", "2"]:
-            raise InputError(f"{where}: {key!r} is {manager.plans[key]}: expected 0, 1 and 2 in some order")
+    forward, backward = (list(map(repr, manager.plans[f"transpose_{way}"])) for way in ("forward", "backward"))
+    if sorted(forward) != ["0", "1", "2"] or backward != [str(forward.index(str(axis))) for axis in range(3)]:
+        raise InputError(
+            f"{where}: 'transpose_forward' is {manager.plans['transpose_forward']}, 'transpose_backward' "
+            f"{manager.plans['transpose_backward']}: expected 0, 1 and 2 in some order, and what turns that back"
+        )
     for key in ("normalization_schemes", "use_mask_for_norm"):
         count = len(planned.configuration[key])
         if count != channels:

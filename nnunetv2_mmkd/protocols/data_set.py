@@ -161,7 +161,7 @@ def write_preprocessed(folder: Path, contents: Mapping[str, Any], overwrite: boo
                     f"{path} exists and says something else; models may have been trained with it. Choose "
                     "--overwrite to replace it"
                 )
-        for name, content in reversed(contents.items()):
+        for name, content in reversed(list(contents.items())):
             if content is None:
                 (folder / name).unlink(missing_ok=True)
             else:

@@ -172,15 +172,14 @@ def _check_kinds(now: Any, before: Any, where: str) -> None:
     Raises:
         TypeError, ValueError: a part is of another kind, or a tensor of another shape.
     """
-    kind = next((kind for kind in (Mapping, Tensor, list, Real) if isinstance(now, kind)), object)
-    if before is None or kind is object:
-        return
-    if not isinstance(before, kind):
-        raise TypeError(f"{where} is of another kind")
-    if isinstance(now, Tensor) and now.shape != before.shape:
+    kinds: tuple[Any, ...] = (Mapping, Tensor, list, Real)
+    for kind in kinds:
+        if isinstance(now, kind) and before is not None and not isinstance(before, kind):
+            raise TypeError(f"{where} is of another kind")
+    if isinstance(now, Tensor) and before is not None and now.shape != before.shape:
         raise ValueError(f"{where} has the shape {tuple(before.shape)} instead of {tuple(now.shape)}")
     for key in now if isinstance(now, Mapping) else ():
-        if key in before:
+        if before is not None and key in before:
             _check_kinds(now[key], before[key], f"{where}, {key}")
 
 

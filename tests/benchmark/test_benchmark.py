@@ -168,7 +168,7 @@ def test_a_teacher_of_its_own() -> None:
 
 def test_dataset_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny_plan()
-    folder = tmp_path / "Dataset501_X"
+    folder = tmp_path / plan.plans["dataset_name"]
     folder.mkdir()
     (folder / "nnUNetPlans.json").write_text(json.dumps(plan.plans))
     labels = {**plan.dataset_json["labels"], "ignore": 4}
