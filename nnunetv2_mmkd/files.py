@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_mmkd.errors import InputError, one_line
+from nnunetv2_mmkd.processes import host_name, is_running
 
 try:
     import fcntl
@@ -199,28 +200,8 @@ def remove_leftovers(folder: Path) -> None:
         folders[:] = [name for name in folders if not is_temporary(name)]
 
 
-def is_running(process: int, host: str) -> bool:
-    """Whether a process runs. What cannot be known, of another host or on Windows, is taken to run."""
-    if _host(host) != _host() or os.name == "nt":
-        return True
-    try:
-        os.kill(process, 0)
-    except PermissionError:  # another user's
-        return True
-    except (OSError, OverflowError):
-        return False
-    with suppress(OSError, IndexError):  # where /proc tells: a zombie has ended, and nobody has asked how
-        return Path(f"/proc/{process}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] != b"Z"
-    return True
-
-
-def _host(name: str | None = None) -> str:
-    """The name of a host as it stands in file names."""
-    return re.sub(r"[^\w-]", "-", socket.gethostname() if name is None else name)[:32] or "-"
-
-
 def _owner_ending() -> str:
-    return f".{os.getpid()}@{_host()}{_TEMPORARY}"
+    return f".{os.getpid()}@{host_name()}{_TEMPORARY}"
 
 
 def _is_leftover(name: str) -> bool:

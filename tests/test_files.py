@@ -22,7 +22,6 @@ from nnunetv2_mmkd.files import (
     atomic_write,
     content_of,
     differing,
-    is_running,
     locked,
     read_marker,
     remove_leftovers,
@@ -30,6 +29,7 @@ from nnunetv2_mmkd.files import (
     temporary_folder,
     within,
 )
+from nnunetv2_mmkd.processes import is_running
 
 MARKER = Marker("made.json", "a cake", "choose another plate")
 

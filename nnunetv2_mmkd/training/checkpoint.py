@@ -14,7 +14,6 @@ from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
@@ -22,31 +21,9 @@ from nnunetv2_mmkd.nnunet_json import names_of_list, value_of
 
 KEY = "mmkd"
 
-_FAILED_WRITES = ("inline_container", "iostream", "PytorchStreamWriter")
-"""What torch's messages about a full disk have in them; it knows no ``OSError``."""
-
 _OF_HOST = ("optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args")
 _DAMAGED = "cannot be restored: the checkpoint is damaged, use another one"
 _OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
-
-
-@contextmanager
-def writing_checkpoint(file: str) -> Iterator[Path]:
-    """A temporary file that becomes the checkpoint, whose former content stays until then.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    with replacing(Path(file)) as temporary:
-        try:
-            yield temporary
-        except RuntimeError as error:
-            if not any(text in str(error) for text in _FAILED_WRITES):
-                raise
-            raise InputError(
-                f"cannot write {file}: is the disk full? The checkpoint of before is whole; make room and go on with "
-                "--c"
-            ) from error
 
 
 @dataclass

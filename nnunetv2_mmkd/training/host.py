@@ -12,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
+from nnunetv2_mmkd.inference.planned import refuse_cascade
 from nnunetv2_mmkd.inference.run import cpu_threads
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
@@ -49,11 +50,15 @@ def declared_missing_blanked(host: nnUNetTrainer, modalities: Sequence[str]) -> 
         host.dataset_class = planned
 
 
-def keep_to_cores(host: nnUNetTrainer) -> None:
-    """On a CPU as many threads as ``OMP_NUM_THREADS`` says, else the cores that are ours.
+def prepare(host: nnUNetTrainer) -> None:
+    """Refuse a cascade; on a CPU take as many threads as ``OMP_NUM_THREADS`` says, else the cores that are ours.
 
     ``nnUNetv2_train -device cpu`` takes all cores of the machine, whatever that variable says; several trainings at a
     time then wait for each other at every layer.
+
+    Raises:
+        NotImplementedError: the configuration belongs to a cascade.
     """
+    refuse_cascade(host.configuration_manager, host.configuration_name)
     if host.device.type == "cpu":
         torch.set_num_threads(cpu_threads())

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_mmkd.inference.planned import refuse_cascade
+from nnunetv2_mmkd.files import replacing
 from nnunetv2_mmkd.methods.base import Batch, Method, loss_of
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.methods.ranked import ranked
@@ -32,7 +33,7 @@ from nnunetv2_mmkd.nnunet_json import check_dataset_json
 from nnunetv2_mmkd.training import gradients, host, recipes, seeding
 from nnunetv2_mmkd.training.batches import prepare_batch
 from nnunetv2_mmkd.training.cases import TrainingCases, find_cases
-from nnunetv2_mmkd.training.checkpoint import RunState, writing_checkpoint
+from nnunetv2_mmkd.training.checkpoint import RunState
 from nnunetv2_mmkd.training.context import autocast, training_context
 from nnunetv2_mmkd.training.curve_log import CurveLog
 from nnunetv2_mmkd.training.deployment import deploying
@@ -196,8 +197,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         Raises:
             NotImplementedError: cascades.
         """
-        refuse_cascade(self.configuration_manager, self.configuration_name)
-        host.keep_to_cores(self)
+        host.prepare(self)
         seeding.seed_start(self.suffix_seed)
         super().initialize()
         host.warn_of_ct(self)
@@ -374,7 +374,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
-        with writing_checkpoint(filename) as temporary:
+        with replacing(Path(filename)) as temporary:
             with self.deployed_weights() as others:
                 super().save_checkpoint(str(temporary))
             self.run.add_to(temporary, self.trained_module if others else None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from test_checkpoint_file import Foreign, Payload
-from tiny_model import write_case
+from tiny_model import plans, write_case
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
@@ -112,6 +112,11 @@ CHECKPOINTS: dict[str, tuple[Edit, str]] = {
         "head.bias in 'network_weights' is a tensor of another kind (strided, float32, on meta)",
     ),
     "a list for dataset.json": (lambda c: c["init_args"].update(dataset_json=[1]), "init_args: 'dataset_json' is a li"),
+    "a list for plans": (lambda c: c["init_args"].update(plans=[1]), "init_args: 'plans' is a list"),
+    "plans of another training": (
+        lambda c: c["init_args"].update(plans={**plans(), "transpose_forward": [0, 2, 1]}),
+        "'transpose_forward' is [0, 1, 2], but",
+    ),
     "a stock trainer": (lambda c: c.update(trainer_name="nnUNetTrainer"), "'trainer_name' is nnUNetTrainer, whose net"),
 }
 
@@ -156,6 +161,11 @@ FILES: dict[str, tuple[str, Edit, str]] = {
     "an unknown preprocessor": ("plans.json", lambda c: configuration(c).update(preprocessor_name="No"), "'No'"),
     "an unknown resampling": ("plans.json", lambda c: configuration(c).update(resampling_fn_seg="No"), "'No'"),
     "axes twice": ("plans.json", lambda c: c.update(transpose_forward=[0, 0, 1]), "'transpose_forward' is [0, 0, 1]"),
+    "axes that do not turn back": (
+        "plans.json",
+        lambda c: c.update(transpose_forward=[1, 2, 0], transpose_backward=[1, 2, 0]),
+        "'transpose_backward' [1, 2, 0]: expected 0, 1 and 2 in some order, and what turns that back",
+    ),
     "no patch": ("plans.json", lambda c: configuration(c).pop("patch_size"), "has no 'patch_size'"),
     "a negative patch": ("plans.json", lambda c: configuration(c).update(patch_size=[16, -1, 16]), "'patch_size' is"),
     "spacing of text": ("plans.json", lambda c: configuration(c).update(spacing=["1", 1, 1]), "'spacing' is"),

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import cannot_write, is_running, read_marker, write_json
+from nnunetv2_mmkd.files import cannot_write, read_marker, write_json
+from nnunetv2_mmkd.processes import is_running
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 
 logger = logging.getLogger(__name__)
