@@ -135,11 +135,11 @@ def predict_folder(
     trained = check_model(model, settings.folds, settings.checkpoint)
     if settings.dry_run:
         return _show(trained, source, missing, available)
-    description = check_loadable(model, settings.folds, settings.checkpoint)
     with orderly_termination(), alone(output, settings.part_id, settings.num_parts):
-        job = with_model(_prepare(trained, source, output, settings, missing, available), trained, description)
+        predictor = _load(model, settings, missing, available)
+        job = with_model(_prepare(trained, source, output, settings, missing, available), trained, predictor.model)
         with job.running():
-            _predict(model, job, settings, missing, available)
+            _run(predictor, job, settings)
         _write_page(job, trained, settings)
 
 
@@ -188,7 +188,7 @@ def predict_with_models(
         job = with_models(job, chosen, descriptions)
         with job.running():
             for folder, description in descriptions.items():
-                _predict(folder, job.only(description), settings, missing, available)
+                _run(_load(folder, settings, missing, available), job.only(description), settings)
         _write_page(job, together, settings)
 
 
@@ -260,14 +260,10 @@ def _prepare(
     return prepare_job(model, request, excluded, processes=processes, progress=settings.progress)
 
 
-def _predict(
-    model: str,
-    job: PredictionJob,
-    settings: PredictionSettings,
-    missing: Sequence[str] | None,
-    available: Sequence[str] | None,
-) -> None:
-    """Load a model and predict the cases of a running job."""
+def _load(
+    model: str, settings: PredictionSettings, missing: Sequence[str] | None, available: Sequence[str] | None
+) -> MMKDPredictor:
+    """A predictor with a model, which is checked."""
     kind = UncertaintyPredictor if settings.uncertainty else MMKDPredictor
     predictor = kind(
         tile_step_size=settings.step_size,
@@ -281,5 +277,9 @@ def _predict(
         available=available,
     )
     predictor.initialize_from_trained_model_folder(model, tuple(settings.folds), settings.checkpoint)
+    return predictor
+
+
+def _run(predictor: MMKDPredictor, job: PredictionJob, settings: PredictionSettings) -> None:
     with nullcontext() if settings.verbose else without_chatter():
         predictor.run(job, settings.preprocessing_processes, settings.export_processes)
