@@ -11,22 +11,21 @@ from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import gated_experts
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training import recipes
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
-from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 PAPER = "Li et al., SimMLM, ICCV 2025"
 PAPER_URL = "https://arxiv.org/abs/2507.19264"
 STATUS = "tested"
 
 
-class nnUNetTrainerSimMLM(nnUNetTrainerMMKD):
+class nnUNetTrainerSimMLM(nnUNetTrainerMultiStream):
     """SimMLM: nnU-Net as planned for each modality, a gated sum of logits, more modalities not worse than fewer.
 
     Half of the training is the experts' alone. The released code has batches of 4 and patches of 128 voxels, and
     300 epochs of 57 iterations for each half.
     """
 
-    compiles_whole_network = False  # which experts run depends on the mask
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     method_class = SimMLM
     config = SimMLMConfig()

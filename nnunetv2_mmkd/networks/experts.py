@@ -6,12 +6,15 @@ Legend: B batch, M modalities, K heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_mmkd.networks.fusion.base import run
 from nnunetv2_mmkd.networks.masking import resolve, zero_missing
+from nnunetv2_mmkd.networks.multi_stream import compile_modules
 
 CELLS = 4
 """The gate's last map has so many cells along each axis, as in the released code for patches of 128 voxels."""
@@ -75,6 +78,10 @@ class GatedExperts(nn.Module):
         gate: of all M.
         modalities: names of the channels.
 
+    Attributes:
+        recomputed_stages: above 0 an expert's activations are recomputed in backward, so that those of one expert at a
+            time are stored.
+
     References:
         Li et al., SimMLM, ICCV 2025, dynamic mixture of modality experts.
     """
@@ -84,12 +91,27 @@ class GatedExperts(nn.Module):
         self.experts = nn.ModuleList(experts)
         self.gate = gate
         self.modalities = tuple(modalities)
+        self.recomputed_stages = 0
         self._seen: tuple[Tensor, int] | None = None  # sum and number of weights in predictions, until they are read
 
     @property
     def decoder(self) -> Decoders:
         """What nnU-Net switches deep supervision at."""
         return Decoders([expert.decoder for expert in self.experts])
+
+    @property
+    def n_scales(self) -> int:
+        """Number of stages of an expert's encoder."""
+        encoder: Any = self.experts[0].encoder
+        return len(encoder.stages)
+
+    def compile_parts(self, **options: Any) -> None:
+        """Compile each expert in place; which of them run depends on the mask, so not the whole.
+
+        Args:
+            options: of ``torch.compile``.
+        """
+        compile_modules(list(self.experts), **options)
 
     def optional_parameters(self) -> list[nn.Parameter]:
         """Parameters that a step may leave unused: experts of modalities that no sample has, and at first the gate."""
@@ -132,12 +154,14 @@ class GatedExperts(nn.Module):
             available: bool ``[B, M]`` on the CPU.
         """
         outputs: ExpertOutputs = []
+        recompute = self.recomputed_stages > 0 and self.training
         for modality, expert in enumerate(self.experts):
             samples = torch.nonzero(available[:, modality]).flatten().tolist()
             if not samples:
                 outputs.append(None)
                 continue
-            result = expert(torch.stack([x[sample, modality, None] for sample in samples]))
+            own = torch.stack([x[sample, modality, None] for sample in samples])
+            result: Any = run(partial(expert, own), recompute)
             outputs.append((samples, list(result) if isinstance(result, (list, tuple)) else [result]))
         return outputs
 

@@ -67,6 +67,23 @@ def test_the_prediction_is_the_gated_sum_of_what_is_there() -> None:
     assert torch.allclose(found[0][2], single, atol=1e-6)  # one modality has all the weight
 
 
+def test_recomputed_experts_give_the_same_gradients_and_store_less() -> None:
+    net, batch, found = network().double().train(), a_batch(), []
+    for stages in (0, 2):
+        net.recomputed_stages = stages
+        net.zero_grad(set_to_none=True)
+        stored: list[int] = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, to=stored: to.append(x.numel()) or x, lambda x: x)
+        with hooks:
+            outputs = net(batch.images.double(), batch.available)
+        torch.stack([each.square().mean() for each in outputs]).sum().backward()
+        found.append((sum(stored), [weight.grad for weight in net.parameters()]))
+    (plain, expected), (recomputed, gradients) = found
+    assert recomputed < plain / 3
+    for first, second in zip(expected, gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-10)
+
+
 def test_weights_sum_to_one_and_are_kept_for_the_report() -> None:
     net, batch = network().eval(), a_batch(MASKS[:2])
     with torch.inference_mode():
