@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -27,7 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.errors import InputError, one_line
+from nnunetv2_mmkd.disk import cannot_write, disk_error, reason_of
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.processes import host_name, is_running
 
 try:
@@ -47,11 +47,6 @@ LONGEST_NAME = 255
 TEMPORARY_FOLDER = ".mmkd-partial-"
 """How the names of temporary folders begin."""
 
-FREE_SPACE = ". Make room there, and run the same command again"
-"""What to do where a disk is full."""
-
-_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quotas
-_PROBE = 1 << 20  # bytes
 _TEMPORARY = ".tmp"  # ending of temporary names; nnU-Net looks for .nii.gz and does not see them
 _OWNER = re.compile(r"\.(\d+)@([\w-]+)\.tmp$")
 _LONGEST_VALUE = 60  # characters of a setting that a message shows
@@ -93,41 +88,12 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's RuntimeError does not tell what the disk said
-        if isinstance(error, OSError) or _disk_error(path.parent):
+        if isinstance(error, OSError) or disk_error(path.parent):
             raise cannot_write(path, error) from error
         raise
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def cannot_write(path: Path | str, error: Exception | None = None) -> InputError:
-    """The error for a file that could not be written.
-
-    Args:
-        path: the file, or a folder.
-        error: what writing it raised; where that does not tell what the disk said, the disk is asked.
-    """
-    said = error if isinstance(error, OSError) else _disk_error(Path(path).parent)
-    reason = one_line(_reason(said) if said else error or "it cannot be read again", 200)
-    return InputError(f"cannot write {path}: {reason}{FREE_SPACE if is_full(said) else ''}")
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a disk, or what one may use of it, is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
-
-
-def _disk_error(folder: Path) -> OSError | None:
-    """What the disk of a folder says to a few bytes more; None: nothing."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(_PROBE))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        return error
-    return None
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -185,7 +151,7 @@ def content_of(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise InputError(f"cannot use {folder} as a folder: {_reason(error)}; choose another") from error
+        raise InputError(f"cannot use {folder} as a folder: {reason_of(error)}; choose another") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -215,12 +181,6 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, (NotADirectoryError, FileExistsError)):
-        return "it is a file, or below one"
-    return error.strerror or str(error)
 
 
 # Markers: what a folder's content was made with
@@ -333,7 +293,7 @@ def locked(folder: Path, part: str = "", *, seconds: float = 0) -> Iterator[None
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take(file, seconds)
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {_reason(error)}; choose another folder") from error
+        raise InputError(f"cannot write to {folder}: {reason_of(error)}; choose another folder") from error
     try:
         yield
     finally:

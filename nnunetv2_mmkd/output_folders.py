@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
 
 _OWN = frozenset({"dataset.json", "plans.json", "nnUNetPlans.json", "dataset_fingerprint.json", "splits_final.json"})
+_LEAST = 1 << 20  # bytes
 _OF_PREDICTIONS = ("mmkd_report", "predict_from_raw_data_args")  # nnU-Net copies dataset.json and plans.json beside it
 _PARTS = re.compile(r"(images|labels)(Tr|Ts|Val)|gt_segmentations")
 
@@ -26,6 +28,11 @@ def check_writable(folder: str) -> None:
         raise InputError(f"output folder {folder} cannot be made: {parent} is not a folder. Choose another one")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"output folder {folder}: {parent} is not writable. Choose another one or change its rights")
+    free = shutil.disk_usage(parent).free
+    if free < _LEAST:  # nnU-Net would cut off the JSON that it writes
+        raise InputError(
+            f"output folder {folder}: its disk is full, {free} bytes are left. Make room there, or choose another one"
+        )
 
 
 def check_apart(output: str | Path, *inputs: str | Path | None) -> None:

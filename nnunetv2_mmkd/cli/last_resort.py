@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from nnunetv2_mmkd import __version__
+from nnunetv2_mmkd.disk import FREE_SPACE, is_full
 from nnunetv2_mmkd.errors import one_line
-from nnunetv2_mmkd.files import FREE_SPACE, is_full
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from nnunetv2_mmkd.chatter import without_chatter
 from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.disk import naming_full_disk
 from nnunetv2_mmkd.files import locked
 from nnunetv2_mmkd.paths import TRUST_HELP, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
@@ -78,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
                     sys.argv += ["-pretrained_weights", start]  # the last one counts
                 stack.enter_context(locked(output))
                 stack.enter_context(removing_failed_start(output))
+                stack.enter_context(naming_full_disk(output))
                 stack.enter_context(readable_pretrained(args.pretrained_weights))
             stack.enter_context(without_chatter())
             run_training_entry()

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import Marker, cannot_write
+from nnunetv2_mmkd.files import Marker
 from nnunetv2_mmkd.paths import require_variables
 
 INDENT = 4

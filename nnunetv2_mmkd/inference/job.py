@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_mmkd.disk import naming_full_disk
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import cannot_write, is_full, locked, within, write_json
+from nnunetv2_mmkd.files import locked, within, write_json
 from nnunetv2_mmkd.inference.cases import Case, cases_of_lists, require_modalities
 from nnunetv2_mmkd.inference.checks import check_cases
 from nnunetv2_mmkd.inference.expectations import as_json, case_line, confidence_line, expectations, never_there, summary
@@ -151,12 +152,9 @@ class PredictionJob:
         finished = False
         try:
             self._begin()
-            yield
+            with naming_full_disk(self.request.folder or ", ".join(self._partial)):
+                yield
             finished = True
-        except OSError as error:  # nnU-Net's, of a worker
-            if self.outputs is None or not is_full(error):
-                raise
-            raise cannot_write(error.filename or ", ".join(map(str, self._partial)), error) from error
         finally:
             self._end(finished=finished)
 

@@ -21,8 +21,9 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY_FOLDER, cannot_write, temporary_folder
+from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
 from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 from nnunetv2_mmkd.inference.uncertainty_files import remove_numbers

@@ -12,8 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_mmkd import images as nifti
+from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import atomic_write, cannot_write, temporary_folder
+from nnunetv2_mmkd.files import atomic_write, temporary_folder
 from nnunetv2_mmkd.geometry import ROUNDING, SAME, displacement
 from nnunetv2_mmkd.registration.agreement import Agreement, agreement
 from nnunetv2_mmkd.registration.brain import brain_mask
@@ -213,7 +214,7 @@ def _write(
             if _is_kept(each, space) and each.volume.compressed and not each.volume.squeezed and not job.strip:
                 content = each.volume.stored
             atomic_write(folder / described.image, content)
-            sitk.WriteTransform(each.transform, str(folder / described.transform))
+            _write_transform(each.transform, folder / described.transform)
         atomic_write(folder / CHECK_IMAGE, check_image(case, record.reference, images, space.grid))
         record.write(folder)
         (job.output / REFUSED / f"{case}.png").unlink(missing_ok=True)
@@ -225,3 +226,14 @@ def _write(
         raise cannot_write(job.output / case, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_transform(transform: sitk.Transform, path: Path) -> None:
+    """Write it and read it again: on a full disk SimpleITK may say nothing."""
+    try:
+        sitk.WriteTransform(transform, str(path))
+        there = sitk.ReadTransform(str(path)).GetParameters() == transform.GetParameters()
+    except RuntimeError as error:
+        raise cannot_write(path, error) from error
+    if not there:
+        raise cannot_write(path)

@@ -13,10 +13,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunetv2_mmkd import images as nifti
+from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.files import atomic_write, cannot_write, locked, remove_leftovers, replacing
+from nnunetv2_mmkd.files import atomic_write, locked, remove_leftovers, replacing
 from nnunetv2_mmkd.geometry import Alignment, align, note
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.label_names import translation

@@ -20,8 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import cannot_write, read_marker, write_json
+from nnunetv2_mmkd.files import read_marker, write_json
 from nnunetv2_mmkd.processes import is_running
 from nnunetv2_mmkd.workflows.sweep.tasks import Task
 
