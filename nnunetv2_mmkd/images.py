@@ -21,7 +21,7 @@ import numpy as np
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import Alignment, Grid
-from nnunetv2_mmkd.itk_formats import OTHER_FORMATS, header_as_nifti, image_as_nifti
+from nnunetv2_mmkd.itk_formats import OTHER_FORMATS, header_as_nifti, image_as_nifti, refuse_other_files
 from nnunetv2_mmkd.nifti_header import (
     REMEDY,
     UNREADABLE,
@@ -95,10 +95,10 @@ def is_nifti(path: Path) -> bool:
 
 
 def require_file(path: Path) -> int:
-    """Check that a path is a file, without opening it (a named pipe would never end); returns its size.
+    """Check that a path is a file, before it is opened (a named pipe would never end); returns its size.
 
     Raises:
-        InputError: it does not exist, is something else, or is a link that leads nowhere.
+        InputError: it does not exist, is something else, is a link that leads nowhere, or leads to other files.
     """
     try:
         status = path.stat()
@@ -115,6 +115,8 @@ def require_file(path: Path) -> int:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise InputError(f"{shown}: its name is not UTF-8; rename it (or the folder)") from error
     if stat.S_ISREG(status.st_mode):
+        if not is_nifti(path):
+            refuse_other_files(path)
         return status.st_size
     what = next((name for test, name in _KINDS.items() if test(status.st_mode)), "no file")
     raise InputError(f"{path}: is {what}; expected an image file. Put the image there, or take it away")

@@ -17,6 +17,48 @@ OTHER_FORMATS = re.compile(r"\.(mha|nrrd)$", re.IGNORECASE)
 """Endings of formats with header and voxels in one file."""
 
 
+_META = re.compile(r"\.mh[ad]$", re.IGNORECASE)
+_NRRD = re.compile(r"\.(nrrd|nhdr)$", re.IGNORECASE)
+_LONGEST_HEADER = 1 << 20
+_DATA_FILE = rb"ElementDataFile[ \t]*[=:]?[ \t]*([^\r\n]*)"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def refuse_other_files(path: Path) -> None:
+    """Refuse an image whose voxels are in another file: SimpleITK would follow any path that its header holds.
+
+    Args:
+        path: a file of any format; it exists.
+
+    Raises:
+        InputError: it names other files, or is of a format that can, whatever its name says.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_HEADER)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    named: bytes | None = None
+    if _META.search(path.name):
+        end = re.search(rb"(?:^|[\r\n])[ \t]*" + _DATA_FILE, start)
+        fields = re.findall(_DATA_FILE, start[: end.end()]) if end else _without_end(start)
+        named = next((each for each in fields if each.strip() != b"LOCAL"), None)
+    elif _NRRD.search(path.name):
+        header, *rest = re.split(rb"\n\n|\r\n\r\n|\r\r", start, maxsplit=1)
+        fields = re.findall(rb"(?i)(?:^|[\r\n])\s*data\s*file\s*:([^\r\n]*)", header)
+        named = next(iter(fields if rest else [*fields, *_without_end(start)]), None)
+    elif any(start.startswith(_HDF5, offset) for offset in (0, *(512 << power for power in range(11)))):
+        named = b"HDF5"
+    if named is not None:
+        shown = named.decode(errors="replace").strip()[:100]
+        raise InputError(f"{path}: its voxels are in another file ({shown}); save the image as one file")
+
+
+def _without_end(header: bytes) -> list[bytes]:
+    """What stands for the data file of a header that has no end: it may come later, unless the file ends before."""
+    return [b"its header is too long"] if len(header) == _LONGEST_HEADER else []
+
+
 def header_as_nifti(path: Path) -> nib.Nifti1Header:
     """NIfTI header of an image, from its header alone.
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.figures.planes import read_picture
+from nnunetv2_mmkd.evaluation.label_map import read_grid, read_label_map
 from nnunetv2_mmkd.images import read_header, read_volume, stem_of
 
 
@@ -190,6 +193,47 @@ def test_what_is_no_file_is_not_opened(make: Callable[[Path], object], message: 
     for read in (read_header, read_volume):
         with pytest.raises(InputError, match=rf"a\.nii\.gz:? {message}"):
             read(tmp_path / "a.nii.gz")
+
+
+META = b"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n"
+NRRD = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.mha", META + b"ElementDataFile = /etc/passwd\n", "/etc/passwd"),
+        ("a.mha", META + b"ElementDataFile = ../b.raw\n", "../b.raw"),
+        ("a.MHD", META + b"ElementDataFile: b.raw\n", "b.raw"),
+        ("a.mha", META + b"ElementDataFile = LIST\n../b.raw\n", "LIST"),
+        ("a.mha", META + b"Comment = ElementDataFile = LOCAL\nElementDataFile = ../b.raw\n", "../b.raw"),
+        ("a.mha", META + b"Offset = 0 0 0 ElementDataFile = ../b.raw\nElementDataFile = LOCAL\n", "../b.raw"),
+        ("a.nrrd", NRRD + b"data file: ../b.raw\n", "../b.raw"),
+        ("a.nrrd", NRRD + b"DataFile: LIST\n../b.raw\n", "LIST"),
+        ("a.nhdr", NRRD.replace(b"\n", b"\r\n") + b"data file: b.raw\r\n\r\n", "b.raw"),
+        ("a.mha", META + b"Comment = x\n" * 100_000 + b"ElementDataFile = ../b.raw\n", "its header is too long"),
+        ("a.nrrd", NRRD + b"# comment\n" * 120_000 + b"data file: ../b.raw\n", "its header is too long"),
+        ("a.gipl", bytes(512) + b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_no_other_file_is_followed(name: str, content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for raw in ("b.raw", "in/b.raw"):
+        (tmp_path / raw).write_bytes(bytes(range(64)))
+    file = tmp_path / "in" / name
+    file.write_bytes(content)
+    for read in (read_header, read_volume, read_grid, read_label_map, read_picture):
+        with pytest.raises(InputError, match=rf"{name}: its voxels are in another file \({named}") as caught:
+            read(file)
+        assert str(caught.value).endswith("save the image as one file")
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_voxels_in_the_same_file_may_look_like_a_header(name: str, tmp_path: Path) -> None:
+    text = b"\nElementDataFile = /b\ndata file: /b\n" * 2
+    voxels = np.frombuffer(text[: 4 * (len(text) // 4)], np.uint8).reshape(-1, 2, 2)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / name))
+    assert (read_volume(tmp_path / name).voxels == voxels.T).all()
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
