@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.disk import cannot_write
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import TURN, locked, write_json
 from nnunetv2_mmkd.image_names import list_images, refuse_twins
