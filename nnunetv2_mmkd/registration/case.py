@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import SimpleITK as sitk
 
 from nnunetv2_mmkd import images as nifti
 from nnunetv2_mmkd.disk import cannot_write
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import atomic_write, temporary_folder
 from nnunetv2_mmkd.geometry import ROUNDING, SAME, displacement
 from nnunetv2_mmkd.registration.agreement import Agreement, agreement
@@ -98,8 +99,9 @@ def align_exam(exam: Exam, job: AlignmentJob) -> Outcome:
     for other, each in sequences.items():
         if other == name:
             continue
-        each.transform = register(reference.image, each.image)
-        each.fit = agreement(reference.image, each.image, each.transform)
+        with _naming(f"case {exam.case}, {other}: {each.volume.path}"):
+            each.transform = register(reference.image, each.image)
+            each.fit = agreement(reference.image, each.image, each.transform)
         reason = each.fit.objection()
         if reason and exam.case not in job.accepted:
             refused.append(f"{other} ({each.volume.path}) does not fit {name} ({reference.volume.path}): {reason}")
@@ -107,7 +109,8 @@ def align_exam(exam: Exam, job: AlignmentJob) -> Outcome:
             messages.append(f"{exam.case}: {other} is accepted, though {reason}")
     space = nifti.read_volume(job.atlas) if job.atlas is not None else reference.volume
     if job.atlas is not None:
-        to_atlas = register(itk_image(space), reference.image)
+        with _naming(f"case {exam.case}, {name}: {reference.volume.path}"):
+            to_atlas = register(itk_image(space), reference.image)
         for each in sequences.values():
             each.transform = compose(each.transform, to_atlas)
     else:
@@ -135,6 +138,16 @@ def align_exam(exam: Exam, job: AlignmentJob) -> Outcome:
     )
     _write(exam.case, job, record, sequences, images, space)
     return Outcome(exam.case, messages=tuple(messages))
+
+
+@contextmanager
+def _naming(image: str) -> Iterator[None]:
+    """Name the image whose registration SimpleITK gives up."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = one_line(str(error).split("ERROR:")[-1], 200)
+        raise InputError(f"{image} cannot be registered ({reason}); look at the image, or take it out") from error
 
 
 def _read(exam: Exam) -> tuple[dict[str, _Aligned], list[str]]:

@@ -9,9 +9,13 @@ from pathlib import Path
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.images import read_header
 from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.registration.rigid import COARSE
 
 LEAST_SLICES = 4
 """Fewer along any axis are no volume that can be registered."""
+
+LEAST_EXTENT = LEAST_SLICES * COARSE.spacing
+"""mm; the coarsest level of the registration has so many slices, too."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,18 @@ def check_exam(exam: Exam, wanted: Sequence[str]) -> None:
     exam.reference(wanted)
     for name, path in exam.images.items():
         try:
-            shape = grid_of(path, read_header(path)).shape
+            grid = grid_of(path, read_header(path))
         except InputError as error:
             raise InputError(f"case {exam.case}, {name}: {error}") from error
+        shape, extent = grid.shape, min(length * size for length, size in zip(grid.shape, grid.spacing, strict=True))
         if min(shape) < LEAST_SLICES:
             what = "two-dimensional" if sorted(shape)[0] == 1 else f"only {min(shape)} slices"
             raise InputError(
                 f"case {exam.case}, {name}: {path} is {what} (shape {shape}); registration needs a volume of at least "
                 f"{LEAST_SLICES} slices. Give the whole volume, or take the image out"
+            )
+        if extent < LEAST_EXTENT:
+            raise InputError(
+                f"case {exam.case}, {name}: {path} is {extent:.3g} mm thick along an axis (shape {shape}); expected at "
+                f"least {LEAST_EXTENT:.3g} mm. Is its voxel size right? Else take the image out"
             )

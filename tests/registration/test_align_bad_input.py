@@ -48,6 +48,10 @@ def few_slices(folder: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((20, 20, 3), np.int16), np.eye(4)), folder / "a_t2.nii.gz")
 
 
+def small(folder: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((40, 40, 20), np.int16), np.eye(4)), folder / "a_t2.nii.gz")
+
+
 def sheared(folder: Path) -> None:
     affine = np.eye(4)
     affine[0, 1] = 0.4
@@ -83,6 +87,7 @@ def truncated(folder: Path) -> None:
     [
         (two_dimensional, "case a, t2: .*a_t2.nii.gz is two-dimensional .* Give the whole volume"),
         (few_slices, r"case a, t2: .*a_t2.nii.gz is only 3 slices \(shape \(20, 20, 3\)\)"),
+        (small, r"case a, t2: .*a_t2.nii.gz is 20 mm thick along an axis \(shape \(40, 40, 20\)\)"),
         (sheared, "case a, t2: .*a_t2.nii.gz.*sheared.*repair the header"),
         (two_truths, "case a, t2: .*a_t2.nii.gz.*repair the header"),
         (no_reference, "case a has no t1ce to bring the others onto, only t1: name more with --reference"),
@@ -123,6 +128,19 @@ def test_two_patients(
     assert (output / "refused" / "mixed.png").is_file()
     assert main(align(folder, output, "--accept", "mixed")) == 0
     assert (output / "mixed" / "alignment.json").is_file() and not (output / "refused" / "mixed.png").exists()
+
+
+def test_what_cannot_be_registered_is_named(
+    images: dict[tuple[int, str], sitk.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(registration_case, "register", lambda *_: sitk.ReadImage("absent.nii"))
+    for name in ("t1ce", "t2"):
+        save(tmp_path / "in" / f"a_{name}.nii.gz", images[0, name])
+    said = refusal(align(tmp_path / "in", tmp_path / "out"), capsys)
+    assert "case a, t2: " in said and "cannot be registered (" in said and "absent.nii" in said
 
 
 def test_options(images: dict[tuple[int, str], sitk.Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
