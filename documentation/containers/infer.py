@@ -95,7 +95,7 @@ def infer(data: Path, output: Path, model: str, edition: str | None = None, *, m
         files = sorted(submission.glob("*.nii.gz"))
         for file in files:
             atomic_write(output / file.name, file.read_bytes())
-    log.info("%d segmentations in %s", len(files), output)
+    log.info("%d segmentation%s in %s", len(files), "s" * (len(files) != 1), output)
 
 
 def edition_of(data: Path, models: str | None, given: str | None) -> EditionSpec:

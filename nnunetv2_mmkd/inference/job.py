@@ -202,7 +202,10 @@ class PredictionJob:
     def _places(self) -> tuple[str, str]:
         """Where the segmentations and the report are, for the last line."""
         folders = ", ".join(dict.fromkeys(os.path.dirname(output) or "." for output in self.outputs or ()))
-        return folders or "none", f"; what each was made from: {self.report_file}" if self.report_file else ""
+        return (
+            folders or "none new, all exist already",
+            f"; what each was made from: {self.report_file}" if self.report_file else "",
+        )
 
     def _remove_partial(self) -> None:
         for folder in self._partial.values():

@@ -71,6 +71,7 @@ def test_same_segmentations(
         assert made == expected
     assert read(tmp_path / "expected" / "anna.nii.gz").any()
     assert predict(model, hospital, tmp_path / "out", *how, "--continue_prediction") == 0
+    assert caplog.messages[-1].startswith("segmentations: none new, all exist already; what each was made from: ")
     assert json.loads((tmp_path / "out" / "mmkd_report.json").read_text())["cases"].keys() == report["cases"].keys()
 
 

@@ -47,6 +47,7 @@ def test_a_page_of_a_folder(predict: Callable[..., int], tmp_path: Path) -> None
     assert HOSTILE not in text and "&lt;script&gt;alert(1)&lt;" in text
     assert str(tmp_path) not in text  # a page is sent around
     assert "No case was segmented with T1ce" in text
+    assert "what to expect is not known for 2 cases" in text and "Dice in validation" not in text
 
 
 def test_what_uncertainty_says(predict: Callable[..., int], tmp_path: Path) -> None:

@@ -225,8 +225,8 @@
       option.selected = name === state.prediction;
       return option;
     }));
-    get("choose").hidden = names.length < 2;
-    get("has-truth").hidden = !data.truth;
+    get("choose").hidden = get("key-next").hidden = names.length < 2;
+    get("has-truth").hidden = get("key-truth").hidden = !data.truth;
     get("regions").replaceChildren(...data.regions.map((region) => {
       const label = make("label"), box = make("input", undefined, {type: "checkbox"}), swatch = make("span", "", {class: "swatch"});
       swatch.style.background = region.colour;

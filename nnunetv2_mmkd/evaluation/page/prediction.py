@@ -24,7 +24,7 @@ _AGREEMENT_NOTE = (
 GATE = "Images weigh"
 """What a model says that weighs a network for each image."""
 
-NO_CARD = "No performance card: what to expect is not known for {}. `mmkd evaluate` writes it into the model's folder."
+NO_CARD = "No performance card: what to expect is not known for {}. mmkd evaluate writes it into the model's folder."
 
 
 def prediction_page(
@@ -97,6 +97,7 @@ def _expectations(entries: Mapping[str, Mapping[str, Any]], regions: Sequence[st
         model = (entry.get("model") or {}).get("trainer", "")
         groups.setdefault((tuple(entry["used"]), tuple(entry["missing"]), model), []).append(entry)
     rows = []
+    known = len(unknown) < len(entries)
     for (used, missing, _), group in sorted(groups.items(), key=lambda item: -len(item[0][0])):
         expected = group[0].get("expected") or {}
         first: Mapping[str, Any] = next(iter(expected.values()), {})
@@ -105,9 +106,14 @@ def _expectations(entries: Mapping[str, Mapping[str, Any]], regions: Sequence[st
                 Cell(_names(used)),
                 Cell(_names(missing) or "nothing"),
                 Cell(str(len(group)), float(len(group))),
-                *(_dice(expected.get(region)) for region in regions),
-                Cell(str(first["cases"]), float(first["cases"])) if first else Cell("–"),
+                *(_dice(expected.get(region)) for region in regions if known),
+                *([Cell(str(first["cases"]), float(first["cases"])) if first else Cell("–")] if known else ()),
             )
+        )
+    if not known:
+        columns = ("Segmented from", "Missing", "Cases here")
+        return Table(
+            "What to expect", columns, {"all": tuple(rows)}, lead=NO_CARD.format(counted(len(unknown))), numbers=1
         )
     return Table(
         "What to expect",
