@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tqdm import tqdm
 
@@ -31,6 +32,9 @@ ALL_ZERO = "all zero"
 """Why a modality is missing: its image exists but has no content."""
 DECLARED = "all zero, declared missing in dataset.json"
 """The same, when the model's data set says so: no reason to warn."""
+
+FILLED = 0.67
+"""Share of voxels that are not 0, of images that are not of a brain alone: that fills half of its box (pi / 6)."""
 
 CASES_PER_PROCESS = 32
 """A process of its own is worth its start for at least so many cases."""
@@ -78,15 +82,21 @@ def check_case(case: Case, plans: CompletingPlans, declared: Mapping[str, Sequen
     reader = plans.image_reader_writer_class()
     grids: dict[str, Grid] = {}
     zero: dict[str, str] = {}
+    filled: dict[str, float] = {}
     for name, file in zip(case.modalities, case.files, strict=True):
         if file is None:
             continue
-        grids[name], content = read_image(file, case.identifier, name, reader, plans.of_volumes)
-        if not content:
+        grids[name], filled[name] = read_image(file, case.identifier, name, reader, plans.of_volumes)
+        if not filled[name]:
             zero[name] = DECLARED if name in declared.get(case.identifier, ()) else ALL_ZERO
             if zero[name] == ALL_ZERO:
                 log.warning("case %s: %s is all zero; %s is taken as missing", case.identifier, file, name)
     left = case.without(zero)
+    if plans.of_empty_background and all(filled[name] > FILLED for name in left.used):
+        log.warning(
+            "case %s: its images are hardly empty anywhere, those that the model was trained on were empty around an "
+            "organ. Were these brains without the skull? mmkd preprocess takes it off", case.identifier,
+        )  # fmt: skip
     used = [grids[name] for name in left.used]
     reference = used[reference_of(used)]
     for name, grid in grids.items():
@@ -96,11 +106,11 @@ def check_case(case: Case, plans: CompletingPlans, declared: Mapping[str, Sequen
     return left
 
 
-def read_image(file: str, identifier: str, name: str, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, bool]:
+def read_image(file: str, identifier: str, name: str, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, float]:
     """Read one image of one modality.
 
     Returns:
-        Its grid, and whether any voxel is not 0.
+        Its grid, and the share of voxels that are not 0.
 
     Raises:
         InputError: no file, unreadable, damaged, several channels in one file, or NaN or inf in it.
@@ -116,20 +126,24 @@ def read_image(file: str, identifier: str, name: str, reader: CompletingIO, of_v
     except InputError as error:
         remedy = f"delete the file or use --missing {name} to predict without {name}"
         raise InputError(f"case {identifier}, {name}: {error}. Or {remedy}") from error
-    return grid, bool(image.any())
+    return grid, _filled(image)
+
+
+def _filled(voxels: np.ndarray) -> float:
+    return float(np.count_nonzero(voxels) / voxels.size)
 
 
 def _picture(file: Path | str) -> InputError:
     return InputError(f"{file} is two-dimensional, and this model takes volumes; give the whole volume")
 
 
-def _read_nifti(file: Path, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, bool]:
+def _read_nifti(file: Path, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, float]:
     volume = read_volume(file)
     if of_volumes and volume.squeezed and volume.voxels.shape[2] == 1:
         raise _picture(file)
     if volume.squeezed and not isinstance(reader.planned, SimpleITKIO):
         raise InputError(f"{file} is not three-dimensional, as the model's reader needs it; save it with three axes")
-    return volume.grid, bool(volume.voxels.any())
+    return volume.grid, _filled(volume.voxels)
 
 
 def _aligned(grid: Grid, reference: Grid, identifier: str, name: str) -> str | None:

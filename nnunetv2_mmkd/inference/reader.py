@@ -178,6 +178,14 @@ class CompletingPlans(PlansManager):
         return any(len(each.get("patch_size", ())) == 3 for each in self.plans["configurations"].values())
 
     @property
+    def of_empty_background(self) -> bool:
+        """Whether the model's data are 0 around an organ: nnU-Net then normalises what is not 0."""
+        masks = [
+            each["use_mask_for_norm"] for each in self.plans["configurations"].values() if "use_mask_for_norm" in each
+        ]
+        return bool(masks) and all(map(all, masks))
+
+    @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:
         """What makes a reader and writer when called without arguments."""
         return partial(CompletingIO, super().image_reader_writer_class, self.file_ending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
@@ -17,9 +18,11 @@ from full_disk import small_files_only
 from tiny_model import TRAINER, image_of, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.inference.cases import case_of_files
+from nnunetv2_mmkd.inference.checks import check_case
 from nnunetv2_mmkd.inference.job import JobRequest
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
-from nnunetv2_mmkd.inference.reader import CompletingIO
+from nnunetv2_mmkd.inference.reader import CompletingIO, CompletingPlans
 
 Make = Callable[..., MMKDPredictor]
 
@@ -90,6 +93,23 @@ def test_broken_image(make_predictor: Make, tmp_path: Path, name: str) -> None:
         make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
     assert str(file) in str(caught.value) and "case b" in str(caught.value) and "--missing" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("masked", "fill", "warned"), [(True, 1, True), (True, 0, False), (False, 1, False)])
+def test_a_skull_where_the_model_knows_none(
+    make_predictor: Make, tmp_path: Path, masked: bool, fill: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plans that normalise within a mask are of images that are empty around an organ."""
+    content = copy.deepcopy(make_predictor().plans_manager.plans)
+    for configuration in content["configurations"].values():
+        configuration["use_mask_for_norm"] = [masked] * 3
+    image = image_of("a", 0)
+    image[image == 0] = fill
+    image[:4] = fill
+    file = str(write(tmp_path / "a_0000.nii.gz", image))
+    case = case_of_files("a", ("t1", "t1ce", "t2"), [file, None, None])
+    assert check_case(case, CompletingPlans(content, ".nii.gz"), {}).used == ("t1",)
+    assert ("case a: its images are hardly empty anywhere" in caplog.text) == warned
 
 
 def test_several_channels_in_one_file(make_predictor: Make, tmp_path: Path) -> None:
