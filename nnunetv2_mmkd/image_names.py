@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 LONGEST_CASE = 200
 """Bytes in a case's name; endings follow it."""
 
+_COPY = re.compile(r"copyof(.+)|(.+?)[_-]*(?:\(\d+\)|copy)")  # of a plain name
+
 REMEDY = "Rename or complete it; if there is no such image, take it out of the folder"
 
 
@@ -170,7 +172,7 @@ def check_case_name(case: str, where: Path | str) -> None:
 
 
 def refuse_twins(cases: Iterable[str], where: Path | str) -> None:
-    """Refuse case names that differ only in letter case or blanks.
+    """Refuse case names that differ only in letter case or blanks, or in what file managers add to copies.
 
     Raises:
         InputError: there are two; the message names them.
@@ -179,10 +181,19 @@ def refuse_twins(cases: Iterable[str], where: Path | str) -> None:
     for case in cases:
         other = seen.setdefault(plain(case), case)
         if other != case:
-            raise InputError(
-                f"{where}: the case names {other!r} and {case!r} differ only in letter case or blanks: give all images "
-                "of a case one name, and different cases different names"
-            )
+            raise _twins(other, case, "letter case or blanks", where)
+    for name, case in seen.items():
+        copied = _COPY.fullmatch(name)
+        original = copied and seen.get(copied[1] or copied[2])
+        if original:
+            raise _twins(original, case, "what marks a copy", where)
+
+
+def _twins(first: str, second: str, what: str, where: Path | str) -> InputError:
+    return InputError(
+        f"{where}: the case names {first!r} and {second!r} differ only in {what}: give all images of a case one name, "
+        "and different cases different names"
+    )
 
 
 def refuse_halves(cases: Mapping[str, Collection[int]], where: Path | str) -> None:

@@ -169,5 +169,9 @@ def _as_itk_reads(path: Path, header: nib.Nifti1Header) -> Grid:
         Path(file).write_bytes(copy.binaryblock + bytes(4))
         reader = sitk.ImageFileReader()
         reader.SetFileName(file)
-        reader.ReadImageInformation()
+        sitk.ProcessObject.GlobalWarningDisplayOff()  # what it warns of, our errors say
+        try:
+            reader.ReadImageInformation()
+        finally:
+            sitk.ProcessObject.GlobalWarningDisplayOn()
     return itk_grid(path, reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())

@@ -80,6 +80,13 @@ def test_twins(names: tuple[str, str]) -> None:
     assert all(repr(name) in str(caught.value) for name in names)
 
 
+def test_copies() -> None:
+    refuse_twins(["a (1)", "a (2)", "copy", "b copy"], "folder")
+    for copy in ("a (1)", "A - Copy", "copy of a", "a_copy"):
+        with pytest.raises(InputError, match=rf"'a' and '{re.escape(copy)}' differ only in what marks a copy"):
+            refuse_twins([copy, "a"], "folder")
+
+
 def test_halves_of_one_case() -> None:
     refuse_twins(["a_1", "a-1", "a_11", "a_1_1"], "folder")
     refuse_halves({"a_1_1": {0}, "a_11": {1}, "b-1": {0, 1}, "b_1": {1, 2}}, "folder")

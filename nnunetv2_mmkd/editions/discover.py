@@ -304,7 +304,7 @@ def _choose(case: str, what: str, ending: re.Pattern[str], matches: list[tuple[s
             if stem.lower().startswith(case.lower()) and ending.fullmatch(stem, len(case))
         ]
         matches = exact or matches
-    if len({stem.lower() for stem, _ in matches}) > 1:
+    if len({stem.lower() for stem, _ in matches}) > 1 or len({path.name.lower() for _, path in matches}) < len(matches):
         names = ", ".join(path.name for _, path in matches)
         raise InputError(f"case {case}: more than one file for {what}: {names}; keep the right one in the folder")
     if not matches:

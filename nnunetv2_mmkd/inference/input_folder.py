@@ -324,7 +324,11 @@ def _refuse_lookalikes(
     """Refuse what begins like an image that a case lacks: a broken download, a link that leads nowhere, a folder."""
     ends = "|".join(re.escape(end) for end in sorted(endings, key=len, reverse=True))
     present = {(plain(case), index) for case, images in cases.items() for index in images}
+    names = {(image.parent, plain(image.name)): image for images in cases.values() for image in images.values()}
     for path in others:
+        twin = names.get((path.parent, plain(path.name)))
+        if twin is not None and path.is_file() and not path.name.startswith("._"):
+            raise InputError(f"{path} and {twin.name} differ only in letter case or blanks: keep one of them there")
         match = re.match(rf"(.+?)({ends})(?![A-Za-z0-9])", path.name.lstrip("._~$ "), re.IGNORECASE)
         if match is None or (
             path.is_dir() and any(path in image.parents for c in cases.values() for image in c.values())

@@ -88,6 +88,11 @@ def test_compressed_and_not_in_one_case(tmp_path: Path, raw: Path, caplog: pytes
     assert len(images) == 4 and all(image.any() for image in images)
     assert f"both .nii and .nii.gz for segmentation; {case}_seg.nii.gz is used" in caplog.text
     assert source_labels("brats2019", target / "labelsTr" / f"{case}.nii.gz").any()
+    (folder / f"{case}_t2.NII").write_bytes(b"which one?")
+    with pytest.raises(
+        InputError, match=rf"more than one file for T2: {case}_t2.NII, {case}_t2.nii; keep the right one"
+    ):
+        discover(EDITIONS["brats2019"], [tmp_path])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -116,6 +116,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "twins": (["A_t1.nii.gz", "a_t1.nii.gz"], "differ only in letter case"),
     "download": (["a_t1.nii.gz", "a_t2.nii.gz.part"], r"a_t2.nii.gz.part looks like the t2 of case a"),
     "letter case": (["a/t1.nii.gz", "a/T2.NII.GZ"], r"T2.NII.GZ looks like the t2 of case a"),
+    "two in letter case": (
+        ["a_t1.nii.gz", "a_t2.nii.gz", "a_t2.NII.GZ"],
+        r"a_t2.NII.GZ and a_t2.nii.gz differ only in letter case",
+    ),
+    "copy": (["a_t1.nii.gz", "a_t2.nii.gz", "a_t2 (1).nii.gz"], r"'a' and 'a_\(1\)' differ only in what marks a copy"),
     "empty folder": (["a_t1.nii.gz", "a_t2.nii.gz/readme.txt"], r"a_t2.nii.gz looks like the t2 of case a"),
     "BIDS, session without entity": (
         ["sub-1/ses-1/anat/sub-1_T1w.nii.gz"], "lies in the session ses-1, and its name has no entity ses",
