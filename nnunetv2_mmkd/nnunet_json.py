@@ -186,6 +186,7 @@ def check_dataset_json(content: dict[str, Any], where: str | Path = "dataset.jso
     """
     modalities = modality_names(content, where)
     check_labels(content, where)
+    _check_targets(content["labels"], where)
     ending = value_of(content, "file_ending", str, where)
     if not re.fullmatch(r"(\.\w+)+", ending):
         raise InputError(f"{where}: 'file_ending' is {ending!r}: expected an ending such as '.nii.gz'")
@@ -270,6 +271,25 @@ def check_labels(content: Mapping[str, Any], where: str | Path) -> None:
                 f"painted later, also has the label {value}: no voxel could be {value}. Order 'labels' from large "
                 "regions to small, and give each region a label that no later one has"
             )
+
+
+def _check_targets(labels: Mapping[str, Any], where: str | Path) -> None:
+    """Check that labels can be trained on: something besides background, without gaps, the ignore label behind all."""
+    values = {name: value if isinstance(value, list | tuple) else [value] for name, value in labels.items()}
+    ignore = values.pop("ignore", None)
+    regions = any(len(each) > 1 for each in values.values())
+    found = [value for each in values.values() for value in each]
+    if set(found) == {0}:
+        raise InputError(f"{where}: 'labels' has nothing but background: expected what shall be segmented")
+    if not regions and sorted(found) != list(range(len(found))):
+        raise InputError(
+            f"{where}: 'labels' has the values {', '.join(map(str, sorted(found)))}: expected 0, 1, 2, ... without "
+            "gaps, each once, as nnU-Net asks"
+        )
+    if ignore is not None and ignore != [max(found) + 1]:
+        raise InputError(
+            f"{where}: label 'ignore' is {labels['ignore']}: expected {max(found) + 1}, one more than the largest"
+        )
 
 
 def read_plans(file: str | Path) -> Plans:

@@ -30,6 +30,8 @@ SAFE_GLOBALS: list[Any] = [
 """What nnU-Net's own checkpoints hold besides tensors and plain Python: numpy scalars, in ``logging`` and
 ``_best_ema``. numpy 2 writes another module name than numpy 1."""
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_COUNTER = "num_batches_tracked"  # of a batch norm
 _MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 
 
@@ -70,11 +72,12 @@ def read_nnunet_checkpoint(
     if not isinstance(weights, Mapping) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
         raise InputError(f"{file}: {WEIGHTS!r} are not named tensors: it is damaged, or not from nnU-Net")
     for key, weight in weights.items():
-        if weight.layout != torch.strided or weight.is_complex() or weight.is_quantized or weight.is_meta:
+        dense = weight.layout == torch.strided and not weight.is_quantized and not weight.is_meta
+        if not dense or (weight.dtype not in _FLOATS and not key.endswith(_COUNTER)):
             kind = f"{weight.layout}, {weight.dtype}, on {weight.device}".replace("torch.", "")
             raise InputError(
-                f"{file}: {key} in {WEIGHTS!r} is a tensor of another kind ({kind}) than nnU-Net's dense real numbers: "
-                "restore the file of the training"
+                f"{file}: {key} in {WEIGHTS!r} is a tensor of another kind ({kind}) than nnU-Net's dense "
+                "floating point: restore the file of the training"
             )
     return content
 

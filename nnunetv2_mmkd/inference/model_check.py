@@ -20,10 +20,8 @@ from nnunetv2_mmkd.nnunet_json import DatasetJson, check_dataset_json, value_of
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OF_IMAGES = ("transpose_forward", "foreground_intensity_properties_per_channel")
 _OF_INPUT = ("spacing", "normalization_schemes", "use_mask_for_norm", "architecture")
-_COUNTER = "num_batches_tracked"  # of a batch norm
 
 
 def check_loadable(
@@ -54,10 +52,10 @@ def check_loadable(
         if shapes is None:  # as nnU-Net: the first fold says what the network is
             trainer, configuration = _training_of(file, content)
             _check_configuration(file, configuration, model)
-        _check_plans_of_origin(file, content, configuration, model)
+        check_plans_of_origin(file, content, configuration, model.plans.content, os.path.join(folder, "plans.json"))
         if shapes is None:
             shapes = _network_shapes(file, model, trainer, configuration)
-        _check_axes(file, content, model.plans.content, configuration)
+        check_axes(file, content, model.plans.content, configuration)
         check_weights(file, content[WEIGHTS], shapes)
         check_finite(file, content[WEIGHTS])
     return ModelDescription(os.path.abspath(folder), trainer, configuration, tuple(folds), checkpoint)
@@ -87,12 +85,6 @@ def check_weights(
         if found != shape:
             wrong = f"{key} has shape {found} instead of {shape}"
             break
-    odd = next((key for key, each in weights.items() if each.dtype not in _FLOATS and not key.endswith(_COUNTER)), None)
-    if odd is not None and not wrong:
-        kind = str(weights[odd].dtype).removeprefix("torch.")
-        raise InputError(
-            f"{file}: {odd} has the type {kind}: expected floating point. Restore the file of the training"
-        )
     for key, each in () if wrong else weights.items():  # nnU-Net's decoder has the encoder once more, stored once
         other = weights.get(key.removeprefix("decoder."), each)
         same = other.data_ptr() == each.data_ptr()
@@ -171,18 +163,30 @@ def check_origin(file: str, checkpoint: Mapping[str, Any], now: DatasetJson, dat
             )
 
 
-def _check_plans_of_origin(file: str, checkpoint: Mapping[str, Any], configuration: str, model: TrainedModel) -> None:
-    """Compare what ``plans.json`` says of images and network with the plans that the checkpoint has, if it has any."""
+def check_plans_of_origin(
+    file: str, checkpoint: Mapping[str, Any], configuration: str, now: dict[str, Any], where: str
+) -> None:
+    """Compare what plans say of images and network with the plans that a checkpoint has, if it has any.
+
+    Args:
+        file: of the checkpoint, for messages.
+        checkpoint: its content.
+        configuration: one of the plans.
+        now: plans that the weights shall be used with.
+        where: their file, for messages.
+
+    Raises:
+        InputError: they differ, or the checkpoint's are none.
+    """
     arguments = checkpoint.get("init_args")
     if not isinstance(arguments, Mapping) or "plans" not in arguments:
         return
-    plans = value_of(arguments, "plans", dict, f"{file}, init_args")
-    before, now = (_facts(each, configuration) for each in (plans, model.plans.content))
-    for key, value in now.items():
-        if before.get(key) != value:
+    before = _facts(value_of(arguments, "plans", dict, f"{file}, init_args"), configuration)
+    for key, value in _facts(now, configuration).items():
+        if before[key] != value:
             raise InputError(
-                f"{os.path.join(model.folder, 'plans.json')}: {key!r} is {one_line(value, 150)}, but {file} was "
-                f"trained with {one_line(before.get(key, 'none'), 150)}. Restore the plans of the training"
+                f"{where}: {key!r} is {one_line(value, 150)}, but {file} was trained with "
+                f"{one_line(before[key], 150)}. Restore the plans of the training"
             )
 
 
@@ -200,7 +204,12 @@ def _listed(values: Any) -> str:
     return ", ".join(map(str, values)) if values is not None else "nothing"
 
 
-def _check_axes(file: str, checkpoint: Mapping[str, Any], plans: dict[str, Any], configuration: str) -> None:
+def check_axes(file: str, checkpoint: Mapping[str, Any], plans: dict[str, Any], configuration: str) -> None:
+    """Check the axes along which a prediction may mirror.
+
+    Raises:
+        InputError: they are none.
+    """
     axes = checkpoint.get("inference_allowed_mirroring_axes")
     count = len(PlansManager(plans).get_configuration(configuration).patch_size)
     good = isinstance(axes, (list, tuple)) and all(type(axis) is int and 0 <= axis < count for axis in axes)

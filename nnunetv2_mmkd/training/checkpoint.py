@@ -17,6 +17,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.methods.base import Method
 from nnunetv2_mmkd.modalities import SubsetSampler
+from nnunetv2_mmkd.networks.finite import first_not_finite
 from nnunetv2_mmkd.nnunet_json import names_of_list, value_of
 
 KEY = "mmkd"
@@ -24,6 +25,38 @@ KEY = "mmkd"
 _OF_HOST = ("optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args")
 _DAMAGED = "cannot be restored: the checkpoint is damaged, use another one"
 _OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
+
+
+def read_own_checkpoint(file: str) -> dict[str, Any]:
+    """Read a checkpoint that a trainer of this package can go on from.
+
+    Raises:
+        InputError: it cannot be read, lacks something, needs trust, is not of a trainer of this package, or its
+            weights are not finite.
+    """
+    checkpoint = read_nnunet_checkpoint(file)
+    if KEY not in checkpoint:
+        raise InputError(
+            f"{file} was written by {checkpoint.get('trainer_name')}, not by a trainer of nnunetv2-mmkd: start a "
+            "new training, with -pretrained_weights if its weights shall be used"
+        )
+    state = value_of(checkpoint, KEY, dict, file)
+    for where, content, keys in ((file, checkpoint, _OF_HOST), (f"{file}, {KEY}", state, _OF_STATE)):
+        for key in keys:
+            if key not in content:
+                raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
+    epoch = value_of(checkpoint, "current_epoch", int, file)
+    iteration = value_of(state, "iteration", int, f"{file}, {KEY}")
+    if epoch < 0 or iteration < 0 or not _is_random_state(state["random_state"]):
+        raise InputError(f"{file}: 'current_epoch', 'iteration' or 'random_state' {_DAMAGED}")
+    _check_logging(value_of(checkpoint, "logging", dict, file), epoch, checkpoint["_best_ema"], file)
+    if state["missing_table"] is not None:
+        where = f"{file}, {KEY}, 'missing_table'"
+        missing = value_of(value_of(state, "missing_table", dict, f"{file}, {KEY}"), "missing", dict, where)
+        for case in missing:
+            names_of_list(missing, case, where)
+    check_finite(file, checkpoint[WEIGHTS])
+    return checkpoint
 
 
 @dataclass
@@ -65,45 +98,14 @@ class RunState:
             checkpoint[KEY]["network"] = trained.state_dict()
         torch.save(checkpoint, file)
 
-    def read(self, file: str) -> dict[str, Any]:
-        """Read a checkpoint to go on from.
-
-        Raises:
-            InputError: it cannot be read, lacks something, needs trust, is not of a trainer of this package, or its
-                weights are not finite.
-        """
-        checkpoint = read_nnunet_checkpoint(file)
-        if KEY not in checkpoint:
-            raise InputError(
-                f"{file} was written by {checkpoint.get('trainer_name')}, not by a trainer of nnunetv2-mmkd: start a "
-                "new training, with -pretrained_weights if its weights shall be used"
-            )
-        state = value_of(checkpoint, KEY, dict, file)
-        for where, content, keys in ((file, checkpoint, _OF_HOST), (f"{file}, {KEY}", state, _OF_STATE)):
-            for key in keys:
-                if key not in content:
-                    raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
-        epoch = value_of(checkpoint, "current_epoch", int, file)
-        iteration = value_of(state, "iteration", int, f"{file}, {KEY}")
-        if epoch < 0 or iteration < 0 or not _is_random_state(state["random_state"]):
-            raise InputError(f"{file}: 'current_epoch', 'iteration' or 'random_state' {_DAMAGED}")
-        _check_logging(value_of(checkpoint, "logging", dict, file), epoch, checkpoint["_best_ema"], file)
-        if state["missing_table"] is not None:
-            where = f"{file}, {KEY}, 'missing_table'"
-            missing = value_of(value_of(state, "missing_table", dict, f"{file}, {KEY}"), "missing", dict, where)
-            for case in missing:
-                names_of_list(missing, case, where)
-        check_finite(file, checkpoint[WEIGHTS])
-        return checkpoint
-
     @contextmanager
     def restoring(self, file: str) -> Iterator[dict[str, Any]]:
         """Read a checkpoint, and turn what its damaged parts make nnU-Net, torch or a method say into one error.
 
         Raises:
-            InputError: as :meth:`read`, or a part of it cannot be restored.
+            InputError: as :func:`read_own_checkpoint`, or a part of it cannot be restored.
         """
-        checkpoint = self.read(file)
+        checkpoint = read_own_checkpoint(file)
         try:
             yield checkpoint
         except (InputError, torch.cuda.OutOfMemoryError):
@@ -112,13 +114,15 @@ class RunState:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{file} {_DAMAGED} ({type(error).__name__}: {reason})") from error
 
-    def load(self, checkpoint: Mapping[str, Any], network: nn.Module) -> None:
+    def load(self, checkpoint: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Restore everything from a checkpoint.
 
         Args:
-            checkpoint: see :meth:`read`.
+            checkpoint: see :func:`read_own_checkpoint`.
             network: gets the trained weights where others were deployed.
+            optimizer: restored by nnU-Net; what it does not look at is checked.
         """
+        _check_optimizer(optimizer)
         state = checkpoint[KEY]
         _check_kinds(self.method.state_dict(), state["method"], "method")
         self.method.load_state_dict(state["method"])
@@ -158,6 +162,24 @@ def _check_kinds(now: Any, before: Any, where: str) -> None:
     for key in now if isinstance(now, Mapping) else ():
         if before is not None and key in before:
             _check_kinds(now[key], before[key], f"{where}, {key}")
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Look at what ``Optimizer.load_state_dict`` takes unseen.
+
+    Raises:
+        KeyError, TypeError, ValueError: a setting is absent or of another kind, or a moment does not fit its parameter.
+    """
+    for group in optimizer.param_groups:
+        for key, value in optimizer.defaults.items():
+            _check_kinds(value, group[key], f"optimizer, {key}")
+    for parameter, state in optimizer.state.items():
+        for key, moment in state.items():
+            if isinstance(moment, Tensor) and moment.ndim:
+                _check_kinds(parameter, moment, f"optimizer, {key}")
+    moments = enumerate(optimizer.state.values())
+    if key := first_not_finite({f"{number}, {key}": each[key] for number, each in moments for key in each}):
+        raise ValueError(f"optimizer, {key} is NaN or infinite")
 
 
 def _check_logging(logging: Mapping[str, Any], epochs: int, best: Any, file: str) -> None:

@@ -20,7 +20,13 @@ from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, content_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
-from nnunetv2_mmkd.inference.model_check import check_origin, check_weights, network_shapes
+from nnunetv2_mmkd.inference.model_check import (
+    check_axes,
+    check_origin,
+    check_plans_of_origin,
+    check_weights,
+    network_shapes,
+)
 from nnunetv2_mmkd.inference.planned import check_data_set, check_planned, check_trainable, refuse_cascade
 from nnunetv2_mmkd.inference.run import check_device
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits, value_of
@@ -28,6 +34,7 @@ from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.training.checkpoint import read_own_checkpoint
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.pretrained import fitted, fitted_file, misfit, with_entry
 from nnunetv2_mmkd.training.suffixes import refuse_ambiguous, refuse_unknown
@@ -112,7 +119,7 @@ def check_training(
             check_network(trainer_class, planned.content, configuration, content, plans_file)
     _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
     for name in loaded:
-        check_loaded(str(output / name), trainer_class, planned.content, configuration, content, fold)
+        check_loaded(str(output / name), trainer_class, planned.content, configuration, file, fold, plans_file)
     check_device(device)
     check_writable(str(output))
     return output
@@ -183,14 +190,18 @@ def check_network(
 
 
 def check_loaded(
-    file: str,
-    trainer: type[Any],
-    plans: dict[str, Any],
-    configuration: str,
-    dataset_json: dict[str, Any],
-    fold: str,
+    file: str, trainer: type[Any], plans: dict[str, Any], configuration: str, dataset: Path, fold: str, plans_file: str
 ) -> None:
     """Check a checkpoint that a training goes on from or is validated with, if it exists.
+
+    Args:
+        file: of the checkpoint.
+        trainer: class that shall go on.
+        plans: of the data set.
+        configuration: one of them.
+        dataset: the data set's ``dataset.json``.
+        fold: number or ``"all"``.
+        plans_file: where the plans are, for messages.
 
     Raises:
         InputError: it cannot be read, needs trust, is of another network, fold or data set, or its weights are not
@@ -198,8 +209,8 @@ def check_loaded(
     """
     if not os.path.lexists(file):
         return
-    checkpoint = read_nnunet_checkpoint(file, mmap=True)
-    weights = checkpoint[WEIGHTS]
+    own, dataset_json = issubclass(trainer, nnUNetTrainerMMKD), read_object(dataset)
+    checkpoint = read_own_checkpoint(file) if own else read_nnunet_checkpoint(file, mmap=True)
     arguments = value_of(checkpoint, "init_args", dict, file)
     for key, now in {"configuration": configuration, "fold": fold}.items():
         if str(arguments.get(key)) != now:
@@ -207,13 +218,15 @@ def check_loaded(
                 f"{file}, init_args: {key!r} is {one_line(arguments.get(key), 60)}, and this is {key} {now}: restore "
                 "the checkpoint of this training"
             )
+    check_axes(file, checkpoint, plans, configuration)
     for key in ("plans", "dataset_json"):
         value_of(arguments, key, dict, f"{file}, init_args")
-    if issubclass(trainer, nnUNetTrainerMMKD):
-        check_origin(file, checkpoint, check_dataset_json(dataset_json), "dataset.json of the data set")
+    check_plans_of_origin(file, checkpoint, configuration, plans, plans_file)
+    if own:
+        check_origin(file, checkpoint, check_dataset_json(dataset_json), str(dataset))
     shapes = network_shapes(trainer, with_entry(trainer, plans, dataset_json), configuration, dataset_json)
-    check_weights(file, weights, shapes, "the plans of its data set ask for")
-    check_finite(file, weights)
+    check_weights(file, checkpoint[WEIGHTS], shapes, "the plans of its data set ask for")
+    check_finite(file, checkpoint[WEIGHTS])
 
 
 def check_run(

@@ -383,7 +383,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         """Restore nnU-Net's state and ours; an ``InputError`` if :meth:`RunState.restoring` refuses the checkpoint."""
         with self.run.restoring(filename_or_checkpoint) as checkpoint:  # first: nnU-Net would run what is in it
             super().load_checkpoint(filename_or_checkpoint)
-            self.run.load(checkpoint, self.trained_module)
+            self.run.load(checkpoint, self.trained_module, self.optimizer)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation of the deployed weights, with all modalities that each case has: the others are zero."""

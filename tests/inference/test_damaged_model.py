@@ -96,7 +96,7 @@ CHECKPOINTS: dict[str, tuple[Edit, str]] = {
     "another order of labels": (swapped, "'labels' has b = 2, a = 1, but"),
     "whole numbers": (
         lambda c: c["network_weights"].update({"head.bias": torch.zeros(3, dtype=torch.int64)}),
-        "head.bias has the type int64: expected floating point",
+        "head.bias in 'network_weights' is a tensor of another kind (strided, int64, on cpu)",
     ),
     "an object": (lambda c: c.update(own=Foreign()), "--trust"),
     "sparse": (

@@ -340,6 +340,16 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a table of nothing": (lambda c: c["mmkd"].update(missing_table={}), "'missing_table' has no 'missing'"),
     "a table of words": (lambda c: c["mmkd"].update(missing_table={"missing": {"a": "t1"}}), "'a' is text"),
     "no optimiser": (lambda c: c.update(optimizer_state=None), "cannot be restored"),
+    "an optimiser without momentum": (lambda c: c["optimizer_state"]["param_groups"][0].pop("momentum"), "'momentum'"),
+    "momentum of words": (lambda c: c["optimizer_state"]["param_groups"][0].update(momentum="x"), "momentum is of an"),
+    "moments of another shape": (
+        lambda c: c["optimizer_state"]["state"].update({0: {"momentum_buffer": torch.zeros(7)}}),
+        "momentum_buffer has the shape (7,) instead of",
+    ),
+    "moments that are infinite": (
+        lambda c: c["optimizer_state"]["state"][0]["momentum_buffer"].fill_(torch.inf),
+        "optimizer, 0, momentum_buffer is NaN or infinite",
+    ),
     "another optimiser": (lambda c: c["optimizer_state"].update(param_groups=[]), "cannot be restored"),
 }
 
@@ -361,6 +371,7 @@ def test_a_state_of_another_kind_is_refused() -> None:
 
 def test_a_damaged_checkpoint_is_refused_by_key(home: Home, tmp_path: Path) -> None:
     trainer = start(home.trainer(nnUNetTrainerModalityDropout))
+    steps(trainer, [next(trainer.dataloader_train)])
     file = tmp_path / "checkpoint_latest.pth"
     trainer.save_checkpoint(str(file))
     for name, (edit, message) in DAMAGED.items():

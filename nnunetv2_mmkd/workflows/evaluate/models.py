@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.subsets import choose_subsets, subset_name
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
+from nnunetv2_mmkd.inference.checkpoint_file import read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.run import pick_device
 from nnunetv2_mmkd.modalities import mask_of
 from nnunetv2_mmkd.output_folders import check_writable
@@ -75,6 +77,8 @@ def prepare_model(
         allow_tqdm=False,
     )
     predictor.initialize_from_trained_model_folder(model, target.folds, target.checkpoint)
+    if target.images is None:
+        _check_folds(model, target)
     subsets = _of_model(choose_subsets(target.subsets, predictor.modalities), predictor)
     labels, cases = labelled_cases(model, predictor, target, progress=window.progress)
     same_labels(Path(labels), predictor.dataset_json, model, parent=True)
@@ -90,6 +94,23 @@ def prepare_model(
     where = "test" if target.test else None if target.images is None else os.path.abspath(target.images)
     PREDICTIONS.check(output, prediction_record(predictor, window, where), overwrite=overwrite)
     return SubsetJob(predictor, cases, subsets, result, window, overwrite, where)
+
+
+def _check_folds(model: str, target: Target) -> None:
+    """Refuse a checkpoint in another fold's folder: it may have been trained on the validation cases there.
+
+    Raises:
+        InputError: there is one.
+    """
+    for fold in target.folds:
+        file = os.path.join(model, f"fold_{fold}", target.checkpoint)
+        arguments = read_nnunet_checkpoint(file, mmap=True, verify=False).get("init_args")
+        trained = arguments.get("fold", fold) if isinstance(arguments, Mapping) else fold
+        if str(trained) != str(fold):
+            raise InputError(
+                f"{file} was trained as fold {trained}, so it may have seen the cases of fold {fold}: move it back to "
+                f"fold_{trained}, or evaluate with -i and -l"
+            )
 
 
 def _of_model(chosen: tuple[str, ...], predictor: AllSubsetsPredictor) -> tuple[str, ...]:
