@@ -178,8 +178,8 @@ def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
             if isinstance(moment, Tensor) and moment.ndim:
                 _check_kinds(parameter, moment, f"optimizer, {key}")
     moments = enumerate(optimizer.state.values())
-    if key := first_not_finite({f"{number}, {key}": each[key] for number, each in moments for key in each}):
-        raise ValueError(f"optimizer, {key} is NaN or infinite")
+    if broken := first_not_finite({f"{number}, {key}": each[key] for number, each in moments for key in each}):
+        raise ValueError(f"optimizer, {broken} is NaN or infinite")
 
 
 def _check_logging(logging: Mapping[str, Any], epochs: int, best: Any, file: str) -> None:

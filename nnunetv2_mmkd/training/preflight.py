@@ -18,7 +18,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, content_of
-from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_check import (
     check_axes,
@@ -29,18 +28,17 @@ from nnunetv2_mmkd.inference.model_check import (
 )
 from nnunetv2_mmkd.inference.planned import check_data_set, check_planned, check_trainable, refuse_cascade
 from nnunetv2_mmkd.inference.run import check_device
-from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, read_splits, value_of
+from nnunetv2_mmkd.nnunet_json import check_dataset_json, read_object, read_plans, value_of
 from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.paths import require_variables
-from nnunetv2_mmkd.protocols.data_set import SPLITS, declared_missing
+from nnunetv2_mmkd.protocols.data_set import declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.checkpoint import read_own_checkpoint
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.prepared_cases import check_enough_cases, check_prepared, check_splits, data_identifier
 from nnunetv2_mmkd.training.pretrained import fitted, fitted_file, misfit, with_entry
 from nnunetv2_mmkd.training.suffixes import refuse_ambiguous, refuse_unknown
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
-
-USUAL_FOLDS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +87,10 @@ def check_training(
         raise InputError(
             f"{plans_file} has no configuration {configuration!r}; it has {', '.join(planned.configurations)}"
         )
-    identifier = _data_identifier(planned.content["configurations"], configuration)
-    if identifier is not None and not os.path.isdir(os.path.join(folder, str(identifier))):
-        raise InputError(
-            f"{os.path.join(folder, identifier)} does not exist: run `nnUNetv2_preprocess -d {dataset} -plans_name "
-            f"{plans} -c {configuration}` first"
-        )
+    prepared = Path(folder, data_identifier(planned.content["configurations"], configuration))
+    remedy = f"run `nnUNetv2_preprocess -d {dataset} -plans_name {plans} -c {configuration}`"
+    if not prepared.is_dir():
+        raise InputError(f"{prepared} does not exist: {remedy} first")
     model = f"{trainer}__{planned.content.get('plans_name', plans)}__{configuration}"
     output = Path(str(nnUNet_results), os.path.basename(folder), model, f"fold_{fold}")
     if len(os.fsencode(model)) > LONGEST_NAME:
@@ -110,57 +106,21 @@ def check_training(
         declared_missing(checked, file, Path(raw))
         if issubclass(trainer_class, nnUNetTrainerMultiStream) and len(checked.modalities) < 2:
             raise InputError(f"{file} has one channel: {trainer} needs at least two; train nnUNetTrainer on one")
-        _check_enough_cases(Path(folder), checked.file_ending, fold, dataset)
+        check_enough_cases(Path(folder), checked.file_ending, fold, dataset)
     names = content.get("channel_names")
     if isinstance(names, dict):  # else nnU-Net says so itself
         ready = check_planned(planned.content, configuration, len(names), plans_file)
         check_trainable(ready, f"{plans_file}, configurations, {configuration}")
         if issubclass(trainer_class, nnUNetTrainerMMKD):
             check_network(trainer_class, planned.content, configuration, content, plans_file)
-    _check_splits(Path(folder), fold, str(content.get("file_ending", "")))
+    cases = check_splits(Path(folder), fold, str(content.get("file_ending", "")))
+    if prepared != Path(folder):
+        check_prepared(prepared, cases, remedy)
     for name in loaded:
         check_loaded(str(output / name), trainer_class, planned.content, configuration, file, fold, plans_file)
     check_device(device)
     check_writable(str(output))
     return output
-
-
-def _data_identifier(configurations: dict[str, Any], name: str) -> str | None:
-    """Name of the folder of preprocessed cases, which a configuration may have from the one that it inherits from."""
-    for _ in configurations:
-        entry = configurations.get(name, {})
-        if "data_identifier" in entry:
-            return str(entry["data_identifier"])
-        name = entry.get("inherits_from", "")
-    return None
-
-
-def _check_splits(folder: Path, fold: str, ending: str) -> None:
-    """Check the fold of ``splits_final.json``; where it has no such fold, nnU-Net draws one itself.
-
-    Raises:
-        InputError: the file is broken, or the fold is empty, trains on its validation cases or has an unknown case.
-    """
-    file = folder / SPLITS
-    if not file.is_file():
-        return
-    splits = read_splits(file)
-    if fold == "all" or int(fold) >= len(splits):
-        return
-    cases = splits[int(fold)]
-    for what, names in {"train": cases.train, "val": cases.val}.items():
-        if not names:
-            raise InputError(f"{file}, fold {fold}: {what!r} is empty; write the splits again with `mmkd splits`")
-    if both := sorted(set(cases.train) & set(cases.val)):
-        raise InputError(f"{file}, fold {fold}: {both[0]} is a training case and a validation case; keep it in one")
-    labels = folder / "gt_segmentations"
-    if labels.is_dir() and ending:
-        known = set(list_images(labels, ending).stems)
-        if known and (unknown := [name for name in (*cases.train, *cases.val) if name not in known]):
-            raise InputError(
-                f"{file}, fold {fold}: the data set has no case {unknown[0]!r} (none in {labels}); correct the name, "
-                "or preprocess it"
-            )
 
 
 def check_network(
@@ -292,16 +252,6 @@ def removing_failed_start(output: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 model.parent.rmdir()
         raise
-
-
-def _check_enough_cases(folder: Path, ending: str, fold: str, dataset: str) -> None:
-    """nnU-Net makes five folds where there are no splits, for which it needs five cases."""
-    cases = [path for path in (folder / "gt_segmentations").glob(f"*{ending}") if not path.name.startswith(".")]
-    if fold != "all" and cases and len(cases) < USUAL_FOLDS and not (folder / SPLITS).is_file():
-        raise InputError(
-            f"{folder} has {len(cases)} cases, and nnU-Net's default is {USUAL_FOLDS} folds: make fewer with "
-            f"`mmkd splits patients -d {dataset} --folds {max(2, len(cases))}`, or train fold all"
-        )
 
 
 def _preprocessed(dataset: str) -> str:

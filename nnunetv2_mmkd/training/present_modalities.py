@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.protocols.missing_table import missing_channels
 
 
@@ -53,10 +53,18 @@ def undeclared_missing(
 
     Returns:
         case -> names, only cases with a finding.
+
+    Raises:
+        InputError: a case cannot be read.
     """
     found: dict[str, list[str]] = {}
     for case in cases:
-        data = dataset.load_case(case)[0]
+        try:
+            data = dataset.load_case(case)[0]
+        except Exception as error:  # whatever its readers say of a damaged file
+            raise InputError(
+                f"the preprocessed case {case} cannot be read ({one_line(error, 200)}): preprocess the data set again"
+            ) from error
         known = set(missing_channels(case, declared, modalities))
         blank = [
             name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     plans = plans_for(4)
     plans["configurations"] = {**CONFIGURATIONS, **plans["configurations"]}
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
-    (folder / "ready").mkdir()
+    for name in ("ready", "gt_segmentations"):
+        (folder / name).mkdir()
+    (folder / "dataset_fingerprint.json").write_text("{}")
+    for case in ("a", "b"):
+        for ending in (".b2nd", "_seg.b2nd", ".pkl"):
+            (folder / "ready" / (case + ending)).write_text("something")
     return folder
 
 
@@ -285,6 +291,7 @@ def test_weights_are_compared_before_anything_is_made(
         ('[{"train": ["a"]}]', "fold 0 has no 'val'"),
         ('[{"train": "a", "val": ["b"]}]', "'train' is text: expected a list"),
         ('[{"train": ["a"], "val": []}]', "'val' is empty"),
+        ('[{"train": ["a", "a"], "val": ["b"]}]', "'train' has a twice"),
         ('[{"train": ["a", "b"], "val": ["b"]}]', "b is a training case and a validation case"),
         ('[{"train": ["a"], "val": ["../c"]}]', "the data set has no case '../c'"),
         ("[" * 100000, "nested too deeply"),
@@ -294,7 +301,6 @@ def test_broken_splits(
     data: Path, calls: list[object], splits: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "dataset.json").write_text(json.dumps(DATASET))
-    (data / "gt_segmentations").mkdir()
     for case in ("a", "b"):
         (data / "gt_segmentations" / f"{case}.nii.gz").touch()
     (data / "splits_final.json").write_text(splits)
@@ -303,6 +309,26 @@ def test_broken_splits(
     assert not calls
     (data / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
     assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == 0 and len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: shutil.rmtree(f / "ready"), "ready does not exist: run `nnUNetv2_preprocess -d 7 -plans_name"),
+        (lambda f: [file.unlink() for file in (f / "ready").iterdir()], "ready holds no cases: run `nnUNetv2_preproc"),
+        (lambda f: (f / "ready" / "b.pkl").unlink(), "b.pkl does not exist: run `nnUNetv2_preprocess"),
+        (lambda f: (f / "ready" / "a_seg.b2nd").unlink(), "a_seg.b2nd does not exist"),
+        (lambda f: (f / "ready" / "b.b2nd").write_text(""), "b.b2nd is empty: run `nnUNetv2_preprocess"),
+        (lambda f: (f / "gt_segmentations").rmdir(), "gt_segmentations does not exist, which nnU-Net needs"),
+        (lambda f: (f / "dataset_fingerprint.json").unlink(), "dataset_fingerprint.json does not exist, which"),
+    ],
+)
+def test_cases_that_are_not_ready(
+    data: Path, calls: list[object], spoil: Callable[[Path], object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(data)
+    assert message in refusal(OK, capsys)
+    assert not calls and not list((data.parents[1] / "results").iterdir())
 
 
 def test_images_are_not_missing_by_their_names(
@@ -358,7 +384,6 @@ def test_too_few(
     data: Path, calls: list[object], channels: dict, cases: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "dataset.json").write_text(json.dumps({**DATASET, "channel_names": channels}))
-    (data / "gt_segmentations").mkdir()
     for case in range(cases):
         (data / "gt_segmentations" / f"{case}.nii.gz").touch()
     assert message in refusal([*OK, "-tr", "nnUNetTrainerMetaKD"], capsys)
@@ -374,6 +399,44 @@ def test_a_checkpoint_is_checked_however_fold_and_data_set_are_written(
     (folder / "checkpoint_final.pth").write_bytes(b"no checkpoint")
     found = refusal(["train", dataset, "3d_fullres", fold, "-device", "cpu", "--c"], capsys)
     assert f"{folder / 'checkpoint_final.pth'} cannot be read (it is not a file of PyTorch)" in found and not calls
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: None, ""),
+        (lambda c: c.pop("init_args"), "has no 'init_args'"),
+        (lambda c: c["init_args"].update(fold=1), "init_args: 'fold' is 1, and this is fold 0"),
+        (lambda c: c["init_args"].update(configuration="2d"), "init_args: 'configuration' is 2d, and this is"),
+        (lambda c: c["init_args"].update(plans=[1]), "init_args: 'plans' is a list"),
+        (lambda c: c["init_args"].update(dataset_json=None), "init_args: 'dataset_json' is null"),
+        (
+            lambda c: c["init_args"]["plans"].update(transpose_forward=[0, 2, 1]),
+            "'transpose_forward' is [0, 1, 2], but",
+        ),
+        (lambda c: c.update(inference_allowed_mirroring_axes="x"), "mirroring_axes' is 'x'"),
+    ],
+)
+def test_where_a_checkpoint_is_from(
+    data: Path, calls: list[object], capsys: pytest.CaptureFixture[str], edit: Callable[[Plans], object], message: str
+) -> None:
+    (data / "dataset.json").write_text(json.dumps(DATASET))
+    (data / "nnUNetPlans.json").write_text(json.dumps(plans_for(4)))
+    plans = PlansManager(plans_for(4))
+    network = find_trainer("nnUNetTrainer").build_network_architecture(
+        plans, plans.get_configuration("3d_fullres"), 2, 2, True
+    )
+    origin = {"configuration": "3d_fullres", "fold": 0, "plans": plans_for(4), "dataset_json": DATASET}
+    content = {"network_weights": network.state_dict(), "init_args": origin, "inference_allowed_mirroring_axes": [0]}
+    edit(content)
+    file = data.parents[1] / "results" / data.name / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
+    file.mkdir(parents=True)
+    torch.save(content, file / "checkpoint_latest.pth")
+    if message:
+        error = refusal([*OK, "--c"], capsys)
+        assert str(file / "checkpoint_latest.pth") in error and message in error and not calls
+    else:
+        assert main([*OK, "--c"]) == 0 and len(calls) == 1
 
 
 def test_a_failed_start_leaves_no_folder_and_a_fold_is_trained_once(

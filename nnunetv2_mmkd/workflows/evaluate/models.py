@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def prepare_model(
     )
     predictor.initialize_from_trained_model_folder(model, target.folds, target.checkpoint)
     if target.images is None:
-        _check_folds(model, target)
+        _check_folds(model, predictor.model.folds, target.checkpoint)
     subsets = _of_model(choose_subsets(target.subsets, predictor.modalities), predictor)
     labels, cases = labelled_cases(model, predictor, target, progress=window.progress)
     same_labels(Path(labels), predictor.dataset_json, model, parent=True)
@@ -96,14 +96,14 @@ def prepare_model(
     return SubsetJob(predictor, cases, subsets, result, window, overwrite, where)
 
 
-def _check_folds(model: str, target: Target) -> None:
+def _check_folds(model: str, folds: Sequence[int | str], checkpoint: str) -> None:
     """Refuse a checkpoint in another fold's folder: it may have been trained on the validation cases there.
 
     Raises:
         InputError: there is one.
     """
-    for fold in target.folds:
-        file = os.path.join(model, f"fold_{fold}", target.checkpoint)
+    for fold in folds:
+        file = os.path.join(model, f"fold_{fold}", checkpoint)
         arguments = read_nnunet_checkpoint(file, mmap=True, verify=False).get("init_args")
         trained = arguments.get("fold", fold) if isinstance(arguments, Mapping) else fold
         if str(trained) != str(fold):

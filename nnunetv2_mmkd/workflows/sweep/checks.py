@@ -90,8 +90,6 @@ def _check(sweep: Sweep, device: str) -> CheckedSweep:
     data = read_data_set(int(name.removeprefix("Dataset").partition("_")[0]))
     plans = read_plans(data.preprocessed / f"{sweep.plans}.json").content
     cases = data.preprocessed / PlansManager(plans).get_configuration(sweep.configuration).data_identifier
-    if not cases.is_dir() or not any(cases.iterdir()):
-        raise InputError(f"configuration: {cases} holds no cases; run `nnUNetv2_preprocess -d {sweep.dataset}`")
     unwritten = [rates for rates in sweep.missing_rates if rates is not None and _must_be_written(rates, data)]
     models = models_of(sweep, Path(str(nnUNet_results)) / name)
     for method in sweep.methods:

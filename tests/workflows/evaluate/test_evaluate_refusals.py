@@ -59,6 +59,16 @@ def test_splits_that_were_changed_are_refused(
     assert "validated on other cases" in capsys.readouterr().err
 
 
+def test_a_checkpoint_of_another_fold_is_refused(
+    home: Home, copies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = copies["ModalityDropout"]
+    shutil.copy(model / "fold_1" / "checkpoint_final.pth", model / "fold_0")
+    assert run(tmp_path / "out", "-m", str(model), "-f", "0") == 1
+    assert "was trained as fold 1, so it may have seen the cases of fold 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_predictions_are_named(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = home.preprocessed / home.dataset(3, "regions") / "gt_segmentations"
     given = tmp_path / "given"
