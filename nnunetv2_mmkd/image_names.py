@@ -80,6 +80,8 @@ class FolderContent:
                     raise InputError(
                         f"{entry} and an image differ only in letter case or blanks: keep one of them in the folder"
                     )
+                if f"{name}.gz" in self.images:
+                    raise twin_error(self.folder / f"{name}.gz")
                 ignored.append(name)
                 continue
             kind = unknown(name) or self._as_image(name)
@@ -105,6 +107,14 @@ class FolderContent:
         if not stat.S_ISREG(mode):
             return "it is no regular file"
         return "it is what macOS writes alongside an image" if name.startswith("._") else "its name is another one"
+
+
+def twin_error(image: Path) -> InputError:
+    """The error for ``x.nii.gz`` beside a file ``x.nii``: SimpleITK, nnU-Net's reader, mixes them up."""
+    return InputError(
+        f"{image} lies beside {image.stem}, whose voxels SimpleITK, nnU-Net's reader, would take for its own: keep one "
+        "of them in the folder"
+    )
 
 
 def list_images(folder: Path | str, ending: str) -> FolderContent:

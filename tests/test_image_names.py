@@ -45,7 +45,7 @@ def test_lookalikes_are_named(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_nothing_like_an_image_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    junk = ("._a_0000.nii.gz", ".DS_Store", "notes.txt", "a_0000.json", "a_0000.nii", "a_00010.txt", "b_0001.txt")
+    junk = ("._a_0000.nii.gz", ".DS_Store", "notes.txt", "a_0000.json", "a_0000.nii.md5", "a_00010.txt", "b_0001.txt")
     for name in ("a_0000.nii.gz", *junk):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "more").mkdir()
@@ -53,7 +53,7 @@ def test_what_is_nothing_like_an_image_is_ignored(tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.INFO):
         content.refuse_lookalikes(ABSENT)
     assert content.stems == ["a_0000"]
-    assert caplog.messages == [f"{tmp_path}: not images, not read: a_0000.json, a_0000.nii"]
+    assert caplog.messages == [f"{tmp_path}: not images, not read: a_0000.json, a_0000.nii.md5"]
 
 
 def test_a_second_image_of_another_letter_case(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.geometry import Grid, align, note, reference_of
+from nnunetv2_mmkd.image_names import twin_error
 from nnunetv2_mmkd.images import check_values, is_nifti, read_volume, require_file
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.reader import CompletingIO, CompletingPlans
@@ -138,6 +139,8 @@ def _picture(file: Path | str) -> InputError:
 
 
 def _read_nifti(file: Path, reader: CompletingIO, of_volumes: bool) -> tuple[Grid, float]:
+    if file.suffix == ".gz" and file.with_suffix("").is_file():
+        raise twin_error(file)
     volume = read_volume(file)
     if of_volumes and volume.squeezed and volume.voxels.shape[2] == 1:
         raise _picture(file)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from full_disk import small_files_only
-from tiny_model import TRAINER, image_of, write, write_case
+from tiny_model import TRAINER, image_of, read, write, write_case
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.cases import case_of_files
@@ -137,9 +137,20 @@ def test_misnamed_file(make_predictor: Make, tmp_path: Path, name: str, message:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_uncompressed_copy_beside_an_image(make_predictor: Make, tmp_path: Path) -> None:
+    """SimpleITK reads the header of ``x.nii.gz`` and the voxels of ``x.nii``, and says nothing."""
+    (file, *_) = write_case(tmp_path / "in", "a", (0,))
+    write(file.with_suffix(""), image_of("a", 0) + 7)
+    assert (read(file) == image_of("a", 0) + 7).all()  # if this fails, SimpleITK has been mended
+    for source in (str(tmp_path / "in"), [[str(file), None, None]]):
+        with pytest.raises(InputError, match=r"a_0000\.nii\.gz lies beside a_0000\.nii, whose voxels SimpleITK"):
+            make_predictor().predict_from_files_sequential(source, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_that_do_not_matter(make_predictor: Make, tmp_path: Path) -> None:
     write_case(tmp_path / "in", "a")
-    for name in ("a_0001.nii", "._a_0001.nii.gz", "notes.txt"):
+    for name in ("a_0001.nii.md5", "._a_0001.nii.gz", "notes.txt"):
         (tmp_path / "in" / name).write_bytes(b"")
     (tmp_path / "in" / "more").mkdir()
     assert len(make_predictor()._prepare(JobRequest(str(tmp_path / "in"), None)).cases) == 1
