@@ -88,6 +88,8 @@ def infer(data: Path, output: Path, model: str, edition: str | None = None, *, m
         export_processes=0,
     )
     with tempfile.TemporaryDirectory() as folder:
+        for handler in logging.getLogger().handlers:  # what lies there is gone at the end
+            handler.addFilter(lambda record: folder not in record.getMessage())
         predictions, submission = Path(folder, "predictions"), Path(folder, "submission")
         predict_folder(model, InputImages(str(data), edition=spec.name), str(predictions), settings)
         spec = replace(spec, platform=Platform("the caller"))  # which takes any grid

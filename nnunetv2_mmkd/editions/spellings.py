@@ -48,12 +48,15 @@ USUAL: Mapping[str, tuple[str, ...]] = {
         *(f"{word}{t1}" for t1 in _T1 for word in ("ce", "gd")),
     ),
     "t2": ("t2", "t2w", "t2wi"),
-    "flair": ("flair", "t2flair", "t2 flair", "t2w flair", "flair t2", "t2fl", "t2f"),
+    "flair": ("flair", "t2flair", "t2 flair", "t2w flair", "flair t2", "t2fl", "t2f", "dark fluid", "darkfluid"),
     "dwi": ("dwi",),
     "adc": ("adc",),
     "swi": ("swi",),
 }
 """Modality -> its spellings, words apart."""
+
+_DARK_FLUID = {("dark", "fluid"), ("darkfluid",)}
+"""A FLAIR also where the name says T2 elsewhere, as in ``t2_tirm_tra_dark-fluid``."""
 
 SEGMENTATION = {"seg", "segmentation", "mask", "masks", "msk", "label", "labels", "dseg", "roi", "gt", "brainmask"}
 """Words in the names of what is no image."""
@@ -111,7 +114,8 @@ class Speller:
         for name, spellings in USUAL.items():
             for spelling in spellings:
                 self._add(spelling, name)
-        for spec in editions:
+        self.editions = tuple(editions)
+        for spec in self.editions:
             self.label_words |= {words_of(suffix) for suffix in spec.label_suffixes if suffix}
             for channel in spec.channels:
                 for suffix in channel.suffixes:
@@ -120,6 +124,12 @@ class Speller:
         self.own = {words_of(spelling): name for spelling, name in self.own_text.items()}
         self.meanings |= {words: {name} for words, name in self.own.items()}
         self.longest = max(map(len, self.meanings))
+
+    def _is_label(self, words: Words, label: Words, before: str) -> bool:
+        """Whether a name is that of an edition's label. ``gd`` may be an agent: it is one only of that edition's cases."""
+        if label[0] in CONTRAST:
+            return words[-1:] == label and (not before or any(spec.is_case(before) for spec in self.editions))
+        return label in rows_of(words) if len(label) > 1 else words[-1:] == label
 
     def _add(self, spelling: str, name: str) -> None:
         self.meanings.setdefault(words_of(spelling), set()).add(name)
@@ -133,8 +143,10 @@ class Speller:
         rows = [(i, j) for i in range(len(words)) for j in range(i + 1, min(len(words), i + self.longest) + 1)]
         spelled = [(i, j) for i, j in rows if words[i:j] in self.meanings]
         if not spelled:
-            labels = any(each in rows_of(words) if len(each) > 1 else words[-1:] == each for each in self.label_words)
-            return NameReading(rest=text, segmentation=labels)
+            before = text[: places[-1].start()].rstrip(" _.-+") if places else ""
+            return NameReading(
+                rest=text, segmentation=any(self._is_label(words, each, before) for each in self.label_words)
+            )
         own = [(i, j) for i, j in rows if words[i:j] in self.own]
         spelled = [(i, j) for i, j in own if j == len(words)] or own or spelled
         spelled = [(i, j) for i, j in spelled if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spelled)]
@@ -147,6 +159,10 @@ class Speller:
             meant = {frozenset({"t1"}): {"t1", "t1ce"}, frozenset({"t1", "t1ce"}): {"t1ce"}}.get(
                 frozenset(meant), meant
             )
+        if not own and meant == {"t2", "flair"} and _DARK_FLUID & rows_of(words):
+            meant = {"flair"}
+        if not own and meant == {"t2"} and "tirm" in words:  # an inversion recovery: of fluid, perhaps, or of fat
+            meant = {"t2", "flair"}
         if not own and meant & {"t1", "t1ce"} and _SUBTRACTED & {*words[end:]}:  # T1ce minus T1 is neither
             meant = {"t1", "t1ce"}
         if len(meant) > 1:

@@ -139,7 +139,7 @@ def write_files(
             temporary.write_bytes(_tar(contents) if archive.name.endswith(".tar.gz") else _zip(contents))
             check_archive(spec, temporary, expected, check, allow_missing=allow_missing)
         remove_leftovers(out)
-    logger.info("%s: %d files, checked", archive, len(contents))
+    logger.info("%s: %d file%s, checked", archive, len(contents), "s" * (len(contents) != 1))
 
 
 def archive_name(spec: EditionSpec, name: str) -> str:
