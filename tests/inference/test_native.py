@@ -13,6 +13,7 @@ from tiny_model import image_of, write
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.registration import case as registration_case
+from nnunetv2_mmkd.registration import exam
 
 QUICK = ["-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta", "--disable_progress_bar"]
 
@@ -26,6 +27,7 @@ def test_predict_native(
     motion = sitk.Euler3DTransform()
     motion.SetTranslation((-3.0, 0.0, 0.0))  # three voxels to the left on the page, as the axes point
     monkeypatch.setattr(registration_case, "register", lambda *_: motion)
+    monkeypatch.setattr(exam, "LEAST_EXTENT", 0.0)  # of a real registration
     align = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "aligned"), "--reference", "t1ce", "--accept", "anna"]
     assert main(["align", *align, "--disable_progress_bar"]) == 0
     where = ["-i", str(tmp_path / "aligned"), "-o", str(tmp_path / "out"), "-m", str(model)]
