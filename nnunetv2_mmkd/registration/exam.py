@@ -66,7 +66,7 @@ def check_exam(exam: Exam, wanted: Sequence[str]) -> None:
                 f"case {exam.case}, {name}: {path} is {what} (shape {shape}); registration needs a volume of at least "
                 f"{LEAST_SLICES} slices. Give the whole volume, or take the image out"
             )
-        if extent < LEAST_EXTENT:
+        if len(exam.images) > 1 and extent < LEAST_EXTENT:
             raise InputError(
                 f"case {exam.case}, {name}: {path} is {extent:.3g} mm thick along an axis (shape {shape}); expected at "
                 f"least {LEAST_EXTENT:.3g} mm. Is its voxel size right? Else take the image out"
