@@ -126,7 +126,7 @@ class Speller:
         self.longest = max(map(len, self.meanings))
 
     def _is_label(self, words: Words, label: Words, before: str) -> bool:
-        """Whether a name is that of an edition's label. ``gd`` may be an agent: it is one only of that edition's cases."""
+        """Whether a name is that of an edition's label. ``gd`` may be an agent: a label in its cases only."""
         if label[0] in CONTRAST:
             return words[-1:] == label and (not before or any(spec.is_case(before) for spec in self.editions))
         return label in rows_of(words) if len(label) > 1 else words[-1:] == label
