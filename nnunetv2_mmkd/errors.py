@@ -34,7 +34,8 @@ def choices(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in names}, n=1)
     meant = [each for each in names if each.lower() in near]
-    return ", ".join(names) + (f"; did you mean {meant[0]}?" if meant else "")
+    separator = "; " if any("," in each for each in names) else ", "
+    return separator.join(names) + (f"; did you mean {meant[0]}?" if meant else "")
 
 
 def one_line(text: object, limit: int = 1000) -> str:

@@ -46,12 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=arguments.positive, default=100, help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=arguments.positive, default=32, help="(default: %(default)s)")
     parser.add_argument(
-        "--law",
+        "--modality_dropout",
         default="count_uniform",
-        help="distribution of modality dropout in training, per subject (default: %(default)s)",
+        metavar="NAME",
+        help="how modalities are dropped in training, per subject (default: %(default)s)",
     )
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser
 
 
@@ -73,13 +74,13 @@ def main(argv: Sequence[str]) -> int:
             defaults.train,
             epochs=args.epochs,
             batch_size=args.batch_size,
-            modality_dropout=ModalityDropoutConfig(args.law),
+            modality_dropout=ModalityDropoutConfig(args.modality_dropout),
         ),
     )
     sheet = read_sheet(args.csv)
     if sheet.left_out:
         logging.getLogger(__name__).warning("left out, they contain the diagnosis: %s", ", ".join(sheet.left_out))
     with locked(args.o):
-        run_sheet(sheet, protocol, args.o, device=args.device, progress=not args.quiet)
+        run_sheet(sheet, protocol, args.o, device=args.device, progress=not args.disable_progress_bar)
     sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))
     return 0

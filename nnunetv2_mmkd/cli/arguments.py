@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME
@@ -21,7 +22,16 @@ _LONGEST_SHOWN = 300
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and which knows what a misspelt option was meant to be."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse does it."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            option = next((each for each in unknown if each.startswith("-")), "").partition("=")[0]
+            near = difflib.get_close_matches(option, self._option_string_actions, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave with 2."""

@@ -56,9 +56,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--alpha", type=arguments.number(0), default=0.1, help="weight of the distillation (default: %(default)s)"
     )
     parser.add_argument(
-        "--law",
+        "--modality_dropout",
         default="full",
-        help="distribution of modality dropout in training, per subject, in addition to the rate; never of the upper "
+        metavar="NAME",
+        help="how modalities are dropped in training, per subject, in addition to the rate; never of the upper "
         "bound (default: %(default)s, nothing is dropped)",
     )
     parser.add_argument("--epochs", type=arguments.positive, default=60, help="(default: %(default)s)")
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-np", type=arguments.processes, default=1, metavar="N", help="trainings at a time (default: %(default)s)"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser
 
 
@@ -91,10 +92,10 @@ def main(argv: Sequence[str]) -> int:
             defaults.train,
             epochs=args.epochs,
             batch_size=args.batch_size,
-            modality_dropout=ModalityDropoutConfig(args.law),
+            modality_dropout=ModalityDropoutConfig(args.modality_dropout),
         ),
     )
-    data = read_data(args.mnist, args.fsdd, progress=not args.quiet)
-    run_all(data, protocol, args.o, processes=args.np, progress=not args.quiet)
+    data = read_data(args.mnist, args.fsdd, progress=not args.disable_progress_bar)
+    run_all(data, protocol, args.o, processes=args.np, progress=not args.disable_progress_bar)
     sys.stdout.write(write_accuracy_report(protocol, args.o))
     return 0

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     plan = parser.add_argument_group("plan", "a synthetic one of BraTS topology, or that of a data set")
     plan.add_argument("--topology", choices=("plain", "resenc"), default="plain", help="of the synthetic plan")
-    plan.add_argument("--features-scale", type=arguments.number(above=0, most=64), default=1.0, metavar="FACTOR",
+    plan.add_argument("--features_scale", type=arguments.number(above=0, most=64), default=1.0, metavar="FACTOR",
                       help="factor on the synthetic plan's feature maps, for small machines")  # fmt: skip
     plan.add_argument(
         "-d", metavar="DATASET", help="a preprocessed data set, name or id, instead of the synthetic plan"

@@ -22,7 +22,7 @@ def build_parser() -> arguments.Parser:
     parser.add_argument(
         "-d", dest="dataset_id", required=True, type=arguments.dataset_id, metavar="ID", help="data set id"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--dry_run", action="store_true", help="only say what would be done")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     return parser
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_mmkd.cli import arguments
+from nnunetv2_mmkd.workflows.next_steps import TRAINER
 
-HELP = "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce"
+HELP = "see it work in minutes, without data: phantoms, training, prediction with and without T1ce"
 
 DESCRIPTION = """\
 Phantoms -> conversion -> plan and preprocessing -> a short training -> segmentation of held-out phantoms with all
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("mmkd_demo"),
         help="everything is kept in this folder (default: %(default)s)",
     )
-    parser.add_argument("-tr", default="nnUNetTrainerModalityDropout", help="trainer (default: %(default)s)")
+    parser.add_argument("-tr", default=TRAINER, help="trainer (default: %(default)s)")
     parser.add_argument(
         "--configuration",
         default="2d",

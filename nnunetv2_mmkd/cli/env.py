@@ -16,7 +16,8 @@ bash, zsh:    eval "$(mmkd env)"
 fish:         mmkd env --shell fish | source
 PowerShell:   mmkd env --shell powershell | Invoke-Expression
 
-Folders that are in {EXT_TRAINER} already stay. Put the line into your shell's start file to have it always.
+Folders that are in {EXT_TRAINER} already stay.
+Put the line into your shell's start file to have it always.
 """
 
 

@@ -14,6 +14,7 @@ from nnunetv2_mmkd.evaluation.metrics.registry import METRICS, metric_parameters
 from nnunetv2_mmkd.evaluation.templates import templates
 from nnunetv2_mmkd.paths import TRUST_HELP, require_variables, set_ext_trainer, trusting
 from nnunetv2_mmkd.workers import supervised_workers
+from nnunetv2_mmkd.workflows.next_steps import TRAINER
 
 HELP = "all subsets of the modalities: scores, the papers' tables, pictures, performance card"
 
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("what", "models by -d, -c and -tr or by -m; segmentations by --predictions")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
-    model.add_argument("-tr", nargs="+", default=["nnUNetTrainerMetaKD"], help="trainers (default: %(default)s)")
+    model.add_argument("-tr", nargs="+", default=[TRAINER], help=f"trainers (default: {TRAINER})")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
     model.add_argument("-m", nargs="+", type=arguments.path, metavar="FOLDER", default=[], help="model folders")
     model.add_argument(
@@ -72,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["dice", "hd95"],
         metavar="NAME",
-        help=f"of {', '.join(METRICS)} (default: %(default)s)",
+        help=f"of {', '.join(METRICS)} (default: dice hd95)",
     )
     scores.add_argument(
         "--empty",

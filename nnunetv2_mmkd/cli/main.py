@@ -21,7 +21,7 @@ from nnunetv2_mmkd.errors import InputError, choices, one_line
 from nnunetv2_mmkd.workers import TERMINATED, end_with_starter
 
 VERBS: dict[str, str] = {
-    "demo": "the whole chain on the embedded data: phantom, convert, train, predict with and without T1ce",
+    "demo": "see it work in minutes, without data: phantoms, training, prediction with and without T1ce",
     "info": "versions, devices, trainers with paper and status, endings, editions, metrics",
     "env": "print the export line that lets the plain nnUNetv2_train and nnUNetv2_predict find our trainers",
     "phantom": "write phantoms, of brain tumours or infarcts, as the unpacked archives of any edition",

@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TEMPLATE",
         help="names of the segmentations, e.g. '{folder}/{case}_seg' (default: %(default)s)",
     )
-    names.add_argument("--dry-run", action="store_true", help="only show what would be taken for what")
+    names.add_argument("--dry_run", action="store_true", help="only show what would be taken for what")
     ours.add_argument(
         "--uncertainty", action="store_true",
         help="also say how sure each segmentation is: a map for each region, and in mmkd_report.json numbers and which "
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("model", "either -d and -c (with -tr and -p), or -m, or --models")
     model.add_argument("-d", help="data set, name or id")
     model.add_argument("-p", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    model.add_argument("-tr", default="nnUNetTrainer", help="trainer class, e.g. nnUNetTrainerMetaKD")
+    model.add_argument("-tr", default="nnUNetTrainer", help="trainer class, e.g. nnUNetTrainerModalityDropout")
     model.add_argument("-c", help="configuration, e.g. 3d_fullres")
     model.add_argument(
         "-m",

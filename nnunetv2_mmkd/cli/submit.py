@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", type=arguments.file, metavar="ARCHIVE", help="only check an archive, as after writing one"
     )
-    parser.add_argument("--allow-missing", action="store_true", help="leave out original cases without a prediction")
+    parser.add_argument("--allow_missing", action="store_true", help="leave out original cases without a prediction")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     return parser
 

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="with local: trainings at a time; several GPUs are shared out",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check everything and list the tasks; write nothing")
+    parser.add_argument("--dry_run", action="store_true", help="check everything and list the tasks; write nothing")
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bar")
     return parser

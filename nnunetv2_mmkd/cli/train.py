@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -50,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
 
     args = None
     if {"-h", "--help"} & set(argv):
-        sys.stdout.write(f"mmkd train has the flags of nnUNetv2_train, and\n  --trust  {TRUST_HELP}\n\n")
+        trust = textwrap.fill(f"  --trust  {TRUST_HELP}", 100, subsequent_indent=" " * 11)
+        sys.stdout.write(f"mmkd train has the flags of nnUNetv2_train, and\n{trust}\n\n")
     else:
         args = build_parser().parse_args(argv)
     before = sys.argv

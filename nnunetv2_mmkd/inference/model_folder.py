@@ -80,7 +80,7 @@ class TrainedModel:
             raise InputError(
                 f"{self.folder} was not trained with a trainer of this package: its plans.json has no 'mmkd' entry, so "
                 "it does not know what a missing modality is. Use nnUNetv2_predict with all images, or train with "
-                "`mmkd train ... -tr nnUNetTrainerMetaKD` or another of our trainers"
+                "`mmkd train ... -tr nnUNetTrainerModalityDropout` or another of our trainers"
             )
         if names != channels:
             raise InputError(

@@ -139,7 +139,7 @@ def write_uncertainty(
     replace(content, others=others).refuse_lookalikes(dict.fromkeys(lacking, "probabilities"))
     order = _order(spec, folder)
     if not allow_missing:
-        refuse(folder, "original cases have no probabilities (--allow-missing leaves them out)", lacking)
+        refuse(folder, "original cases have no probabilities (--allow_missing leaves them out)", lacking)
     grids = [grid_problem(spec, path.name, reference_header(cases[case])) for case, path in found.items()]
     refuse(folder, f"cases whose grid {spec.platform.name} does not take", [grid for grid in grids if grid is not None])
     contents: dict[str, bytes] = {}

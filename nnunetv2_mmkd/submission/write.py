@@ -92,7 +92,7 @@ def write_submission(
     others = tuple(name for name in content.others if nifti.stem_of(name) not in found)
     replace(content, others=others).refuse_lookalikes(dict.fromkeys(missing, "a prediction"))
     if missing and not allow_missing:
-        refuse(predictions, "original cases have no prediction (--allow-missing leaves them out)", missing)
+        refuse(predictions, "original cases have no prediction (--allow_missing leaves them out)", missing)
     if missing:
         logger.warning("%d original cases have no prediction and are left out, e.g. %s", len(missing), missing[0])
     pairs = {spec.submission_name.format(case=case): (path, cases[case]) for case, path in sorted(found.items())}

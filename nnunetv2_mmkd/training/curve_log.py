@@ -11,7 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Method
-from nnunetv2_mmkd.training.curves import by_group, draw_curves
+from nnunetv2_mmkd.training.curves import LINES, by_group, draw_curves
 
 FULL_DICE, SUBSET_DICE = "pseudo Dice/all modalities", "pseudo Dice/subset law"
 """Curves of every training. Their names are in the checkpoints."""
@@ -88,6 +88,6 @@ def _line(values: Mapping[str, float]) -> str:
     """The most telling curves in one line; all of them are in the checkpoints."""
     parts = []
     for group, lines in list(by_group({name: [value] for name, value in values.items()}).items())[:LOGGED]:
-        told = [f"{name} {value:.3g}" for name, (value,) in lines.items() if not math.isnan(value)]
+        told = [f"{LINES.get(name, name)} {value:.3g}" for name, (value,) in lines.items() if not math.isnan(value)]
         parts += [f"{group}: {', '.join(told)}"] if told else []
     return "mmkd: " + "; ".join(parts)

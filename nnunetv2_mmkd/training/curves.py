@@ -44,7 +44,7 @@ SWITCH = "nnUNet_mmkd_all_curves"
 """Variable: if it is set, all panels are drawn."""
 
 LINES = {"subset law": "with modalities dropped", "all modalities": "with all modalities"}
-"""Curve -> what it is called in the legend."""
+"""Curve -> what it is called in the legend and in the log."""
 
 
 def by_group(curves: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:

@@ -19,11 +19,11 @@ OURS |= {
     "--edition",
     "--manifest",
     "--output_name",
-    "--dry-run",
+    "--dry_run",
     "--uncertainty",
     "--report",
 }
-STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry-run
+STAND_INS = ("-d", "-c", "-i", "-o")  # for -m, --manifest and --dry_run
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_options_arrive(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "a.yaml", "-o", "out"]) == 0
-    argv = ["sweep", "a.yaml", "-o", "out", "--engine", "slurm", "-np", "3", "--dry-run", "--disable_progress_bar"]
+    argv = ["sweep", "a.yaml", "-o", "out", "--engine", "slurm", "-np", "3", "--dry_run", "--disable_progress_bar"]
     assert main(argv) == 0
     assert calls[1] == (Path("a.yaml"), Path("out"), SweepSettings())
     assert calls[2] == (Path("a.yaml"), Path("out"), SweepSettings("slurm", 3, True, False))

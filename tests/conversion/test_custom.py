@@ -105,7 +105,7 @@ def test_submission(clinic: Path, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "clinic.yaml").write_text(YAML)
     assert main(["convert", str(tmp_path / "clinic.yaml"), str(clinic), *QUICK]) == 0
     predictions = raw / "Dataset602_Clinic" / "labelsTr"
-    submit = ["submit", str(tmp_path / "clinic.yaml"), "-i", str(predictions), "-ref", str(clinic), "--allow-missing"]
+    submit = ["submit", str(tmp_path / "clinic.yaml"), "-i", str(predictions), "-ref", str(clinic), "--allow_missing"]
     assert main([*submit, "-o", str(tmp_path / "out"), "--disable_progress_bar"]) == 0
     assert np.array_equal(np.asanyarray(nib.load(tmp_path / "out" / "p1.nii.gz").dataobj), labels(1))
 

@@ -298,7 +298,7 @@ def test_submitted_again(tmp_path: Path, raw: Path) -> None:
     prostate(tmp_path / "src")
     shutil.copytree(run("msd-prostate", tmp_path / "src") / "labelsTr", tmp_path / "predictions")
     arguments = ["-i", str(tmp_path / "predictions"), "-ref", str(tmp_path / "src"), "-o", str(tmp_path / "out")]
-    assert main(["submit", "msd-prostate", *arguments, "--allow-missing"]) == 0
+    assert main(["submit", "msd-prostate", *arguments, "--allow_missing"]) == 0
     assert np.array_equal(voxels(tmp_path / "out" / "prostate_00.nii.gz"), label(1, 2))
 
 

@@ -63,7 +63,7 @@ NOT_RUN = {
     r"mmkd demo": "minutes; tests/cli/test_demo_command.py, and the demo's own tests",
     r"--engine slurm": "needs Slurm; tests/workflows/sweep runs its engine",
     r"-num_gpus": "needs several GPUs; tests/training/test_two_ranks.py has two processes",
-    r"mmkd sweep (?!.*--dry-run)": "hours; tests/workflows/sweep/test_sweep_end_to_end.py",
+    r"mmkd sweep (?!.*--dry_run)": "hours; tests/workflows/sweep/test_sweep_end_to_end.py",
     r"mmkd (avmnist|adni)": "needs data; tests/classification runs them on generated data",
     r"mmkd benchmark": "minutes; tests/benchmark",
     r"^nnUNetv2_predict |^nnUNetv2_train ": "the plain commands start workers; tests/training/test_life_by_commands.py",

@@ -308,5 +308,5 @@ def test_folders_next_to_images_in_nnunets_naming_are_named(
 ) -> None:
     (tmp_path / "in" / "b").mkdir(parents=True)
     (tmp_path / "in" / "b" / "T1.nii.gz").touch()
-    assert predict(model, tmp_path, "--dry-run") == 0
+    assert predict(model, tmp_path, "--dry_run") == 0
     assert "folders in it are not read: b" in caplog.text

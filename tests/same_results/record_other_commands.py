@@ -34,7 +34,7 @@ def record_adni(bench: Bench) -> None:
         writer.writerows(rows)
     with bench.part("adni"):
         out = bench.new("adni")
-        what = ["--csv", folder / "subjects.csv", "-o", out, "--epochs", 3, "--grid", 8, "--quiet"]
+        what = ["--csv", folder / "subjects.csv", "-o", out, "--epochs", 3, "--grid", 8, "--disable_progress_bar"]
         methods = ["--balance", "weights", "--methods", "ModalityDropout", "LCKD", "MetaKD"]
         bench.run("adni", "adni", *what, *methods)
         bench.record.add_folder("adni", out)
@@ -44,6 +44,6 @@ def record_benchmark(bench: Bench) -> None:
     """``mmkd benchmark``: what is counted of the networks of BraTS' topology; no times."""
     with bench.part("benchmark"):
         file = bench.new("benchmark") / "cost.json"
-        what = ["-device", "cpu", "--steps", 0, "--features-scale", 0.25, "--patch", 64, 64, 64, "--batch_size", 1]
+        what = ["-device", "cpu", "--steps", 0, "--features_scale", 0.25, "--patch", 64, 64, 64, "--batch_size", 1]
         bench.run("benchmark", "benchmark", "-tr", "nnUNetTrainerMetaKD", *what, "-o", file)
         bench.record.add_file("benchmark", file)

@@ -123,7 +123,7 @@ def test_check_on_the_command_line(
     assert main(["submit", "brats2021", "-ref", str(source), "--check", str(archive)]) == 0
     assert main(["submit", "brats2021", "-ref", str(source), "--check", str(other)]) == 1
     assert f"1 cases without a file: {TWO}" in capsys.readouterr().err
-    assert main(["submit", "brats2021", "-ref", str(source), "--check", str(other), "--allow-missing"]) == 0
+    assert main(["submit", "brats2021", "-ref", str(source), "--check", str(other), "--allow_missing"]) == 0
     for arguments in (["--check", str(other), "-o", str(tmp_path)], ["-i", str(predictions)]):
         with pytest.raises(SystemExit):
             main(["submit", "brats2021", "-ref", str(source), *arguments])

@@ -115,7 +115,7 @@ def test_unknown_and_missing_cases(predictions: Path, originals: Path, tmp_path:
         submit(predictions, originals, tmp_path / "out")
     (predictions / "Brats18_X_9.nii.gz").unlink()
     (predictions / f"{CASES[1]}.nii.gz").unlink()
-    with pytest.raises(InputError, match=rf"have no prediction \(--allow-missing leaves them out\): {CASES[1]}"):
+    with pytest.raises(InputError, match=rf"have no prediction \(--allow_missing leaves them out\): {CASES[1]}"):
         submit(predictions, originals, tmp_path / "out")
     archive = submit(predictions, originals, tmp_path / "out", allow_missing=True)
     assert zipfile.ZipFile(archive).namelist() == [f"{CASES[0]}.nii.gz"]

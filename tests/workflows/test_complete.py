@@ -51,7 +51,7 @@ EXPECTED = {"c1": ["t1", "t1ce"], "c2": ["t1ce"], "t": ["t1", "t2"]}
 
 def test_complete(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = state(dataset)
-    assert main(["complete", *QUICK, "--dry-run"]) == 0
+    assert main(["complete", *QUICK, "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert "c1: no t1, t1ce: zero images, declared missing\nc2: t1ce is all zero: declared missing\n" in said
     assert "7 cases, 3 with missing modalities (t1 in 2, t1ce in 2, t2 in 1); 4 zero images\ndry run" in said

@@ -22,7 +22,7 @@ DROPOUT, METAKD, EQUAL, NO_KD = "modality dropout", "MetaKD", "MetaKD, ratios 1"
 
 ARMS: Mapping[str, str] = {
     LOWER: "one modality in training and testing, no second encoder",
-    DROPOUT: "the task loss alone, on what the rate and --law leave",
+    DROPOUT: "the task loss alone, on what the rate and --modality_dropout leave",
     "LCKD": "distillation from elected teachers",
     METAKD: "distillation weighted by learned importance",
     EQUAL: "ablation: distillation with all ratios 1",

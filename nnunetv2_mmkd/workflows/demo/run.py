@@ -14,6 +14,7 @@ from typing import Any
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import Marker, locked
 from nnunetv2_mmkd.paths import set_ext_trainer
+from nnunetv2_mmkd.workflows.next_steps import TRAINER
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class DemoConfig:
     """
 
     configuration: str = "2d"
-    trainer: str = "nnUNetTrainerModalityDropout"
+    trainer: str = TRAINER
     cases: int = 15
     held_out: int = 4
     size: int = 64

@@ -96,7 +96,7 @@ def test_one_fails_and_goes_on(
 ) -> None:
     out, results = tmp_path / "out", tmp_path / "results"
     command = ["sweep", str(file), "-o", str(out), "-np", "2", "--disable_progress_bar"]
-    assert main([*command, "--dry-run"]) == 0
+    assert main([*command, "--dry_run"]) == 0
     assert capsys.readouterr().out.count("| new |") == 8 and not out.exists()
 
     monkeypatch.setenv("TEST_FAILS", f"nnUNetTrainerStops{LENGTH}_seed1")
@@ -110,7 +110,7 @@ def test_one_fails_and_goes_on(
     counts = pd.read_csv(out / "seeds.csv").groupby("method")["seeds"].first().to_dict()
     assert counts == {"Goes": 2, "Stops": 1}
     assert set(pd.read_csv(out / "compare.csv")["seeds"].astype(str)) == {"0"}
-    assert main([*command, "--dry-run"]) == 0
+    assert main([*command, "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert "| train_Stops_seed1_fold0 | goes on |" in said and said.count("| finished |") == 6
 
