@@ -43,6 +43,13 @@ def test_no_number_is_converted_without_its_bounds() -> None:
             assert action.type not in (int, float, Path), (verb, action.dest)
 
 
+def test_one_style_of_options() -> None:
+    for verb in VERBS:
+        parser = parser_of(verb)
+        assert not [each for each in parser._option_string_actions if "-" in each.lstrip("-")], verb
+        assert "default: [" not in parser.format_help(), verb
+
+
 def test_bad_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     cases = options()
