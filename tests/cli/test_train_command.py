@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,55 +15,15 @@ from nnunetv2.run import run_training
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from refusals import refusal
+from small_plans import DATASET, Plans, plans_for
 
 from nnunetv2_mmkd.cli.main import main
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer, trainer_folder
+from nnunetv2_mmkd.paths import set_ext_trainer, trainer_folder
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.preflight import readable_pretrained
 
 OK = ["train", "7", "3d_fullres", "0", "-device", "cpu"]
-
-
-CONFIGURATIONS: dict[str, dict[str, str]] = {
-    "2d": {},
-    "3d_fullres": {},
-    "planned": {"data_identifier": "planned"},
-    "heir": {"inherits_from": "planned"},
-}
-DATASET = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """nnU-Net's folders, with plans for data set 7."""
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "own"))
-    folder = tmp_path / "preprocessed" / "Dataset007_X"
-    folder.mkdir()
-    (folder / "dataset.json").write_text("{}")
-    plans = plans_for(4)
-    plans["configurations"] = {**CONFIGURATIONS, **plans["configurations"]}
-    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
-    for name in ("ready", "gt_segmentations"):
-        (folder / name).mkdir()
-    (folder / "dataset_fingerprint.json").write_text("{}")
-    for case in ("a", "b"):
-        for ending in (".b2nd", "_seg.b2nd", ".pkl"):
-            (folder / "ready" / (case + ending)).write_text("something")
-    return folder
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
-    """What nnU-Net's command would have seen, instead of training."""
-    seen: list[tuple[list[str], str]] = []
-    monkeypatch.setattr(
-        run_training, "run_training_entry", lambda: seen.append((list(sys.argv), os.environ[EXT_TRAINER]))
-    )
-    return seen
 
 
 def test_flags_go_to_the_host_unchanged(data: Path, calls: list[tuple[list[str], str]]) -> None:
@@ -149,117 +108,6 @@ def test_pretrained_of_another_topology(tmp_path: Path) -> None:
         load_pretrained_weights(torch.nn.Linear(2, 4), str(file))
     with pytest.raises(AssertionError), readable_pretrained(str(file)):
         raise AssertionError("something else")
-
-
-def plans_for(features: int) -> dict:
-    """Plans of a small U-Net."""
-    kwargs = {
-        "n_stages": 2, "features_per_stage": [features, features], "conv_op": "torch.nn.Conv3d",
-        "kernel_sizes": [[3] * 3] * 2, "strides": [[1] * 3, [2] * 3], "n_conv_per_stage": [1, 1],
-        "n_conv_per_stage_decoder": [1], "conv_bias": True, "norm_op": "torch.nn.InstanceNorm3d",
-        "norm_op_kwargs": {"affine": True}, "nonlin": "torch.nn.LeakyReLU",
-    }  # fmt: skip
-    architecture = {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": kwargs,
-        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
-    }
-    configuration = {
-        "data_identifier": "ready", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "batch_dice": False,
-        "patch_size": [16, 16, 16], "spacing": [1.0, 1.0, 1.0], "architecture": architecture,
-        "normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False] * 2,
-    }  # fmt: skip
-    for what in ("data", "seg", "probabilities"):
-        configuration[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
-        configuration[f"resampling_fn_{what}_kwargs"] = {"is_seg": what == "seg"}
-    return {
-        "dataset_name": "Dataset007_X", "plans_name": "nnUNetPlans",
-        "image_reader_writer": "SimpleITKIO", "label_manager": "LabelManager",
-        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
-        "foreground_intensity_properties_per_channel": {}, "configurations": {"3d_fullres": configuration},
-    }  # fmt: skip
-
-
-Plans = dict[str, Any]
-EditPlans = Callable[[Plans, Plans, Plans], object]
-NOT_ONE_STRIDE = "the first entry of 'strides' is [2, 2, 2]: expected 1 on each axis"
-BAD_PLANS: dict[str, tuple[EditPlans, str]] = {  # of a configuration, of its network, of all
-    "no patch": (lambda c, a, p: c.pop("patch_size"), "has no 'patch_size'"),
-    "a flat patch": (lambda c, a, p: c.update(patch_size=[16, 16], spacing=[1, 1]), "but 'patch_size' has 2 axes"),
-    "a huge patch": (lambda c, a, p: c.update(patch_size=[16, 16, 10**9]), "3 numbers from 1 to 8192"),
-    "an odd patch": (lambda c, a, p: c.update(patch_size=[16, 16, 15]), "a multiple of [2, 2, 2], the product of"),
-    "one voxel": (lambda c, a, p: c.update(patch_size=[2, 2, 2]), "more than one voxel must be left"),
-    "a flat kernel": (lambda c, a, p: a["kernel_sizes"][1].pop(), "an entry of 'kernel_sizes' is [3, 3]"),
-    "an even kernel": (lambda c, a, p: a.update(kernel_sizes=[[3] * 3, [2] * 3]), "[2, 2, 2]: expected odd numbers"),
-    "no stride": (lambda c, a, p: a["strides"][0].append(True), "an entry of 'strides' is [1, 1, 1, True]"),
-    "no stage": (lambda c, a, p: a["strides"].pop(), "'strides' is [[1, 1, 1]]: expected a list of 2 entries"),
-    "a first stride": (lambda c, a, p: a["strides"].reverse(), NOT_ONE_STRIDE),
-    "half a stage": (lambda c, a, p: a.update(n_stages=2.5), "'n_stages' is 2.5: expected a whole number from 2"),
-    "no features": (lambda c, a, p: a.update(features_per_stage=[4, 0]), "an entry of 'features_per_stage' is 0"),
-    "a norm too few": (
-        lambda c, a, p: c["normalization_schemes"].pop(),
-        "'normalization_schemes' has 1 entries for 2",
-    ),
-    "NaN": (lambda c, a, p: c.update(spacing=[1, 1, float("nan")]), "'spacing' is [1, 1, nan]"),
-    "infinity": (lambda c, a, p: c.update(spacing=[1, 1, float("inf")]), "'spacing' is [1, 1, inf]"),
-    "nearly nothing": (lambda c, a, p: c.update(spacing=[1, 1, 1e-9]), "1e-09]: expected 3 numbers from 0.0001 to"),
-    "a kilometre": (lambda c, a, p: c.update(spacing=[1, 1, 1e9]), "'spacing' is [1, 1, 1000000000.0]"),
-    "no cases": (lambda c, a, p: c.update(batch_size=0), "'batch_size' is 0: expected 1 to"),
-    "half a case": (lambda c, a, p: c.update(batch_size=0.5), "'batch_size' is a number: expected a whole number"),
-    "no Dice": (lambda c, a, p: c.pop("batch_dice"), "has no 'batch_dice'"),
-    "a circle": (lambda c, a, p: c.update(inherits_from="3d_fullres"), "cannot be used (RuntimeError: Circular"),
-    "no arguments": (lambda c, a, p: c["architecture"].pop("arch_kwargs"), "'arch_kwargs' is None"),
-    "a resampling": (lambda c, a, p: c.update(resampling_fn_seg="No"), "knows no 'resampling_fn_seg' 'No'"),
-    "a module": (lambda c, a, p: c.update(resampling_fn_seg="np"), "knows no 'resampling_fn_seg' 'np'"),
-    "a helper": (lambda c, a, p: c.update(resampling_fn_data="compute_new_shape"), "'compute_new_shape'"),
-    "an order": (lambda c, a, p: c["resampling_fn_data_kwargs"].update(order=99), "'order' is 99: expected a whole"),
-    "a word": (
-        lambda c, a, p: c["resampling_fn_data_kwargs"].update(ordre=3),
-        "does not take 'ordre'; it takes is_seg",
-    ),
-    "labels": (lambda c, a, p: c["resampling_fn_data_kwargs"].update(is_seg=True), "'is_seg' is True: expected false"),
-    "no labels": (lambda c, a, p: c["resampling_fn_seg_kwargs"].pop("is_seg"), "'is_seg' is False: expected true"),
-    "a scheme": (lambda c, a, p: c.update(normalization_schemes=["No"] * 2), "'No': nnU-Net knows no ImageNormal"),
-    "no scheme": (lambda c, a, p: c.update(normalization_schemes=["ImageNormalization"] * 2), "'ImageNormalization'"),
-    "no reader": (lambda c, a, p: p.update(label_manager="np"), "'label_manager' is 'np': nnU-Net knows no Label"),
-    "a preprocessor": (lambda c, a, p: c.update(preprocessor_name="join"), "'preprocessor_name' is 'join'"),
-    "a stage": (lambda c, a, p: c.update(previous_stage="3d_low"), "'previous_stage' is '3d_low': expected one of"),
-    "stages": (lambda c, a, p: c.update(next_stage=[{}]), "'next_stage' is '{}': expected one of"),
-    "a layer": (lambda c, a, p: a.update(norm_op="torch.nn.No"), "'norm_op' is 'torch.nn.No': expected a layer below"),
-    "a function": (lambda c, a, p: a.update(nonlin="torch.nn.functional.relu"), "'nonlin' is 'torch.nn.functional.rel"),
-    "a program": (lambda c, a, p: a.update(conv_op="os.system"), "'conv_op' is 'os.system': expected a layer below"),
-    "another layer": (lambda c, a, p: a.update(conv_op="torch.nn.Linear"), "'conv_op' is 'torch.nn.Linear'"),
-    "a flat norm": (lambda c, a, p: a.update(norm_op="torch.nn.BatchNorm2d"), "BatchNorm2d, but 'patch_size' has 3"),
-    "an option": (lambda c, a, p: a["norm_op_kwargs"].update(affin=True), "with 'norm_op_kwargs' {'affine': True, 'a"),
-    "a wide layer": (lambda c, a, p: a.update(nonlin="torch.nn.Flatten"), "no layer that keeps the shape"),
-    "an import": (lambda c, a, p: c["architecture"].update(_kw_requires_import=["no"]), "has 'no', which 'arch_kw"),
-    "a network": (
-        lambda c, a, p: c["architecture"].update(network_class_name="dynamic_network_architectures.No"),
-        "'network_class_name' is 'dynamic_network_architectures.No', which is no network",
-    ),
-    "a key": (lambda c, a, p: a.update(pool_op="max"), "PlainConvUNet has no 'pool_op'; it has n_stages"),
-    "no key": (lambda c, a, p: a.pop("strides"), "has no 'strides', which PlainConvUNet needs"),
-    "another's": (lambda c, a, p: p.update(dataset_name="Dataset008_Y"), "plans of another data set than Dataset007_X"),
-    "a way out": (lambda c, a, p: p.update(plans_name="../x"), "'plans_name' is '../x': expected the name of a folder"),
-    "a way down": (lambda c, a, p: c.update(data_identifier="a/b"), "'data_identifier' is 'a/b': expected the name"),
-    "words": (lambda c, a, p: p.update(mmkd={"exclusive": "no"}), "mmkd: 'exclusive' is text: expected true or false"),
-    "a list": (lambda c, a, p: p.update(mmkd={"network": []}), "mmkd: 'network' is a list: expected an object"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_PLANS)
-def test_bad_plans(data: Path, calls: list[object], name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (data / "dataset.json").write_text(json.dumps(DATASET))
-    plans = plans_for(4)
-    configuration = plans["configurations"]["3d_fullres"]
-    edit, message = BAD_PLANS[name]
-    edit(configuration, configuration["architecture"]["arch_kwargs"], plans)
-    file = data / "nnUNetPlans.json"
-    file.write_text(json.dumps(plans))
-    for command in (OK, ["benchmark", "-d", "7", "-tr", "nnUNetTrainerMetaKD", "--steps", "0", "-device", "cpu"]):
-        error = refusal(command, capsys)
-        assert str(file) in error and message in error and len(error.splitlines()) == 1
-    assert not calls and not list((data.parents[1] / "results").iterdir())
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"])
