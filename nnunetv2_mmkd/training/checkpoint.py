@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
@@ -27,36 +27,50 @@ _DAMAGED = "cannot be restored: the checkpoint is damaged, use another one"
 _OF_STATE = ("method", "sampler", "iteration", "random_state", "missing_table")
 
 
-def read_own_checkpoint(file: str) -> dict[str, Any]:
-    """Read a checkpoint that a trainer of this package can go on from.
+def read_resumable(file: str, *, own: bool = True) -> dict[str, Any]:
+    """Read a checkpoint that a training can go on from.
+
+    Args:
+        file: the checkpoint.
+        own: of a trainer of this package; else of any of nnU-Net's.
 
     Raises:
         InputError: it cannot be read, lacks something, needs trust, is not of a trainer of this package, or its
             weights are not finite.
     """
-    checkpoint = read_nnunet_checkpoint(file)
-    if KEY not in checkpoint:
+    checkpoint = read_nnunet_checkpoint(file, mmap=not own)
+    if own and KEY not in checkpoint:
         raise InputError(
             f"{file} was written by {checkpoint.get('trainer_name')}, not by a trainer of nnunetv2-mmkd: start a "
             "new training, with -pretrained_weights if its weights shall be used"
         )
-    state = value_of(checkpoint, KEY, dict, file)
-    for where, content, keys in ((file, checkpoint, _OF_HOST), (f"{file}, {KEY}", state, _OF_STATE)):
-        for key in keys:
-            if key not in content:
-                raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
+    _check_keys(checkpoint, _OF_HOST, file)
     epoch = value_of(checkpoint, "current_epoch", int, file)
-    iteration = value_of(state, "iteration", int, f"{file}, {KEY}")
-    if epoch < 0 or iteration < 0 or not _is_random_state(state["random_state"]):
-        raise InputError(f"{file}: 'current_epoch', 'iteration' or 'random_state' {_DAMAGED}")
+    if epoch < 0:
+        raise InputError(f"{file}: 'current_epoch' {_DAMAGED}")
+    value_of(checkpoint, "optimizer_state", dict, file)
     _check_logging(value_of(checkpoint, "logging", dict, file), epoch, checkpoint["_best_ema"], file)
-    if state["missing_table"] is not None:
-        where = f"{file}, {KEY}, 'missing_table'"
-        missing = value_of(value_of(state, "missing_table", dict, f"{file}, {KEY}"), "missing", dict, where)
-        for case in missing:
-            names_of_list(missing, case, where)
+    if own:
+        _check_state(value_of(checkpoint, KEY, dict, file), f"{file}, {KEY}")
     check_finite(file, checkpoint[WEIGHTS])
     return checkpoint
+
+
+def _check_keys(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        if key not in content:
+            raise InputError(f"{where} has no {key!r}: the checkpoint is damaged, use another one")
+
+
+def _check_state(state: Mapping[str, Any], where: str) -> None:
+    _check_keys(state, _OF_STATE, where)
+    if value_of(state, "iteration", int, where) < 0 or not _is_random_state(state["random_state"]):
+        raise InputError(f"{where}: 'iteration' or 'random_state' {_DAMAGED}")
+    if state["missing_table"] is not None:
+        table = f"{where}, 'missing_table'"
+        missing = value_of(value_of(state, "missing_table", dict, where), "missing", dict, table)
+        for case in missing:
+            names_of_list(missing, case, table)
 
 
 @dataclass
@@ -103,9 +117,9 @@ class RunState:
         """Read a checkpoint, and turn what its damaged parts make nnU-Net, torch or a method say into one error.
 
         Raises:
-            InputError: as :func:`read_own_checkpoint`, or a part of it cannot be restored.
+            InputError: as :func:`read_resumable`, or a part of it cannot be restored.
         """
-        checkpoint = read_own_checkpoint(file)
+        checkpoint = read_resumable(file)
         try:
             yield checkpoint
         except (InputError, torch.cuda.OutOfMemoryError):
@@ -118,7 +132,7 @@ class RunState:
         """Restore everything from a checkpoint.
 
         Args:
-            checkpoint: see :func:`read_own_checkpoint`.
+            checkpoint: see :func:`read_resumable`.
             network: gets the trained weights where others were deployed.
             optimizer: restored by nnU-Net; what it does not look at is checked.
         """
@@ -184,7 +198,10 @@ def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 def _check_logging(logging: Mapping[str, Any], epochs: int, best: Any, file: str) -> None:
     """Check what a training goes on writing: a value for each epoch so far, under nnU-Net's names and ours."""
-    for key in dict.fromkeys([*LocalLogger().my_fantastic_logging, *logging]):
+    ours = [
+        key for key in logging if str(key).startswith(f"{KEY}/")
+    ]  # a trainer of the user's own may log other things
+    for key in (*LocalLogger().my_fantastic_logging, *ours):
         values = value_of(logging, key, list, f"{file}, logging")
         counts = (0, epochs) if key in LocalLogger().my_fantastic_logging else range(epochs + 1)
         numbers = [each for value in values for each in (value if isinstance(value, list) else [value])]

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, content_of
-from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite
 from nnunetv2_mmkd.inference.model_check import (
     check_axes,
     check_origin,
@@ -33,7 +33,7 @@ from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.paths import require_variables
 from nnunetv2_mmkd.protocols.data_set import declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
-from nnunetv2_mmkd.training.checkpoint import read_own_checkpoint
+from nnunetv2_mmkd.training.checkpoint import read_resumable
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.prepared_cases import check_enough_cases, check_prepared, check_splits, data_identifier
 from nnunetv2_mmkd.training.pretrained import fitted, fitted_file, misfit, with_entry
@@ -170,7 +170,7 @@ def check_loaded(
     if not os.path.lexists(file):
         return
     own, dataset_json = issubclass(trainer, nnUNetTrainerMMKD), read_object(dataset)
-    checkpoint = read_own_checkpoint(file) if own else read_nnunet_checkpoint(file, mmap=True)
+    checkpoint = read_resumable(file, own=own)
     arguments = value_of(checkpoint, "init_args", dict, file)
     for key, now in {"configuration": configuration, "fold": fold}.items():
         if str(arguments.get(key)) != now:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from nnunetv2.run import run_training
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from refusals import refusal
 from small_plans import DATASET, Plans, plans_for
@@ -263,6 +264,8 @@ def test_a_checkpoint_is_checked_however_fold_and_data_set_are_written(
             "'transpose_forward' is [0, 1, 2], but",
         ),
         (lambda c: c.update(inference_allowed_mirroring_axes="x"), "mirroring_axes' is 'x'"),
+        (lambda c: c.pop("optimizer_state"), "has no 'optimizer_state': the checkpoint is damaged"),
+        (lambda c: c["logging"].pop("lrs"), "logging has no 'lrs'"),
     ],
 )
 def test_where_a_checkpoint_is_from(
@@ -275,7 +278,9 @@ def test_where_a_checkpoint_is_from(
         plans, plans.get_configuration("3d_fullres"), 2, 2, True
     )
     origin = {"configuration": "3d_fullres", "fold": 0, "plans": plans_for(4), "dataset_json": DATASET}
-    content = {"network_weights": network.state_dict(), "init_args": origin, "inference_allowed_mirroring_axes": [0]}
+    content: Plans = {"optimizer_state": {}, "grad_scaler_state": None, "_best_ema": None}
+    content |= {"logging": LocalLogger().get_checkpoint(), "current_epoch": 0, "inference_allowed_mirroring_axes": [0]}
+    content |= {"network_weights": network.state_dict(), "init_args": origin}
     edit(content)
     file = data.parents[1] / "results" / data.name / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0"
     file.mkdir(parents=True)
