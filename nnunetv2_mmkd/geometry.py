@@ -6,7 +6,8 @@ which loses nothing) or if they differ by less than :data:`ROUNDING`. Anything e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 
 ROUNDING = 0.1
 """Largest displacement of a corner voxel, in voxels, that is taken for rounding of the header."""
@@ -186,6 +187,21 @@ def note(image: Grid, reference: Grid, alignment: Alignment, case: str = "") -> 
             f"voxels, which is taken for rounding; the geometry of {of} is used"
         )
     return None
+
+
+def other_orientations(orientations: Mapping[str, str]) -> list[str]:
+    """What to say where cases are stored in different orientations: nnU-Net takes their axes as they are.
+
+    Args:
+        orientations: case -> how it is stored, e.g. LPS.
+    """
+    counts = Counter(orientations.values()).most_common()
+    return [
+        f"{count} case{'s are' if count > 1 else ' is'} stored as {orientation} "
+        f"({first_few((case for case, other in orientations.items() if other == orientation), 3)}), most as "
+        f"{counts[0][0]}: each keeps its own, and nnU-Net does not reorient"
+        for orientation, count in counts[1:]
+    ]
 
 
 def _refused(image: Grid, case: str, what: str) -> InputError:

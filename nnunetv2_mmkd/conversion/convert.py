@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from nnunetv2_mmkd.conversion.records import CaseRecord, reuse
 from nnunetv2_mmkd.conversion.resample import HOW
 from nnunetv2_mmkd.editions.discover import CaseFiles, discover
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError, first_few
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import locked
+from nnunetv2_mmkd.geometry import other_orientations
 from nnunetv2_mmkd.protocols.institutions import institutions_of_sources
 from nnunetv2_mmkd.workers import in_processes
 
@@ -79,7 +80,8 @@ def convert(
         cases = discover(spec, sources)
         institutions = institutions_of_sources(spec, cases)
         _report_unlabelled(spec, cases)
-        _report_orientations(_check_all_headers(spec, cases, processes, show_progress))
+        for line in other_orientations(_check_all_headers(spec, cases, processes, show_progress)):
+            logger.warning("%s", line)
         if spec.has_own_layout:
             check_label_values(spec, cases, processes, show_progress)
         open_folder(target, settings, with_test=any(files.label is None for files in cases))
@@ -132,17 +134,6 @@ def _check_all_headers(
                 "whole volume, or take the case out"
             )
     return {case: grid.orientation for case, grid in grids.items()}
-
-
-def _report_orientations(orientations: Mapping[str, str]) -> None:
-    """Say where cases are stored in different orientations: nnU-Net takes their axes as they are."""
-    counts = Counter(orientations.values()).most_common()
-    for orientation, count in counts[1:]:
-        cases = first_few((case for case, other in orientations.items() if other == orientation), 3)
-        logger.warning(
-            "%d case%s stored as %s (%s), most as %s: each keeps its own, and nnU-Net does not reorient",
-            count, "s are" if count > 1 else " is", orientation, cases, counts[0][0],
-        )  # fmt: skip
 
 
 def _report(target: Path, cases: Sequence[CaseFiles], records: dict[str, CaseRecord]) -> None:

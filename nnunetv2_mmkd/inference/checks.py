@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tqdm import tqdm
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.geometry import Grid, align, note, reference_of
+from nnunetv2_mmkd.geometry import Grid, align, note, other_orientations, reference_of
 from nnunetv2_mmkd.image_names import twin_error
-from nnunetv2_mmkd.images import check_values, is_nifti, read_volume, require_file
+from nnunetv2_mmkd.images import check_values, is_nifti, read_header, read_volume, require_file
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.reader import CompletingIO, CompletingPlans
+from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.workers import end_with_starter
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,22 @@ def check_cases(
         InputError: an image that is unreadable, damaged, not finite, or on another grid than the others of its case; a
             case whose images are all zero.
     """
-    check = partial(check_case, plans=plans, declared=declared)
+    checked = _checked(cases, partial(check_case, plans=plans, declared=declared), processes, progress)
+    for line in () if plans.reorients else other_orientations(dict(_stored(checked))):
+        log.warning("%s", line)
+    return checked
+
+
+def _stored(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
+    """Case and orientation of the grid that its images get onto, of NIfTI files."""
+    for case in cases:
+        files = [Path(file) for file in case.files if file is not None and is_nifti(Path(file))]
+        grids = [grid_of(file, read_header(file)) for file in files]
+        if grids:
+            yield case.identifier, grids[reference_of(grids)].orientation
+
+
+def _checked(cases: Sequence[Case], check: Callable[[Case], Case], processes: int, progress: bool) -> list[Case]:
     processes = min(processes, len(cases) // CASES_PER_PROCESS)
     bar = partial(tqdm, desc="Checking images", total=len(cases), unit="case", disable=not progress or len(cases) < 8)
     if processes < 2:

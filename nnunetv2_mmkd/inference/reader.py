@@ -186,6 +186,11 @@ class CompletingPlans(PlansManager):
         return bool(masks) and all(map(all, masks))
 
     @property
+    def reorients(self) -> bool:
+        """Whether the planned reader turns all images to one orientation."""
+        return str(super().image_reader_writer_class.__name__).endswith("WithReorient")
+
+    @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:
         """What makes a reader and writer when called without arguments."""
         return partial(CompletingIO, super().image_reader_writer_class, self.file_ending)

@@ -41,13 +41,18 @@ def test_a_reoriented_image_changes_nothing(
     assert (predictor.predict_case(images) == sitk.GetArrayFromImage(before)).all()
 
 
-def test_a_case_of_its_own_orientation_keeps_it(make_predictor: Make, tmp_path: Path) -> None:
+def test_a_case_of_its_own_orientation_keeps_it_which_is_said(
+    make_predictor: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for file in write_case(tmp_path / "in", "a"):
         orient(file, "PIR")
+    write_case(tmp_path / "in", "b")
+    orient(write_case(tmp_path / "in", "c")[0], "PIR")  # it gets onto the others' grid
     make_predictor().predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
     image, found = (sitk.ReadImage(str(file)) for file in (tmp_path / "in/a_0000.nii.gz", tmp_path / "out/a.nii.gz"))
     assert found.GetSize() == image.GetSize() and np.allclose(found.GetOrigin(), image.GetOrigin())
     assert found.GetDirection() == image.GetDirection()
+    assert "1 case is stored as PIR (a), most as RAS: each keeps its own, and nnU-Net does not reorient" in caplog.text
 
 
 def test_a_rounded_and_a_moved_image(make_predictor: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
