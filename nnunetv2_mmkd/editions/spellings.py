@@ -61,12 +61,13 @@ _DARK_FLUID = {("dark", "fluid"), ("darkfluid",)}
 SEGMENTATION = {"seg", "segmentation", "mask", "masks", "msk", "label", "labels", "dseg", "roi", "gt", "brainmask"}
 """Words in the names of what is no image."""
 
+_OF_VOLUME = re.compile(r"^[23]d(?=t[12]|flair)")
 _WORD = re.compile(r"[^\s_.+\-]+")
 
 
 def words_of(text: str) -> Words:
-    """The words of a name, in lower case."""
-    return tuple(match.group().casefold() for match in _WORD.finditer(text))
+    """The words of a name, in lower case; ``3DT1`` is ``t1``."""
+    return tuple(_OF_VOLUME.sub("", match.group().casefold()) for match in _WORD.finditer(text))
 
 
 def rows_of(words: Words) -> set[Words]:

@@ -198,7 +198,8 @@ def _refuse_doubtful(root: Path, places: Sequence[_Place], speller: Speller, end
         return
     first, name = doubtful[0], doubtful[0].name
     words = words_of(_stem(first.path, endings))[-2 if name.could_be else -1 :]
-    example = f"{name.could_be[-1] if name.could_be else speller.modalities[0]}={'_'.join(words)}"
+    likely = name.could_be[-1:] or [each for each in speller.modalities if each in "_".join(words)]
+    example = f"{likely[0] if likely else speller.modalities[0]}={'_'.join(words)}"
     remedy = f"say which by --modalities, e.g. --modalities {example}; leave it out by --ignore {'_'.join(words)}"
     model = f"this model has {', '.join(speller.modalities)}"
     if name.could_be:

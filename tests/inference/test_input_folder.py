@@ -61,6 +61,7 @@ READ: dict[str, tuple[list[str], dict[str, str]]] = {
               "x/MRHR_T1_AX_POST_GAD_TCGA-FG-6692_SE_13_se2d1r_t1c.nii.gz", "y/AX_T1_pre_gd_RM_8_t1.nii.gz"],
              {"x": "t1 t1ce flair", "y": "t1"}),
     "Siemens": (["a/t1_se.nii.gz", "a/t2_tse_tra.nii.gz", "a/t2_tirm_tra_dark-fluid.nii.gz"], {"a": "t1 t2 flair"}),
+    "volumes": (["a/3DT1.nii.gz", "a/3DT1_Gd.nii.gz", "a/3D_T2.nii.gz", "a/3dFLAIR.nii.gz"], {"a": "t1 t1ce t2 flair"}),
     "a heart's label": (["Case3001_gd.nii.gz", "Case3001_T2.nii.gz"], {"Case3001": "t2"}),
     "BraTS 2023": (["BraTS-GLI-00001-000/BraTS-GLI-00001-000-t2f.nii.gz"], {"BraTS-GLI-00001-000": "flair"}),
     "other formats": (["a_t1.nii", "a_t2.mha"], {"a": "t1 t2"}),
