@@ -111,7 +111,8 @@ def _report_unlabelled(spec: EditionSpec, cases: Sequence[CaseFiles]) -> None:
     unlabelled = [files.case for files in cases if files.label is None]
     if unlabelled:
         examples = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
-        logger.info("%s: %d cases without a label go to imagesTs: %s", spec.title, len(unlabelled), examples)
+        what = "1 case without a label goes" if len(unlabelled) == 1 else f"{len(unlabelled)} cases without a label go"
+        logger.info("%s: %s to imagesTs: %s", spec.title, what, examples)
     if len(unlabelled) == len(cases):
         logger.warning("%s: no case has a label; this data set can be predicted, not trained on", spec.title)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files
 from nnunetv2_mmkd.editions.own_files import own_cases
 from nnunetv2_mmkd.editions.spec import EditionSpec
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.folder_contents import contents
 from nnunetv2_mmkd.image_names import check_case_name, refuse_twins, require_utf8
 from nnunetv2_mmkd.images import stem_of
@@ -77,12 +77,16 @@ def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles
     find = {"folders": _by_folder, "files": _by_file}.get(spec.layout, _own)
     found = find(spec, sources)
     refuse_twins(found, ", ".join(map(str, sources)))
-    for case in found.values():
-        if not any(case.images):
-            expected = spec.image_template or ", ".join(
-                f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels
-            )
-            raise InputError(f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}")
+    empty = [case for case in found.values() if not any(case.images)]
+    if empty:
+        case, more = empty[0], first_few((case.case for case in empty[1:]), 3)
+        expected = spec.image_template or ", ".join(
+            f"{case.case}_{channel.suffixes[0]}.nii.gz" for channel in spec.channels
+        )
+        raise InputError(
+            f"case {case.case}: no image at all in {case.folder}; expected at least one of {expected}, or take it "
+            f"out{f'. The same holds of {more}' * bool(more)}"
+        )
     return [found[name] for name in sorted(found)]
 
 

@@ -71,7 +71,7 @@ def align_folder(
     if done:
         logger.info(
             "%s: %d of %d cases; look at the picture of each: %s",
-            job.output, len(done), len(exams), job.output / done[0] / CHECK_IMAGE,
+            job.output, len(done), len(exams), job.output / (done[0] if len(done) == 1 else "*") / CHECK_IMAGE,
         )  # fmt: skip
     if refused:
         count = f"{len(refused)} of {len(exams)} cases were not aligned: " if len(exams) > 1 else ""
