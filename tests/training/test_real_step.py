@@ -36,7 +36,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSubsetKD import (
 )
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerUHVED import nnUNetTrainerUHVED
 
-DATASET, CASES, SPACING = "Dataset501_BraTS2018", 2, 4.0
+DATASET, CASES, SPACING = "Dataset501_BraTS2018", 2, 6.0
 
 TERMS = {
     nnUNetTrainerMetaKD: {"task", "distillation"},
@@ -72,7 +72,7 @@ class RealHome:
 
 @pytest.fixture(scope="module")
 def real_home(brats2018_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RealHome:
-    """Two real cases at 4 mm, converted, planned and preprocessed."""
+    """Two real cases at 6 mm, converted, planned and preprocessed."""
     folder = tmp_path_factory.mktemp("real")
     home = RealHome(folder)
     for each in (home.raw, home.preprocessed):
