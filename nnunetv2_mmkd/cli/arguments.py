@@ -6,6 +6,7 @@ import argparse
 import difflib
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,16 +23,22 @@ _LONGEST_SHOWN = 300
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which knows what a misspelt option was meant to be."""
+    """Errors are one line; ``--dry-run`` is ``--dry_run``; of other misspelt options the nearest is said."""
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse does it."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else args
+        parsed, unknown = self.parse_known_args([self._underscored(each) for each in given], namespace)
         if unknown:
             option = next((each for each in unknown if each.startswith("-")), "").partition("=")[0]
             near = difflib.get_close_matches(option, self._option_string_actions, n=1)
             self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else ""))
         return parsed
+
+    def _underscored(self, text: str) -> str:
+        option, equals, value = text.partition("=")
+        name = f"--{option[2:].replace('-', '_')}"
+        return name + equals + value if option.startswith("--") and name in self._option_string_actions else text
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave with 2."""

@@ -56,7 +56,7 @@ def test_same_segmentations(
     model: Path, hospital: Path, tmp_path: Path, how: list[str], files: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    assert predict(model, hospital, tmp_path / "dry", *how, "--dry_run") == 0
+    assert predict(model, hospital, tmp_path / "dry", *how, "--dry-run") == 0
     shown = [line for line in caplog.messages if "anna: t1 = " in line or "t1ce: no file" in line]
     assert len(shown) == 2 and not (tmp_path / "dry").exists(), caplog.messages
     assert predict(model, hospital, tmp_path / "expected", "-i", "HOME/nnunet") == 0
