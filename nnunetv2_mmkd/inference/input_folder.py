@@ -22,8 +22,8 @@ from nnunetv2_mmkd.image_names import REMEDY, check_case_name, plain, refuse_hal
 log = logging.getLogger(__name__)
 
 ONE_OF_TWO = (
-    "keep one of them there, or say by --modalities or --manifest which one is meant; files of several cases in one "
-    "folder are read if that folder is given with -i"
+    "keep one of them there, leave the other out by --ignore, or say by --modalities or --manifest which one is meant; "
+    "files of several cases in one folder are read if that folder is given with -i"
 )
 ONE_CASE = (
     "give all images of a case one name besides the modality's, put each case in a folder of its own, or give a table "
