@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nested_differences import differences as differences
 from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
@@ -258,26 +259,6 @@ def steps(trainer: Trainer, batches: Iterable[dict[str, Any]]) -> list[float]:
 def same_start(first: Trainer, second: Trainer) -> None:
     """Give the second trainer's network the weights of the first one's."""
     second.network.load_state_dict(first.network.state_dict())
-
-
-def differences(first: Any, second: Any, where: str = "") -> list[str]:
-    """Where two nested structures differ by a bit; NaN equals NaN."""
-    if isinstance(first, torch.Tensor):
-        return [] if torch.equal(first.nan_to_num(1e30), second.nan_to_num(1e30)) else [where]
-    if isinstance(first, Mapping):
-        if first.keys() != second.keys():
-            return [f"{where}: {sorted(map(str, first.keys() ^ second.keys()))}"]
-        return [line for key in first for line in differences(first[key], second[key], f"{where}/{key}")]
-    if isinstance(first, (list, tuple)):
-        if len(first) != len(second):
-            return [f"{where}: {len(first)} and {len(second)} entries"]
-        return [
-            line
-            for i, pair in enumerate(zip(first, second, strict=True))
-            for line in differences(*pair, f"{where}/{i}")
-        ]
-    equal = np.array_equal(first, second, equal_nan=isinstance(first, (float, np.floating)))
-    return [] if equal else [f"{where}: {first} and {second}"]
 
 
 def set_variables(monkeypatch: pytest.MonkeyPatch, home: Home, results: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +42,33 @@ def test_a_check_that_fails_is_said(broken: str, said: str, monkeypatch: pytest.
     monkeypatch.setattr(nnUNetTrainerMMKD, broken, lambda *_: {"loss": float("nan")})
     result = gpu_trial.try_trainer("nnUNetTrainerModalityDropout", tiny_plan(), CPU, False, 1)
     assert result.note.startswith("failed: RuntimeError") and said in result.note
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "there is no CUDA device; a dry run: --device cpu"),
+        ("--device cpu --iterations 0", "--iterations: '0': expected a whole number from 1 on"),
+        ("--device cpu --patch 60", "patch"),
+        ("--device cpu -tr nnUNetTrainerNone", "nnUNetTrainerNone"),
+    ],
+)
+def test_the_command_needs_no_pytest_and_refuses_in_one_line(
+    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["tests/gpu", *arguments.split()])
+    for name in ("gpu_report", "gpu_trial", "nested_differences", "tiny_nnunet"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(Path(__file__).parent), run_name="__main__")
+    line = capsys.readouterr().err
+    assert stop.value.code == 2 and line.startswith("python tests/gpu: error: ") and said in line
+    assert line.count("\n") == 1
 
 
 @pytest.mark.gpu
