@@ -130,9 +130,10 @@ def _check_all_headers(
             pool.shutdown(cancel_futures=True)
     for case, grid in grids.items():
         if spec.configuration == "3d_fullres" and grid.shape[2] == 1:
+            pictures = "; of pictures: a YAML file with configuration: 2d" * spec.has_own_layout
             raise InputError(
                 f"case {case}: {grid.path} is a single slice {grid.shape[:2]}; {spec.title} has volumes. Give the "
-                "whole volume, or take the case out"
+                f"whole volume, or take the case out{pictures}"
             )
     return {case: grid.orientation for case, grid in grids.items()}
 

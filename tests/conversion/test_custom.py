@@ -110,6 +110,18 @@ def test_submission(clinic: Path, raw: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asanyarray(nib.load(tmp_path / "out" / "p1.nii.gz").dataobj), labels(1))
 
 
+def test_pictures(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused where volumes are expected, with what to write in a file of one's own."""
+    save(tmp_path / "in" / "a_t1.nii.gz", image(1)[:, :, :1])
+    how = ["--images", "{case}_{modality}.nii.gz", "--modalities", "T1"]
+    assert main(["convert", "custom", str(tmp_path / "in"), "-d", "601", *how, *QUICK]) == 1
+    assert "or take the case out; of pictures: a YAML file with configuration: 2d" in capsys.readouterr().err
+    text = 'dataset_id: 602\nimages: "{case}_{modality}.nii.gz"\nmodalities: {T1: t1}\nconfiguration: 2d\n'
+    (tmp_path / "own.yaml").write_text(text)
+    assert main(["convert", str(tmp_path / "own.yaml"), str(tmp_path / "in"), *QUICK]) == 0
+    assert (raw / "Dataset602_Own" / "imagesTs" / "a_0000.nii.gz").is_file()
+
+
 def test_visits_by_template(raw: Path, tmp_path: Path) -> None:
     for visit, ending in (("2019", ".nii"), ("2020", ".nii.gz")):
         save(tmp_path / "in" / "T1" / f"anna-{visit}{ending}", image(int(visit)))
