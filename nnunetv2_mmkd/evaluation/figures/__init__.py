@@ -38,9 +38,9 @@ class FigureSpec:
 
 FIGURES = (
     FigureSpec("heat_map", heat_map),
-    FigureSpec("boxplots", boxplots),
-    FigureSpec("boxplots_by_count", partial(boxplots, by="count"), has_counts),
     FigureSpec("change", change_against_full, has_change),
     FigureSpec("contributions", modality_contributions, has_contributions),
+    FigureSpec("boxplots", boxplots),
+    FigureSpec("boxplots_by_count", partial(boxplots, by="count"), has_counts),
 )
-"""All of them."""
+"""All of them, in the order of the page."""

@@ -315,8 +315,7 @@ def _note(case: str, scene: _Scene, subsets: Sequence[str], reference_name: str,
     if len(without) == len(subsets):
         parts[-1] += ", which the models did not get"
     elif without:
-        listed = ", ".join("+".join(shown(name) for name in subset.split(SEPARATOR)) for subset in without)
-        parts[-1] += f", which the models did not get with {listed}"
+        parts[-1] += ", which the models did not get where it is missing"
     parts.append("Numbers: Dice (%) in the whole " + ("image" if plane.axis is None else "volume"))
     if some_nan:
         parts.append("–: undefined")
