@@ -159,7 +159,7 @@ def synthetic_plan(topology: str = "plain", features_scale: float = 1.0, batch_s
         "dataset_name": NAME,
         "plans_name": "benchmark",
         "image_reader_writer": "SimpleITKIO",
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {str(number): {} for number in range(len(MODALITIES))},
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "configurations": {"3d_fullres": configuration},
