@@ -18,7 +18,7 @@ LINES = re.compile(
     r"Searching (for class|in external trainer paths|in:) |  Inspecting module: |Found class \S+ in "
     r"|Trainer \S+ not found in nnunetv2|Using trainer \S+ from: |GPU prediction completed|Prediction done$"
     r"|perform_everything_on_device(: |=True is only supported)|sending off prediction to background worker"
-    r"|Predicting .*:$"
+    r"|Predicting .*:$|use_folds is None, attempting"
     r"|There are \d+ cases (in the source folder|that I would like to predict)$|I am processing \d+ out of \d+ "
 )
 """Beginnings of lines that nnU-Net prints about its own affairs."""

@@ -15,6 +15,7 @@ from nnunetv2_mmkd.chatter import silence_warnings, without_chatter
 def test_lines_of_nnunet_about_itself_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     with without_chatter():
         print("Searching for class nnUNetTrainerX in folder /f with current module None")
+        print("use_folds is None, attempting to auto detect available folds")
         print("\nPredicting case_1:\nperform_everything_on_device: False\ndone with case_1")
         print("GPU prediction completed. Waiting for remaining segmentation exports to finish...")
         print("an err", end="")

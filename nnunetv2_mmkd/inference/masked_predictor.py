@@ -99,7 +99,8 @@ class MaskedPredictor(nnUNetPredictor):
         """
         folder = str(model_training_output_dir)
         if use_folds is None:
-            use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
+            with without_chatter():
+                use_folds = self.auto_detect_available_folds(folder, checkpoint_name) if os.path.isdir(folder) else []
         folds = [use_folds] if isinstance(use_folds, (str, int)) else list(use_folds)
         check_model(folder, folds, checkpoint_name)
         self.model = check_loadable(folder, folds, checkpoint_name, trust=trust)
