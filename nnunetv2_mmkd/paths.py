@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, one_line
 
 EXT_TRAINER = "nnUNet_extTrainer"
 """nnU-Net's variable with folders of trainers, separated like ``PATH``."""
@@ -25,6 +25,10 @@ TRUST_HELP = (
     "put into it, with your rights: say so only of files of your own, or of people you would let use your account"
 )
 """What ``--trust`` means, for the help texts."""
+
+_COUNTS = {"nnUNet_n_proc_DA": 0, "nnUNet_def_n_proc": 1, "OMP_NUM_THREADS": 0}
+_MOST = 1024  # processes or threads
+_WANDB, _SWITCHES = "nnUNet_wandb_enabled", ("0", "1", "True", "true", "False", "false")
 
 SHELLS: tuple[str, ...] = ("bash", "zsh", "fish", "powershell", "cmd")
 """Shells whose export line we know."""
@@ -104,6 +108,23 @@ def require_variables(names: Sequence[str]) -> None:
                 f"nnUNet_preprocessed and nnUNet_results, for example `export {name}=/path/to/{name}` (PowerShell: "
                 f"$env:{name} = '...')"
             )
+
+
+def check_variables() -> None:
+    """Check the variables that nnU-Net and what it imports take for numbers and switches.
+
+    Raises:
+        InputError: one is none.
+    """
+    for name, least in _COUNTS.items():
+        value = os.environ.get(name, str(least)).strip()
+        if not (value.isascii() and value.isdecimal() and len(value) < 9 and least <= int(value) <= _MOST):
+            raise InputError(
+                f"the environment variable {name} is {one_line(value, 60)!r}: expected a whole number from {least} to "
+                f"{_MOST}"
+            )
+    if os.environ.get(_WANDB, "0") not in _SWITCHES:
+        raise InputError(f"the environment variable {_WANDB} is {one_line(os.environ[_WANDB], 60)!r}: expected 0 or 1")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from nnunetv2_mmkd import __version__
 from nnunetv2_mmkd.chatter import silence_warnings
 from nnunetv2_mmkd.cli.last_resort import plain_output, unexpected
 from nnunetv2_mmkd.errors import InputError, choices, one_line
+from nnunetv2_mmkd.paths import check_variables
 from nnunetv2_mmkd.workers import TERMINATED, end_with_starter
 
 VERBS: dict[str, str] = {
@@ -101,6 +102,8 @@ def _run(args: Sequence[str]) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"mmkd: unknown verb {one_line(verb, 60)!r}: choose from {choices(verb, VERBS)}\n")
         return 2
+    if verb != "env":  # which runs in every new shell
+        check_variables()
     silence_warnings()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("nnunetv2_mmkd").setLevel(logging.INFO)

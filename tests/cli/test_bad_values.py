@@ -156,6 +156,27 @@ def test_variables_of_nnunet(
         assert said in refusal(argv.split(), capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("nnUNet_n_proc_DA", "x", "from 0 to 1024"),
+        ("nnUNet_n_proc_DA", "-1", "from 0 to 1024"),
+        ("nnUNet_n_proc_DA", "", "from 0 to 1024"),
+        ("nnUNet_def_n_proc", "0", "from 1 to 1024"),
+        ("nnUNet_def_n_proc", "9" * 5000, "from 1 to 1024"),
+        ("OMP_NUM_THREADS", "4.5", "from 0 to 1024"),
+        ("nnUNet_wandb_enabled", "maybe", "expected 0 or 1"),
+    ],
+)
+def test_variables_that_are_numbers_and_switches(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    error = refusal(["train", "7", "2d", "0", "-device", "cpu"], capsys)
+    assert f"the environment variable {name} is " in error and said in error
+    assert main(["env", "--shell", "bash"]) == 0
+
+
 def test_sizes_leave_the_folder_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from nnunetv2_mmkd.cli import phantom
 
