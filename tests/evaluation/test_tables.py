@@ -111,7 +111,7 @@ def test_means_and_averages() -> None:
     means = subset_means(ResultTable.from_frame(frame), region="TC", metric="dice").reindex(table.subsets)
     assert np.allclose(table.means, 100 * means)
     assert np.allclose(table.averages, 100 * means.mean())
-    assert table.notes == ("Dice, mean over 3 cases, in %", "average over the 15 rows (of 15 subsets)")
+    assert table.notes == ("Dice, mean over 3 cases, in %", "average over all 15 subsets")
 
 
 def test_hand_made_table() -> None:
@@ -136,10 +136,10 @@ def test_an_average_is_of_all_rows_or_none() -> None:
     assert column(table, "LV", "a")[-1] == pytest.approx(50)
     gains = column(table, "MYO", "improvement")
     assert gains == pytest.approx([40, NAN, -100 / 9, NAN], nan_ok=True)
-    assert "average over the 3 rows (of 3 subsets); – in a column that lacks one of them" in table.notes
+    assert "average over all 3 subsets; – in a column that lacks one of them" in table.notes
     fewer = subset_table(SMALL[SMALL["subset"] != "t2"], "dice", TWO)
     assert column(fewer, "MYO", "a") == pytest.approx([50, 90, 70])
-    assert "average over the 2 rows (of 3 subsets)" in fewer.notes
+    assert "average over 2 of 3 subsets" in fewer.notes
 
 
 def test_a_method_without_a_region_has_a_column_of_dashes() -> None:
