@@ -183,7 +183,7 @@ def _notes(table: ResultTable, spec: MetricSpec, cells: np.ndarray, count: int) 
     few, many = int(cases.min()), int(cases.max())
     number = f"{many} case{'s' * (many > 1)}" if few == many else f"{few} to {many} cases, not the same in all cells"
     possible = 2 ** len(table.modalities) - 1
-    average = f"average over all {count} subsets" if count == possible else f"average over {count} of {possible} subsets"
+    average = f"average over {f'all {count}' if count == possible else f'{count} of {possible}'} subsets"
     if np.isnan(cells[:-1]).any():
         average += "; – in a column that lacks one of them"
     undefined = int(table.rows["value"].isna().sum())
