@@ -48,6 +48,11 @@ def predict_missing(job: SubsetJob) -> None:
         _predict(job, _todo(job))
 
 
+def unpredicted(job: SubsetJob) -> list[str]:
+    """The cases of which a segmentation is still to be made."""
+    return [case.identifier for group in _todo(job).values() for case, _ in group]
+
+
 def _todo(job: SubsetJob) -> Todo:
     output, ending = job.result.folder, str(job.predictor.dataset_json["file_ending"])
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.card import CARD_METRIC, fold_card, write_card
-from nnunetv2_mmkd.evaluation.regions import evaluated_regions
+from nnunetv2_mmkd.evaluation.label_map import read_label_map
+from nnunetv2_mmkd.evaluation.regions import evaluated_regions, label_values
 from nnunetv2_mmkd.evaluation.report import check_report, write_report
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.score import Predictions, ScoreSettings, check_scores, score
@@ -27,7 +30,7 @@ from nnunetv2_mmkd.workflows.evaluate.given_predictions import given_predictions
 from nnunetv2_mmkd.workflows.evaluate.models import SubsetJob, prepare_model
 from nnunetv2_mmkd.workflows.evaluate.overlays import check_overlays, draw_overlays
 from nnunetv2_mmkd.workflows.evaluate.page import write_evaluation_page
-from nnunetv2_mmkd.workflows.evaluate.predictions import predict_missing
+from nnunetv2_mmkd.workflows.evaluate.predictions import predict_missing, unpredicted
 from nnunetv2_mmkd.workflows.evaluate.settings import ReportOptions, SubsetPredictions, Target, WindowSettings
 
 log = logging.getLogger(__name__)
@@ -100,6 +103,7 @@ def evaluate(
         settings = settings.for_data_set(first.dataset_json)
         settings = replace(settings, metrics=template_metrics(report.templates, settings.metrics))
         together = _check(jobs, made, target, settings, report)
+        _check_labels(first, {case for job in jobs.values() for case in unpredicted(job)}, progress=window.progress)
         for method, job in jobs.items():
             log.info("%s: %s", method, models[method])
             predict_missing(job)
@@ -154,6 +158,13 @@ def _check(
         check_template(name, modalities, list(evaluated_regions(first.dataset_json)), predicted)
     check_overlays(first, target, report)
     return together
+
+
+def _check_labels(made: SubsetPredictions, cases: Collection[str], *, progress: bool) -> None:
+    """Refuse, before anything is predicted, labels that are damaged or of another data set."""
+    allowed, _ = label_values(made.dataset_json)
+    for case in tqdm(sorted(cases), "checking labels", unit="case", disable=not progress or len(cases) < 8):
+        read_label_map(made.labels / f"{case}{made.dataset_json['file_ending']}", allowed)
 
 
 def _together(jobs: Mapping[str, SubsetJob], methods: Sequence[str], name: str | None) -> dict[str, str]:

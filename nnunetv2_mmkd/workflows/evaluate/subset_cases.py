@@ -21,7 +21,7 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.label_map import read_grid
 from nnunetv2_mmkd.files import within
 from nnunetv2_mmkd.geometry import align
-from nnunetv2_mmkd.image_names import list_images
+from nnunetv2_mmkd.image_names import list_images, refuse_twins
 from nnunetv2_mmkd.inference.all_subsets import AllSubsetsPredictor
 from nnunetv2_mmkd.inference.cases import Case
 from nnunetv2_mmkd.inference.checks import check_cases
@@ -87,6 +87,7 @@ def labelled_cases(
     if not os.path.isdir(labels):
         raise InputError(f"the folder of labels {labels} does not exist")
     content = list_images(labels, predictor.dataset_json["file_ending"])
+    refuse_twins(content.stems, labels)
     for case in [case.identifier for group in cases.values() for case in group]:
         name = case + predictor.dataset_json["file_ending"]
         if name not in content.images:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 import torch
 from evaluating import run, validation
 from tiny_nnunet import Home
@@ -45,6 +47,34 @@ def test_refusals_before_anything_is_predicted(
     assert run(out, "-m", str(models["SharedStreams"]), *arguments) == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("case_*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-10]), "cannot be read as NIfTI"),
+        (lambda file: sitk.WriteImage(sitk.ReadImage(str(file)) * 2, str(file)), "holds the label 4; this data set"),
+    ],
+)
+def test_labels_that_cannot_be_scored_are_refused_before_anything_is_predicted(
+    home: Home,
+    models: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    message: str,
+) -> None:
+    data = home.raw / home.dataset(3, "regions")
+    for folder in ("imagesTr", "labelsTr"):
+        for file in (data / folder).glob("case_[02]*"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / folder)
+    spoil(tmp_path / "labelsTr" / "case_2.nii.gz")
+    where = ("-i", str(tmp_path / "imagesTr"), "-l", str(tmp_path / "labelsTr"))
+    assert run(tmp_path / "out", "-m", str(models["SharedStreams"]), "-f", "0", *where) == 1
+    said = capsys.readouterr().err
+    assert message in said and "case_2.nii.gz" in said
+    assert not list((tmp_path / "out").rglob("case_*"))
 
 
 def test_splits_that_were_changed_are_refused(
