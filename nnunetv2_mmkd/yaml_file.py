@@ -43,3 +43,7 @@ def read_yaml(file: Path) -> Any:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{file}{line}: {problem or error}") from error
+    except RecursionError as error:
+        raise InputError(f"{file}: cannot be read, its lists lie too deep in one another") from error
+    except (AttributeError, TypeError, ValueError) as error:  # a list as a key, a date that does not exist
+        raise InputError(f"{file}: holds a key or value that is none in YAML ({error}); put it into quotes") from error

@@ -220,6 +220,10 @@ def test_the_rivals_are_all_trainers(name: str, folds: int) -> None:
         ("dataset: [\n", "line 2: "),
         ("- 7\n", "the file is no table"),
         ("", "the file is no table"),
+        ("[" * 3000, "its lists lie too deep in one another"),
+        ("dataset: 2020-13-45", r"none in YAML \(month must be in 1..12\); put it into quotes"),
+        ("[a, b]: 1", "none in YAML .*unhashable"),
+        ("a: !!timestamp x", "none in YAML"),
     ],
 )
 def test_refused(tmp_path: Path, text: str, message: str) -> None:
