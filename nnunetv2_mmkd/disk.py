@@ -11,6 +11,9 @@ from pathlib import Path
 
 from nnunetv2_mmkd.errors import InputError, one_line
 
+TEMPORARY_FOLDER = ".mmkd-partial-"
+"""How the names of temporary folders begin."""
+
 FREE_SPACE = ". Make room there, and run the same command again"
 """What to do where a disk is full."""
 
@@ -22,12 +25,13 @@ def cannot_write(path: Path | str, error: Exception | None = None) -> InputError
     """The error for a file that could not be written.
 
     Args:
-        path: the file, or a folder.
+        path: the file, or a folder; of one in a temporary folder the place is named where it was to go.
         error: what writing it raised; where that does not tell what the disk said, the disk is asked.
     """
     said = error if isinstance(error, OSError) else disk_error(Path(path).parent)
     reason = one_line(reason_of(said) if said else error or "it cannot be read again", 200)
-    return InputError(f"cannot write {path}: {reason}{FREE_SPACE if is_full(said) else ''}")
+    final = Path(*(part for part in Path(path).parts if not part.startswith(TEMPORARY_FOLDER)))
+    return InputError(f"cannot write {final}: {reason}{FREE_SPACE if is_full(said) else ''}")
 
 
 def is_full(error: BaseException | None) -> bool:

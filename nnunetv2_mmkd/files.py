@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_mmkd.disk import cannot_write, disk_error, reason_of
+from nnunetv2_mmkd.disk import TEMPORARY_FOLDER, cannot_write, disk_error, reason_of
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.processes import host_name, is_running
 
@@ -43,9 +43,6 @@ _NAMED, _PAUSE = 2.0, 0.05  # seconds: for an owner to write its name, between t
 
 LONGEST_NAME = 255
 """Bytes in a file's name, on all usual disks."""
-
-TEMPORARY_FOLDER = ".mmkd-partial-"
-"""How the names of temporary folders begin."""
 
 _TEMPORARY = ".tmp"  # ending of temporary names; nnU-Net looks for .nii.gz and does not see them
 _OWNER = re.compile(r"\.(\d+)@([\w-]+)\.tmp$")

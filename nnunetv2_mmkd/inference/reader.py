@@ -21,9 +21,9 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_mmkd.disk import cannot_write
+from nnunetv2_mmkd.disk import TEMPORARY_FOLDER, cannot_write
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.files import TEMPORARY_FOLDER, temporary_folder
+from nnunetv2_mmkd.files import temporary_folder
 from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 from nnunetv2_mmkd.inference.uncertainty_files import remove_numbers
@@ -129,15 +129,9 @@ class CompletingIO(BaseReaderWriter):
             self.planned.write_seg(seg, file, properties)
             there = np.array_equal(self.planned.read_seg(file)[0][0], seg)
         except (OSError, RuntimeError) as error:
-            raise cannot_write(_final(file), error) from error
+            raise cannot_write(file, error) from error
         if not there:
-            raise cannot_write(_final(file))
-
-
-def _final(file: str) -> Path:
-    """Where a file of a partial folder is to go."""
-    path = Path(file)
-    return path.parent.parent / path.name if path.parent.name.startswith(TEMPORARY_FOLDER) else path
+            raise cannot_write(file)
 
 
 def _grid(file: str, shape: Sequence[int], properties: Mapping[str, Any]) -> Grid:
