@@ -15,8 +15,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tiny_nnunet import Home, environment, set_variables, untrained
 
 from nnunetv2_mmkd.cli.main import main
-from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.disk import TEMPORARY_FOLDER
+from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.predictor import MMKDPredictor
 
 SUBSETS = {"a": (0,), "b": (0, 2), "c": (0, 1, 2), "d": (2,)}
