@@ -75,8 +75,8 @@ def last_words(table: ResultTable, names: Mapping[str, str], full: str, without:
 def _meaning(full: pd.Series, without: pd.Series) -> list[str]:
     """What the model loses without T1ce, region by region."""
     losses = (full - without)[full >= FOUND].dropna()
-    kept = [f"{region} ({-loss:+.1f})" for region, loss in losses.items() if abs(loss) < NEARLY]
-    lost = [f"{region} ({-loss:+.1f})" for region, loss in losses.items() if loss >= LOST]
+    kept = [f"{region} ({_change(loss)})" for region, loss in losses.items() if abs(loss) < NEARLY]
+    lost = [f"{region} ({_change(loss)})" for region, loss in losses.items() if loss >= LOST]
     parts = []
     if kept:
         parts.append(f"still finds {' and '.join(kept)}")
@@ -90,3 +90,7 @@ def _meaning(full: pd.Series, without: pd.Series) -> list[str]:
         "WT is the whole tumour, TC its core, ET the part that takes up contrast agent. Phantoms are not patients, and",
         "the training was a short one: this shows that every step works here, not how good the method is.",
     ]
+
+
+def _change(loss: float) -> str:
+    return f"{-loss:+.1f}" if abs(loss) >= 0.05 else "as before"
