@@ -69,5 +69,5 @@ def disk_error(folder: Path) -> OSError | None:
 def reason_of(error: OSError) -> str:
     """What a disk said, in plain words."""
     if isinstance(error, (NotADirectoryError, FileExistsError)):
-        return "it is a file, or below one"
+        return "a file is where a folder is needed: move it away"
     return error.strerror or str(error)

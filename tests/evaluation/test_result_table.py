@@ -126,7 +126,7 @@ def test_select() -> None:
     for options, message in (
         ({"metric": "nsd"}, "no metric 'nsd' in the result table; there are dice, hd95"),
         ({"metric": "hd95", "regions": ["WT"]}, "no region 'WT' with hd95 in the result table; there are ET"),
-        ({"methods": ["x"]}, "no method 'x' in the result table; there are 001, a"),
+        ({"methods": ["x"]}, 'no method .x. in the result table; there are 001; a, "b"; ü'),
         ({"methods": []}, "no method is chosen"),
         ({"subsets": ["t2"]}, r"no subset 't2' in the result table; there are t1, t1\+t2"),
     ):

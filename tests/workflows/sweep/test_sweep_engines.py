@@ -153,7 +153,7 @@ def test_nothing_runs_without_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "good").touch()
-    with pytest.raises(InputError, match=r"good: cannot write .*log\.txt"):
+    with pytest.raises(InputError, match=r"cannot write .*good.log\.txt: a file is where a folder is needed"):
         Running(good(tmp_path))
 
 
