@@ -202,7 +202,7 @@ def test_foreign_content_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="something else than a cake: choose another plate"):
             MARKER.claim(tmp_path, {}, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(InputError, match="it is a file"):
+    with pytest.raises(InputError, match="a file is where a folder is needed"):
         MARKER.check(tmp_path / "thesis.txt", {})
 
 

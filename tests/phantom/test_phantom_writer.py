@@ -135,7 +135,7 @@ def test_a_phantom_of_other_settings_is_left_alone(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(InputError, match="it is a file"):
+    with pytest.raises(InputError, match="a file is where a folder is needed"):
         write_phantom(file, 1, CONFIG)
     with pytest.raises(InputError, match=r"cannot write to .*file.sub"):
         write_phantom(file / "sub", 1, CONFIG)

@@ -136,7 +136,7 @@ def test_broken_prediction_and_bad_folders(predictions: Path, originals: Path, t
     with pytest.raises(InputError, match="without folders"):
         submit(predictions, originals, tmp_path / "out", zip_name="../x.zip")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write .*it is a file"):
+    with pytest.raises(InputError, match=r"cannot write .*a file is where a folder is needed"):
         submit(predictions, originals, tmp_path / "file")
     path = predictions / f"{CASES[0]}.nii.gz"
     path.write_bytes(path.read_bytes()[:-10])
