@@ -17,7 +17,7 @@ from nnunetv2_mmkd.editions.recognise import recognise
 from nnunetv2_mmkd.editions.spec import LABEL_STYLES, EditionSpec
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import write_text
-from nnunetv2_mmkd.protocols.splits import write_default_splits, write_splits
+from nnunetv2_mmkd.protocols.splits import USUAL_FOLDS, write_default_splits, write_splits
 from nnunetv2_mmkd.workflows.next_steps import predict_with_folder, training_commands
 
 OWN_EDITION = "mmkd_edition.yaml"
@@ -131,11 +131,12 @@ def main(argv: Sequence[str]) -> int:
         write_text(target / OWN_EDITION, own.as_yaml())
         logger.info("the same as a file, for the next time: %s", target / OWN_EDITION)
     commands = [predict_with_folder(str(target / "imagesTs"))]
-    if any((target / "labelsTr").iterdir()):
-        commands = training_commands(dataset_id, spec.configuration)
+    if cases := len(list((target / "labelsTr").iterdir())):
         written = write_splits(dataset_id, args.splits) if args.splits else write_default_splits(dataset_id)
         if written is not None:
             sys.stdout.write("\n".join(written.lines()) + "\n")
+        few = max(2, cases) if cases < USUAL_FOLDS and written is None else 0
+        commands = training_commands(dataset_id, spec.configuration, few)
     elif args.splits:
         logger.warning("--splits: no case has a label, so there is nothing to split")
     sys.stdout.write("\n".join(["next:", *(f"  {command}" for command in commands)]) + "\n")

@@ -22,6 +22,8 @@ from nnunetv2_mmkd.protocols.institutions import read_sites
 
 logger = logging.getLogger(__name__)
 
+USUAL_FOLDS = 5
+"""nnU-Net makes so many where there are no splits."""
 TEST_CASES = "mmkd_test_cases.json"
 """The test cases of each fold; ``mmkd evaluate --test`` reads it, nnU-Net does not."""
 

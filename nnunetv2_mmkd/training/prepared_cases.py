@@ -10,8 +10,8 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.nnunet_json import read_splits
 from nnunetv2_mmkd.protocols.data_set import SPLITS
+from nnunetv2_mmkd.protocols.splits import USUAL_FOLDS
 
-USUAL_FOLDS = 5
 LABELS, FINGERPRINT = "gt_segmentations", "dataset_fingerprint.json"
 
 _PARTS = {".b2nd": (".b2nd", "_seg.b2nd", ".pkl"), ".npz": (".npz", ".pkl")}

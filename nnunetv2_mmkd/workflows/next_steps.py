@@ -6,10 +6,12 @@ PLANNER, PLANS = "nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans"
 TRAINER = "nnUNetTrainerModalityDropout"
 
 
-def training_commands(dataset_id: int, configuration: str = "3d_fullres") -> list[str]:
-    """Planning and training of one fold."""
+def training_commands(dataset_id: int, configuration: str = "3d_fullres", folds: int = 0) -> list[str]:
+    """Planning and training of one fold; with a number of folds, first the splits."""
+    splits = [f"mmkd splits patients -d {dataset_id} --folds {folds}"] * bool(folds)
     return [
         f"nnUNetv2_plan_and_preprocess -d {dataset_id} -pl {PLANNER} -c {configuration}",
+        *splits,
         f"mmkd train {dataset_id} {configuration} 0 -p {PLANS} -tr {TRAINER}",
     ]
 

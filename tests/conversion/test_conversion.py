@@ -64,9 +64,10 @@ def test_classes_name_and_cli(tmp_path: Path, raw: Path, capsys: pytest.CaptureF
     options = ["--labels", "classes", "--name", "Mine", "-np", "1", "--disable_progress_bar"]
     assert main(["convert", "BraTS2018", "-d", "77", str(tmp_path / "src"), *options]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-3:] == [
+    assert said[-4:] == [
         "next:",
         "  nnUNetv2_plan_and_preprocess -d 77 -pl nnUNetPlannerResEncM -c 3d_fullres",
+        "  mmkd splits patients -d 77 --folds 2",  # nnU-Net would make five folds
         "  mmkd train 77 3d_fullres 0 -p nnUNetResEncUNetMPlans -tr nnUNetTrainerModalityDropout",
     ]
     content = json.loads((raw / "Dataset077_Mine" / "dataset.json").read_text())

@@ -26,14 +26,12 @@ from nnunetv2_mmkd.protocols.data_set import SPLITS, DataSet, read_data_set
 from nnunetv2_mmkd.protocols.missing_masks import draw_missing, parse_rates
 from nnunetv2_mmkd.protocols.missing_rates import training_cases
 from nnunetv2_mmkd.protocols.missing_table import read_missing_table, table_path
+from nnunetv2_mmkd.protocols.splits import USUAL_FOLDS
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.preflight import check_training, find_own_trainer
 from nnunetv2_mmkd.workflows.evaluate.subset_cases import test_cases, validation_cases
 from nnunetv2_mmkd.workflows.sweep.definition import PREFIX, Rates, Sweep, read_sweep
 from nnunetv2_mmkd.workflows.sweep.tasks import SweepModel, models_of
-
-FOLDS = 5
-"""Folds that nnU-Net makes where there are no splits."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def _must_be_written(rates: Rates, data: DataSet) -> bool:
 
 def _check_folds(sweep: Sweep, data: DataSet, models: list[SweepModel]) -> None:
     """Folds of the splits, or of those that nnU-Net will make; later evaluated as ``mmkd evaluate`` does."""
-    count = len(training_cases(data)) or FOLDS
+    count = len(training_cases(data)) or USUAL_FOLDS
     for fold in sweep.folds:
         if fold >= count:
             raise InputError(f"folds: there is no fold {fold}; {data.preprocessed / SPLITS} has 0 to {count - 1}")

@@ -22,7 +22,8 @@ from nnunetv2_mmkd.evaluation.table_files import write_table
 from nnunetv2_mmkd.files import locked, write_json, write_text
 from nnunetv2_mmkd.output_folders import check_writable
 from nnunetv2_mmkd.protocols.missing_rates import write_rates
-from nnunetv2_mmkd.workflows.sweep.checks import FOLDS, CheckedSweep, check_sweep, naming
+from nnunetv2_mmkd.protocols.splits import USUAL_FOLDS
+from nnunetv2_mmkd.workflows.sweep.checks import CheckedSweep, check_sweep, naming
 from nnunetv2_mmkd.workflows.sweep.cluster import ClusterEngine
 from nnunetv2_mmkd.workflows.sweep.definition import Sweep
 from nnunetv2_mmkd.workflows.sweep.guard import GRACE
@@ -146,7 +147,7 @@ def _prepare(checked: CheckedSweep) -> None:
         # as nnUNetTrainer.do_split, which writes them where there are none
         folder = str(checked.preprocessed_cases)
         cases = np.sort(list(infer_dataset_class(folder).get_identifiers(folder)))
-        splits = generate_crossval_split(list(cases), seed=12345, n_splits=FOLDS)
+        splits = generate_crossval_split(list(cases), seed=12345, n_splits=USUAL_FOLDS)
         write_json(checked.splits, [{part: list(map(str, fold[part])) for part in ("train", "val")} for fold in splits])
 
 
