@@ -92,7 +92,8 @@ def _resample(coefficients: Array, at: Array, axis: int) -> Array:
     for offset, weight in enumerate(weights):
         node = np.clip(base + offset - 1, 0, coefficients.shape[axis] - 1)
         np.add.at(matrix, (np.arange(len(at)), node), weight)
-    return np.moveaxis(np.tensordot(matrix, coefficients, axes=(1, axis)), 0, axis)
+    values: Array = np.asarray(np.tensordot(matrix, coefficients, axes=(1, axis)), dtype=np.float64)
+    return np.moveaxis(values, 0, axis)
 
 
 def bias_field(shape: Shape, strength: float, rng: np.random.Generator) -> Array:

@@ -71,7 +71,8 @@ class SpinEcho:
         """Signal at the echo, in units of PD; arguments broadcast."""
         t1, t2, pd = (np.asarray(value, dtype=np.float64) for value in (t1, t2, pd))
         recovered = 1.0 - 2.0 * np.exp(-(self.tr - self.te / 2) / t1) + np.exp(-self.tr / t1)
-        return pd * recovered * np.exp(-self.te / t2)
+        signal: NDArray[np.float64] = pd * recovered * np.exp(-self.te / t2)
+        return signal
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class InversionRecovery:
         """Signed signal at the echo, in units of PD; arguments broadcast."""
         t1, t2, pd = (np.asarray(value, dtype=np.float64) for value in (t1, t2, pd))
         late = 2.0 * np.exp(-(self.tr - self.te / 2) / t1) - np.exp(-self.tr / t1)
-        return pd * (1.0 - 2.0 * np.exp(-self.ti / t1) + late) * np.exp(-self.te / t2)
+        signal: NDArray[np.float64] = pd * (1.0 - 2.0 * np.exp(-self.ti / t1) + late) * np.exp(-self.te / t2)
+        return signal
 
 
 @dataclass(frozen=True)
