@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.files import LONGEST_NAME, content_of
-from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite
+from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS
 from nnunetv2_mmkd.inference.model_check import (
     check_axes,
     check_origin,
@@ -186,7 +186,6 @@ def check_loaded(
         check_origin(file, checkpoint, check_dataset_json(dataset_json), str(dataset))
     shapes = network_shapes(trainer, with_entry(trainer, plans, dataset_json), configuration, dataset_json)
     check_weights(file, checkpoint[WEIGHTS], shapes, "the plans of its data set ask for")
-    check_finite(file, checkpoint[WEIGHTS])
 
 
 def check_run(

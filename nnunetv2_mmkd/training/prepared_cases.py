@@ -90,7 +90,7 @@ def check_splits(folder: Path, fold: str, ending: str) -> tuple[str, ...]:
             raise InputError(f"{file}, fold {fold}: {what!r} has {twice} twice; name it once")
     if both := sorted(set(cases.train) & set(cases.val)):
         raise InputError(f"{file}, fold {fold}: {both[0]} is a training case and a validation case; keep it in one")
-    labels = folder / "gt_segmentations"
+    labels = folder / LABELS
     if labels.is_dir() and ending:
         known = set(list_images(labels, ending).stems)
         if known and (unknown := [name for name in (*cases.train, *cases.val) if name not in known]):
@@ -107,7 +107,7 @@ def check_enough_cases(folder: Path, ending: str, fold: str, dataset: str) -> No
     Raises:
         InputError: there are fewer.
     """
-    cases = [path for path in (folder / "gt_segmentations").glob(f"*{ending}") if not path.name.startswith(".")]
+    cases = [path for path in (folder / LABELS).glob(f"*{ending}") if not path.name.startswith(".")]
     if fold != "all" and cases and len(cases) < USUAL_FOLDS and not (folder / SPLITS).is_file():
         raise InputError(
             f"{folder} has {len(cases)} cases, and nnU-Net's default is {USUAL_FOLDS} folds: make fewer with "
