@@ -7,7 +7,7 @@ which loses nothing) or if they differ by less than :data:`ROUNDING`. Anything e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,6 +25,10 @@ SAME = 1e-3
 """The same, up to which two grids count as the same."""
 
 REMEDY = "resample it to that grid, or register it if its header is wrong (`mmkd align` does so for images)"
+
+UPRIGHT = 30.0
+"""Largest angle, in degrees, between the axes of a grid and those of the body, up to which its orientation is beyond
+doubt; an oblique stack, as of the heart, has one orientation or another by chance."""
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -49,6 +53,12 @@ class Grid:
         return "".join(nib.orientations.aff2axcodes(self.affine))
 
     @property
+    def upright(self) -> bool:
+        """Whether the axes are about those of the body (:data:`UPRIGHT`), so that the orientation means something."""
+        along = np.abs(self.affine[:3, :3]).max(axis=0) / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return bool(along.min() > np.cos(np.radians(UPRIGHT)))
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """mm per axis."""
         return tuple(nib.affines.voxel_sizes(self.affine).tolist())
@@ -71,6 +81,12 @@ class Alignment:
         """Of an image that is on the grid."""
         return cls(np.array([[0, 1], [1, 1], [2, 1]]), 0.0)
 
+    @classmethod
+    def turning(cls, start: str, end: str) -> Alignment:
+        """From one orientation to another, e.g. RAS to LPS."""
+        ornt = nib.orientations
+        return cls(ornt.ornt_transform(ornt.axcodes2ornt(tuple(start)), ornt.axcodes2ornt(tuple(end))), 0.0)
+
     @property
     def reoriented(self) -> bool:
         """Whether axes are permuted or flipped."""
@@ -81,13 +97,17 @@ class Alignment:
         """Whether the image is on the very grid as it is."""
         return not self.reoriented and self.displacement <= SAME
 
+    def sizes(self, spacing: Sequence[float]) -> list[float]:
+        """Voxel sizes ``[x, y, z]`` of the image in the order of the grid."""
+        return [spacing[axis] for axis in np.argsort(self.axes[:, 0])]
+
     def apply(self, voxels: np.ndarray) -> np.ndarray:
-        """The voxels ``[x, y, z]`` of the image in the order of the grid; values are not touched."""
+        """The voxels ``[x, y, z]`` of the image, or more axes, in the order of the grid; values are not touched."""
         result: np.ndarray = nib.orientations.apply_orientation(voxels, self.axes) if self.reoriented else voxels
         return result
 
     def apply_reversed(self, voxels: np.ndarray) -> np.ndarray:
-        """As :meth:`apply`, for arrays ``[z, y, x]``, the order of SimpleITK and nnU-Net."""
+        """As :meth:`apply`, for arrays ``[..., z, y, x]``, the order of SimpleITK and nnU-Net."""
         return self.apply(voxels.T).T if self.reoriented else voxels
 
 
@@ -187,6 +207,12 @@ def note(image: Grid, reference: Grid, alignment: Alignment, case: str = "") -> 
             f"voxels, which is taken for rounding; the geometry of {of} is used"
         )
     return None
+
+
+def orientation_of(grids: Iterable[Grid]) -> str | None:
+    """The orientation that all grids have beyond doubt, e.g. LPS; None if there are several, or oblique ones."""
+    found: set[str | None] = {grid.orientation if grid.upright and min(grid.shape) > 1 else None for grid in grids}
+    return found.pop() if len(found) == 1 else None
 
 
 def other_orientations(orientations: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,9 @@ T = TypeVar("T")
 MISSING = "missing_modalities"
 """Key of ``dataset.json``: case -> the modalities that it lacks."""
 
+ORIENTATION = "orientation"
+"""Key of ``mmkd`` in plans: how all training images are stored, e.g. LPS; absent where there are several ways."""
+
 _LARGEST_LABEL = 65535  # nnU-Net exports 16 bits at most
 
 _KINDS: Mapping[type, str] = {
@@ -324,6 +327,12 @@ def check_plans(content: dict[str, Any], where: str | Path = "plans.json") -> Pl
     entry = value_of(content, "mmkd", dict, where) if "mmkd" in content else {}
     for key, kind in {"exclusive": bool, "network": dict}.items():
         _of_kind(entry.get(key, kind()), kind, f"{where}, mmkd: {key!r}")
+    turned = _of_kind(entry.get(ORIENTATION, "LPS"), str, f"{where}, mmkd: {ORIENTATION!r}")
+    if sorted("RLAPSI".find(letter) // 2 for letter in turned) != [0, 1, 2]:
+        raise InputError(
+            f"{where}, mmkd: {ORIENTATION!r} is {turned!r}: expected where the three axes point to, e.g. LPS. Restore "
+            "the plans of the training"
+        )
     modalities, subset = (
         tuple(map(canonical, names_of_list(entry, key, f"{where}, mmkd"))) if key in entry else ()
         for key in ("modalities", "subset")

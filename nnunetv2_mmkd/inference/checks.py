@@ -19,12 +19,12 @@ import numpy as np
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tqdm import tqdm
 
-from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.geometry import Grid, align, note, other_orientations, reference_of
 from nnunetv2_mmkd.image_names import twin_error
 from nnunetv2_mmkd.images import check_values, is_nifti, read_header, read_volume, require_file
 from nnunetv2_mmkd.inference.cases import Case
-from nnunetv2_mmkd.inference.reader import CompletingIO, CompletingPlans
+from nnunetv2_mmkd.inference.reader import CompletingIO, CompletingPlans, turns
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.workers import end_with_starter
 
@@ -67,18 +67,41 @@ def check_cases(
             case whose images are all zero.
     """
     checked = _checked(cases, partial(check_case, plans=plans, declared=declared), processes, progress)
-    for line in () if plans.reorients else other_orientations(dict(_stored(checked))):
-        log.warning("%s", line)
+    say_orientations(checked, plans)
     return checked
 
 
-def _stored(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
-    """Case and orientation of the grid that its images get onto, of NIfTI files."""
+def say_orientations(cases: Sequence[Case], plans: CompletingPlans) -> None:
+    """Say which cases are stored in another orientation than the model's training images, or than the other cases."""
+    if plans.reorients:
+        return
+    stored = dict(_stored(cases))
+    expected = plans.orientation
+    if expected is None:
+        for line in other_orientations({case: grid.orientation for case, grid in stored.items()}):
+            log.warning("%s", line)
+        return
+    others = {case: grid for case, grid in stored.items() if grid.orientation != expected}
+    for turned, what in (
+        (True, f"predicted as {expected}, no value is changed, and what is written is turned back"),
+        (False, "oblique and predicted as stored, since nnU-Net does not reorient: check the segmentation"),
+    ):
+        found = {case: grid.orientation for case, grid in others.items() if turns(grid, expected) is turned}
+        for orientation in sorted(set(found.values())):
+            names = [case for case, other in found.items() if other == orientation]
+            log.warning(
+                "%d case%s stored as %s (%s), the model's training images as %s: %s",
+                len(names), "s are" if len(names) > 1 else " is", orientation, first_few(names, 3), expected, what,
+            )  # fmt: skip
+
+
+def _stored(cases: Sequence[Case]) -> Iterator[tuple[str, Grid]]:
+    """Case and the grid that its images get onto, of NIfTI files."""
     for case in cases:
         files = [Path(file) for file in case.files if file is not None and is_nifti(Path(file))]
         grids = [grid_of(file, read_header(file)) for file in files]
         if grids:
-            yield case.identifier, grids[reference_of(grids)].orientation
+            yield case.identifier, grids[reference_of(grids)]
 
 
 def _checked(cases: Sequence[Case], check: Callable[[Case], Case], processes: int, progress: bool) -> list[Case]:

@@ -16,7 +16,7 @@ from nnunetv2_mmkd.errors import InputError, one_line
 from nnunetv2_mmkd.inference.checkpoint_file import WEIGHTS, check_finite, read_nnunet_checkpoint
 from nnunetv2_mmkd.inference.model_folder import ModelDescription, TrainedModel, read_model
 from nnunetv2_mmkd.inference.planned import check_intensities, check_planned, check_reader, refuse_cascade
-from nnunetv2_mmkd.nnunet_json import DatasetJson, check_dataset_json, value_of
+from nnunetv2_mmkd.nnunet_json import ORIENTATION, DatasetJson, check_dataset_json, value_of
 from nnunetv2_mmkd.paths import EXT_TRAINER, set_ext_trainer
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 
@@ -258,7 +258,7 @@ def _check_entry(trainer: type[Any], model: TrainedModel, where: str) -> None:
         ("mmkd, network", found.get("network", {}), written.get("network", {})),
     ):
         for key in own:
-            if key not in known:
+            if key not in known and key != ORIENTATION:
                 raise InputError(
                     f"{where}, {inside}: {trainer.__name__} knows no {key!r}. Restore the plans of the training, or "
                     "install the version of nnunetv2-mmkd that wrote them"

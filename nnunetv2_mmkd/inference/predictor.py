@@ -13,7 +13,7 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.inference.arrays import stack_arrays
 from nnunetv2_mmkd.inference.cases import case_of_files, require_modalities
-from nnunetv2_mmkd.inference.checks import check_case
+from nnunetv2_mmkd.inference.checks import check_case, say_orientations
 from nnunetv2_mmkd.inference.job import JobRequest, PredictionJob, alone, prepare_job, with_model
 from nnunetv2_mmkd.inference.masked_predictor import MaskedPredictor
 from nnunetv2_mmkd.inference.reader import AVAILABLE_KEY, partial_folder
@@ -183,6 +183,7 @@ class MMKDPredictor(MaskedPredictor):
         require_modalities([case], self.subset)
         case = check_case(case.without(self.excluded()), self.plans_manager, {})
         require_modalities([case], self.subset)
+        say_orientations([case], self.plans_manager)
         reader = self.plans_manager.image_reader_writer_class()
         array, geometry = reader.read_images(case.entries(ending))
         segmentation: np.ndarray = self.predict_single_npy_array(array, geometry)
@@ -196,4 +197,5 @@ class MMKDPredictor(MaskedPredictor):
                 if os.path.isfile(os.path.join(unfinished, name)):
                     os.unlink(os.path.join(unfinished, name))
                 os.rmdir(unfinished)
-        return segmentation
+        stored: np.ndarray = reader.as_stored(segmentation, geometry)
+        return stored

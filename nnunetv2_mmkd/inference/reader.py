@@ -5,6 +5,8 @@ nnU-Net takes the reader and writer from the plans, in its workers too. :class:`
 
 - an entry of a case's file list may be a :func:`placeholder`; its channel is zeros with the geometry of the others,
   no file is read for it, and the properties that travel with the case say which channels are real;
+- a case that is stored in another orientation than all training images is turned to theirs, and what is written of it
+  is turned back;
 - a file that nnU-Net exports into a folder made by :func:`partial_folder` moves up, out of it, when it is complete.
 """
 
@@ -24,13 +26,17 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_mmkd.disk import TEMPORARY_FOLDER, cannot_write
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.files import temporary_folder
-from nnunetv2_mmkd.geometry import Grid, align, itk_grid, reference_of
+from nnunetv2_mmkd.geometry import Alignment, Grid, align, itk_grid, reference_of
 from nnunetv2_mmkd.inference.model_folder import TrainedModel
 from nnunetv2_mmkd.inference.uncertainty_files import remove_numbers
+from nnunetv2_mmkd.nnunet_json import ORIENTATION
 from nnunetv2_mmkd.workers import end_with_starter
 
 AVAILABLE_KEY = "mmkd_available"
 """Key of a case's properties: list of bool, channel order, whether the image is available."""
+
+_TURNED = "mmkd_turned"
+"""Key of a case's properties, where it was turned: from which orientation to which."""
 
 _PLACEHOLDER_FOLDER = "mmkd-missing:"
 
@@ -51,11 +57,18 @@ def partial_folder(folder: str) -> str:
 
 
 class CompletingIO(BaseReaderWriter):
-    """nnU-Net's planned reader and writer, with placeholders for missing images and whole files only."""
+    """nnU-Net's planned reader and writer, with placeholders for missing images and whole files only.
 
-    def __init__(self, planned: type[BaseReaderWriter], file_ending: str) -> None:
+    Args:
+        planned: nnU-Net's.
+        file_ending: of the data set.
+        orientation: that cases are turned to; None: they stay as they are.
+    """
+
+    def __init__(self, planned: type[BaseReaderWriter], file_ending: str, orientation: str | None = None) -> None:
         self.planned = planned()
         self.file_ending = file_ending
+        self.orientation = orientation
 
     def read_images(self, image_fnames: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a case.
@@ -65,7 +78,7 @@ class CompletingIO(BaseReaderWriter):
 
         Returns:
             The images ``[M, z, y, x]`` float32, zero where missing, on the grid that most of them have (of several the
-            first one's), and the properties of that with ``mmkd_available``.
+            first one's), turned to the model's orientation, and the properties of that with ``mmkd_available``.
 
         Raises:
             InputError: a file that cannot be read, has several channels or is on another grid.
@@ -78,7 +91,19 @@ class CompletingIO(BaseReaderWriter):
         completed = np.zeros((len(available), *read[index][0].shape[1:]), dtype=np.float32)
         for channel, (image, _, grid) in zip(np.flatnonzero(available), read, strict=True):
             completed[channel] = align(grid, grids[index]).apply_reversed(image[0])
-        return completed, {**properties, AVAILABLE_KEY: available}
+        properties = {**properties, AVAILABLE_KEY: available}
+        if not turns(grids[index], self.orientation):
+            return completed, properties
+        turned = Alignment.turning(*(ends := (grids[index].orientation, str(self.orientation))))
+        spacing = turned.sizes(properties["spacing"][::-1])[::-1]
+        return turned.apply_reversed(completed), {**properties, "spacing": spacing, _TURNED: ends}
+
+    def as_stored(self, array: np.ndarray, properties: Mapping[str, Any]) -> np.ndarray:
+        """Turn back what was predicted of a case: ``[..., z, y, x]`` in the orientation of its images."""
+        if _TURNED not in properties:
+            return array
+        start, end = properties[_TURNED]
+        return Alignment.turning(end, start).apply_reversed(array)
 
     def read_image(self, file: str) -> tuple[np.ndarray, dict[str, Any], Grid]:
         """Read one image with the planned reader.
@@ -114,6 +139,11 @@ class CompletingIO(BaseReaderWriter):
         if not os.path.basename(folder).startswith(TEMPORARY_FOLDER):
             return
         stem, final = name[: -len(self.file_ending)], Path(folder).parent
+        numbers = Path(folder, stem + ".npz")
+        if _TURNED in properties and numbers.is_file():
+            with np.load(numbers) as saved:
+                probabilities = self.as_stored(saved["probabilities"], properties)
+            np.savez_compressed(numbers, probabilities=probabilities)
         remove_numbers(str(final / stem), self.file_ending)
         for part in (stem + ".npz", stem + ".pkl", name):
             if os.path.isfile(os.path.join(folder, part)):
@@ -126,12 +156,18 @@ class CompletingIO(BaseReaderWriter):
             InputError: what is there is not what was written.
         """
         try:
+            seg = self.as_stored(seg, properties)
             self.planned.write_seg(seg, file, properties)
             there = np.array_equal(self.planned.read_seg(file)[0][0], seg)
         except (OSError, RuntimeError) as error:
             raise cannot_write(file, error) from error
         if not there:
             raise cannot_write(file)
+
+
+def turns(grid: Grid, orientation: str | None) -> bool:
+    """Whether a case is turned: to the orientation of all training images, where its own is beyond doubt."""
+    return orientation not in (None, grid.orientation) and grid.upright and min(grid.shape) > 1
 
 
 def _grid(file: str, shape: Sequence[int], properties: Mapping[str, Any]) -> Grid:
@@ -185,6 +221,12 @@ class CompletingPlans(PlansManager):
         return str(super().image_reader_writer_class.__name__).endswith("WithReorient")
 
     @property
+    def orientation(self) -> str | None:
+        """How all training images are stored, e.g. LPS; None if not known, or if the planned reader reorients."""
+        known: str | None = self.plans.get("mmkd", {}).get(ORIENTATION)
+        return None if self.reorients else known
+
+    @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:
         """What makes a reader and writer when called without arguments."""
-        return partial(CompletingIO, super().image_reader_writer_class, self.file_ending)
+        return partial(CompletingIO, super().image_reader_writer_class, self.file_ending, self.orientation)

@@ -62,11 +62,12 @@ class UncertaintyIO(CompletingIO):
         self,
         planned: type[BaseReaderWriter],
         file_ending: str,
+        orientation: str | None,
         plans: Mapping[str, Any],
         configuration: Mapping[str, Any],
         regions: tuple[str, ...],
     ) -> None:
-        super().__init__(planned, file_ending)
+        super().__init__(planned, file_ending, orientation)
         self.plans, self.configuration, self.regions = plans, configuration, regions
 
     def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict[str, Any]) -> None:
@@ -125,5 +126,5 @@ class UncertaintyPlans(CompletingPlans):
     @property
     def image_reader_writer_class(self) -> partial[CompletingIO]:
         """What makes a reader and writer when called without arguments."""
-        planned, ending = super().image_reader_writer_class.args
-        return partial(UncertaintyIO, planned, ending, self.plans, self.configuration, self.regions)
+        planned, ending, turned_to = super().image_reader_writer_class.args
+        return partial(UncertaintyIO, planned, ending, turned_to, self.plans, self.configuration, self.regions)

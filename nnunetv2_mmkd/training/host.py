@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +13,16 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_mmkd.evaluation.card import CARD_KEY as CARD
 from nnunetv2_mmkd.evaluation.card import carried
+from nnunetv2_mmkd.geometry import orientation_of
+from nnunetv2_mmkd.image_names import list_images
+from nnunetv2_mmkd.images import is_nifti, read_header
 from nnunetv2_mmkd.inference.planned import refuse_cascade
 from nnunetv2_mmkd.inference.run import cpu_threads
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
-from nnunetv2_mmkd.nnunet_json import missing_modalities
+from nnunetv2_mmkd.nifti_header import grid_of
+from nnunetv2_mmkd.nnunet_json import ORIENTATION, missing_modalities
+from nnunetv2_mmkd.training.prepared_cases import LABELS
 from nnunetv2_mmkd.training.present_modalities import blanking
 
 
@@ -28,6 +34,20 @@ def warn_of_ct(host: nnUNetTrainer) -> None:
             "modalities cannot be detected: name them at prediction (`mmkd predict`, or "
             f"{MISSING_VARIABLE} under nnUNetv2_predict)"
         )
+
+
+def record_orientation(host: nnUNetTrainer) -> None:
+    """Note in ``plans["mmkd"]`` how all cases of the data set are stored, if they are so alike.
+
+    nnU-Net takes axes as they are; a case that is stored otherwise can be turned at prediction.
+    """
+    entry, labels = host.plans_manager.plans["mmkd"], Path(host.preprocessed_dataset_folder_base, LABELS)
+    ending = host.dataset_json["file_ending"]
+    files = [labels / name for name in list_images(labels, ending).images] if is_nifti(Path(ending)) else []
+    orientation = orientation_of(grid_of(file, read_header(file)) for file in files)
+    entry.pop(ORIENTATION, None)
+    if orientation is not None:
+        entry[ORIENTATION] = orientation
 
 
 def keep_performance_cards(host: nnUNetTrainer) -> None:

@@ -223,6 +223,8 @@ def test_json(damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
         ({"more": 1}, "plans.json, mmkd: nnUNetTrainerShaSpec knows no 'more'"),
         ({"network": {"fill": "mean", "fil": 1}}, "plans.json, mmkd, network: nnUNetTrainerShaSpec knows no 'fil'"),
         ({"network": {"fill": 3}}, "cannot be built from the configuration 3d_fullres (ShaSpec: fill must be one of"),
+        ({"orientation": "LRS"}, "plans.json, mmkd: 'orientation' is 'LRS': expected where the three axes point to"),
+        ({"orientation": 3}, "plans.json, mmkd: 'orientation' is a whole number: expected text"),
         ({"exclusive": False}, "mmkd: 'exclusive' is false, but dataset.json has classes"),
     ],
 )

@@ -96,6 +96,7 @@ def test_training_leaves_what_nnunet_expects(model: Path) -> None:
         not [file for file in fold.rglob("*") if "tmp" in file.name] and not (fold / "checkpoint_latest.pth").exists()
     )
     assert json.loads((model / "plans.json").read_text())["mmkd"]["modalities"] == ["t1", "t1ce", "t2"]
+    assert json.loads((model / "plans.json").read_text())["mmkd"]["orientation"] == "LPS"
     assert json.loads((model / "dataset.json").read_text())["missing_modalities"] == {"case_1": ["T2"]}
     assert "foreground_mean" in json.loads((fold / "validation" / "summary.json").read_text())
     saved = torch.load(fold / "checkpoint_final.pth", weights_only=False)
