@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_mmkd.errors import InputError, choices, first_few
+from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.subsets import SEPARATOR, parse_subset, subset_name
 from nnunetv2_mmkd.evaluation.table_files import number, read_columns, write_table
 from nnunetv2_mmkd.names import canonical
@@ -83,7 +84,7 @@ class ResultTable:
         like.
 
         Raises:
-            InputError: unreadable, or as :meth:`from_frame`.
+            InputError: unreadable, as :meth:`from_frame`, or a score outside 0 to 1, such as one in per cent.
         """
         more = (SEED,) if seeds else ()
         rows = [
@@ -96,7 +97,15 @@ class ResultTable:
             for line, cells in read_columns(file, COLUMNS, "results", more)
         ]
         names = [*COLUMNS, *more]
-        return cls.from_frame(pd.DataFrame(rows, columns=names), source=", ".join(map(str, files)))
+        table = cls.from_frame(pd.DataFrame(rows, columns=names), source=", ".join(map(str, files)))
+        for metric, values in table.rows.groupby("metric", sort=False)["value"]:
+            outside = values[(values < 0) | (values > 1)]
+            if metric_spec(str(metric)).is_score and len(outside):
+                raise InputError(
+                    f"{_described(table.rows.loc[outside.index])} is {outside.iloc[0]:g} in {table.source}: expected 0 "
+                    "to 1, as `mmkd evaluate` writes it; divide values in per cent by 100"
+                )
+        return table
 
     @property
     def methods(self) -> list[str]:

@@ -25,7 +25,7 @@ def table(cases: int = 6, methods: tuple[str, ...] = ("a", "b"), metric: str = "
     generator = np.random.default_rng(0)
     return pd.DataFrame(
         [
-            (method, f"c{case}", subset, region, metric, float(generator.random()) + 0.2 * (method == "a"))
+            (method, f"c{case}", subset, region, metric, 0.8 * generator.random() + 0.2 * (method == "a"))
             for method in methods
             for case in range(cases)
             for subset in SUBSETS

@@ -36,7 +36,9 @@ def test_table_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["table.csv"]
     generator = np.random.default_rng(0)
     many = TABLE.iloc[[0] * 1000].assign(
-        case=[str(case) for case in range(1000)], value=generator.random(1000) * 10.0 ** generator.integers(-9, 9, 1000)
+        case=[str(case) for case in range(1000)],
+        metric="hd95",
+        value=generator.random(1000) * 10.0 ** generator.integers(-9, 9, 1000),
     )
     write_table(many, file)
     assert ResultTable.read(file).rows["value"].tolist() == many["value"].tolist()
@@ -80,6 +82,8 @@ HEAD = "method,case,subset,region,metric,value\n"
         (HEAD + "a,c,t1,WT,dice\n", "line 2: 5 cells; expected 6"),
         (HEAD + "a,c,t1,WT,dice,0.5,1\n", "line 2: 7 cells; expected 6"),
         (HEAD + "a,c,,WT,dice,0.5\n", "line 2: no subset"),
+        (HEAD + "a,c,t1,WT,hd95,3\na,d,t1,WT,dice,87.5\n", "expected 0 to 1, .*divide values in per cent by 100"),
+        (HEAD + "a,c,t1,WT,sensitivity,-0.1\n", "expected 0 to 1"),
     ],
 )
 def test_bad_tables_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:

@@ -39,7 +39,7 @@ def evaluated(folder: Path, more: str = "") -> list[Evaluation]:
     (folder / "sweep.yaml").write_text(FILE % more)
     sweep = read_sweep(folder / "sweep.yaml")
     found = evaluations_of(sweep, models_of(sweep, folder), folder / "out")
-    base = np.random.default_rng(0).random((5, len(SUBSETS))) / 2
+    base = np.random.default_rng(0).random((5, len(SUBSETS))) / 2 + 0.25
     for task in found:
         model = task.model
         gain = (model.seed or 0) / 100 * (1 if model.method == "A" else 0) * (-1 if model.tag else 1)
