@@ -1,7 +1,7 @@
 """Find the cases of an edition below some folders, whatever the nesting, and their files.
 
 A case is a directory whose name matches the edition's pattern, or the files of one beginning, by the edition's layout.
-Nothing is read here; only names are looked at.
+Only names are looked at; nothing is read but a file that lies beside the same one compressed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files
+from nnunetv2_mmkd.editions.lookalikes import refuse_copy, refuse_in_case, refuse_stray_files, refuse_unlike
 from nnunetv2_mmkd.editions.own_files import own_cases
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
@@ -72,7 +72,8 @@ def discover(spec: EditionSpec, sources: Sequence[Path | str]) -> list[CaseFiles
     the layout ``"files"`` that holds for each file. In a user's own layouts (:mod:`.own_files`) it is an error.
 
     Raises:
-        InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality.
+        InputError: a folder does not exist, holds no case, or a case has no image or two files for one modality (a
+            file and the same one compressed are one).
     """
     find = {"folders": _by_folder, "files": _by_file}.get(spec.layout, _own)
     found = find(spec, sources)
@@ -212,6 +213,8 @@ def _by_file(spec: EditionSpec, sources: Sequence[Path | str]) -> dict[str, Case
             case, index = taken[path]
             before = chosen.setdefault(case, {}).get(index)
             if before is not None:
+                if before.parent == path.parent and before.name == path.stem:
+                    refuse_unlike(case, before, path)
                 logger.warning("%s: found twice; %s replaces %s", case, path, before)
             chosen[case][index] = path
             root_of[path] = root
@@ -313,8 +316,9 @@ def _choose(case: str, what: str, ending: re.Pattern[str], matches: list[tuple[s
         raise InputError(f"case {case}: more than one file for {what}: {names}; keep the right one in the folder")
     if not matches:
         return None
-    chosen = max((path for _, path in matches), key=lambda path: path.name.lower().endswith(".gz"))
-    if len(matches) > 1:
+    *others, chosen = sorted((path for _, path in matches), key=lambda path: path.name.lower().endswith(".gz"))
+    if others:
+        refuse_unlike(case, _unwrap(case, others[0]), _unwrap(case, chosen))
         endings = " and ".join(sorted(path.name[len(stem) :] for stem, path in matches))
         logger.warning("%s: both %s for %s; %s is used", case, endings, what, chosen.name)
     return chosen

@@ -3,15 +3,18 @@ slip of a name. See :mod:`nnunetv2_mmkd.image_names`."""
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from nnunetv2_mmkd.editions.spec import EditionSpec
 from nnunetv2_mmkd.errors import InputError, first_few
 from nnunetv2_mmkd.image_names import REMEDY, plain
-from nnunetv2_mmkd.images import stem_of
+from nnunetv2_mmkd.images import require_file, stem_of
+from nnunetv2_mmkd.nifti_header import UNREADABLE, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -92,3 +95,24 @@ def refuse_stray_files(spec: EditionSpec, paths: Iterable[Path], found: Collecti
                     f"{path} looks like an image or segmentation of case {parts[0]} that was not found; expected "
                     f"{name[:end].strip()}.nii.gz. {REMEDY}"
                 )
+
+
+def refuse_unlike(case: str, plain: Path, zipped: Path) -> None:
+    """Refuse ``x.nii`` beside ``x.nii.gz`` unless one is the other, unzipped.
+
+    Raises:
+        InputError: they differ, or one cannot be read.
+    """
+    try:
+        for path in (plain, zipped):
+            require_file(path)
+        with plain.open("rb") as stored, gzip.open(zipped) as packed:
+            alike = all(stored.read(len(part)) == part for part in iter(partial(packed.read, 1 << 20), b""))
+            alike = alike and not stored.read(1)
+    except UNREADABLE as error:
+        raise unreadable(zipped, error) from error
+    if not alike:
+        raise InputError(
+            f"case {case}: {zipped} is not {plain.name}, compressed: which of them is right cannot be told; keep it in "
+            "the folder, and take the other out"
+        )

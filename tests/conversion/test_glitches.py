@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -82,12 +83,16 @@ def test_compressed_and_not_in_one_case(tmp_path: Path, raw: Path, caplog: pytes
     case = folder.name
     save(folder / f"{case}_t2.nii", np.asanyarray(nib.load(folder / f"{case}_t2.nii.gz").dataobj))
     (folder / f"{case}_t2.nii.gz").unlink()
-    save(folder / f"{case}_seg.nii", np.zeros(SHAPE, np.uint8))
+    (folder / f"{case}_seg.nii").write_bytes(gzip.decompress((folder / f"{case}_seg.nii.gz").read_bytes()))
     target = run("brats2019", tmp_path)
     images = [np.asanyarray(nib.load(path).dataobj) for path in sorted((target / "imagesTr").glob("*.nii.gz"))]
     assert len(images) == 4 and all(image.any() for image in images)
     assert f"both .nii and .nii.gz for segmentation; {case}_seg.nii.gz is used" in caplog.text
     assert source_labels("brats2019", target / "labelsTr" / f"{case}.nii.gz").any()
+    for other in (np.zeros(SHAPE, np.uint8), np.zeros((1, 1, 1), np.uint8), np.zeros((50, 50, 50), np.uint8)):
+        save(folder / f"{case}_seg.nii", other)
+        with pytest.raises(InputError, match=rf"{case}_seg.nii.gz is not {case}_seg.nii, compressed"):
+            discover(EDITIONS["brats2019"], [tmp_path])
     (folder / f"{case}_t2.NII").write_bytes(b"which one?")
     with pytest.raises(
         InputError, match=rf"more than one file for T2: {case}_t2.NII, {case}_t2.nii; keep the right one"
@@ -152,3 +157,20 @@ def test_a_label_of_another_edition_is_an_error(tmp_path: Path, raw: Path) -> No
     folder = write(EDITIONS["brats2024-gli"], tmp_path)
     with pytest.raises(InputError, match=rf"case {folder.name}: .*label 4; BraTS 2023 GLI allows 0, 1, 2, 3"):
         run("brats2023-gli", tmp_path)
+
+
+@pytest.mark.parametrize("edition", ["brats2021", "myops2020"])
+def test_a_file_beside_another_one_compressed(tmp_path: Path, edition: str) -> None:
+    spec = EDITIONS[edition]
+    write(spec, tmp_path)
+    zipped = next(path for path in sorted(tmp_path.rglob("*.nii.gz")))
+    plain = zipped.with_suffix("")
+    plain.write_bytes(gzip.decompress(zipped.read_bytes()))
+    (found,) = discover(spec, [tmp_path])
+    assert zipped in found.files and plain not in found.files
+    zipped.write_bytes(zipped.read_bytes()[:200])
+    with pytest.raises(InputError, match=rf"{zipped.name}: cannot be read"):
+        discover(spec, [tmp_path])
+    zipped.write_bytes(gzip.compress(plain.read_bytes() + b"more"))
+    with pytest.raises(InputError, match=rf"{zipped.name} is not {plain.name}, compressed"):
+        discover(spec, [tmp_path])
