@@ -35,7 +35,13 @@ from nnunetv2_mmkd.protocols.data_set import declared_missing
 from nnunetv2_mmkd.trainer_lookup import find_trainer
 from nnunetv2_mmkd.training.checkpoint import read_resumable
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
-from nnunetv2_mmkd.training.prepared_cases import check_enough_cases, check_prepared, check_splits, data_identifier
+from nnunetv2_mmkd.training.prepared_cases import (
+    check_enough_cases,
+    check_prepared,
+    check_splits,
+    check_unchanged,
+    data_identifier,
+)
 from nnunetv2_mmkd.training.pretrained import fitted, fitted_file, misfit, with_entry
 from nnunetv2_mmkd.training.suffixes import refuse_ambiguous, refuse_unknown
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
@@ -103,6 +109,7 @@ def check_training(
         refuse_unknown(trainer_class, folder)
         raw = os.path.join(os.environ.get("nnUNet_raw", ""), os.path.basename(folder))
         checked = check_dataset_json(content, file)
+        check_unchanged(content, file, Path(raw, "dataset.json"), dataset)
         declared_missing(checked, file, Path(raw))
         if issubclass(trainer_class, nnUNetTrainerMultiStream) and len(checked.modalities) < 2:
             raise InputError(f"{file} has one channel: {trainer} needs at least two; train nnUNetTrainer on one")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.image_names import list_images
-from nnunetv2_mmkd.nnunet_json import read_splits
+from nnunetv2_mmkd.nnunet_json import MISSING, read_object, read_splits
 from nnunetv2_mmkd.protocols.data_set import SPLITS
 from nnunetv2_mmkd.protocols.splits import USUAL_FOLDS
 
@@ -58,6 +58,27 @@ def check_prepared(prepared: Path, cases: Sequence[str], remedy: str) -> None:
             raise InputError(
                 f"{prepared.parent / name} does not exist, which nnU-Net needs: run `nnUNetv2_plan_and_preprocess` "
                 "again"
+            )
+
+
+def check_unchanged(content: Mapping[str, Any], file: Path, raw: Path, dataset: str) -> None:
+    """Check that the data set still says of itself what it said when it was planned.
+
+    Args:
+        content: of the preprocessed data set's ``dataset.json``, which nnU-Net trains with.
+        file: that.
+        raw: ``dataset.json`` in ``nnUNet_raw``, if it still exists.
+        dataset: name or id, for the message.
+
+    Raises:
+        InputError: names of channels, labels, regions or missing modalities differ.
+    """
+    now = read_object(raw) if raw.is_file() else content
+    for key in ("channel_names", "labels", "regions_class_order", MISSING):
+        if (now.get(key) or None) != (content.get(key) or None):
+            raise InputError(
+                f"{raw} and {file}, with which is trained, differ in {key!r}: if the former is right, run "
+                f"`nnUNetv2_plan_and_preprocess -d {dataset}` again; else copy the latter there"
             )
 
 

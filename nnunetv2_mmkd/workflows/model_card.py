@@ -140,10 +140,19 @@ def card_facts(folder: str, folds: Sequence[int | str] = (), checkpoint: str = C
         description,
         max(named, key=lambda entry: len(entry.name), default=None),
         epochs,
-        {fold: read_object(file) for fold, file in configs.items() if os.path.isfile(file)},
+        {fold: _training_facts(file, description.trainer) for fold, file in configs.items() if os.path.isfile(file)},
         validated if scores else (),
         scores,
     )
+
+
+def _training_facts(file: str, trainer: str) -> dict[str, Any]:
+    content = read_object(file)
+    if content.get("trainer") != trainer or not isinstance(content.get("training_cases"), int):
+        raise InputError(
+            f"{file} is not what the training of {trainer} wrote: restore it (or delete it; the card then says less)"
+        )
+    return content
 
 
 def model_card(facts: CardFacts, licence: str = REPOSITORY_LICENCE) -> str:

@@ -102,6 +102,28 @@ def test_broken_dataset_json(
     assert not calls
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"background": 0, "b": 1}},
+        {"channel_names": {"0": "T2", "1": "T1"}},
+        {"missing_modalities": {"a": ["T1"]}},
+    ],
+)
+def test_a_data_set_that_was_changed_after_it_was_planned(
+    data: Path, calls: list[object], change: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = data.parents[1] / "raw" / data.name
+    raw.mkdir(parents=True)
+    for content, code in (({**DATASET, **change}, 1), ({**DATASET, "missing_modalities": {}, "licence": "x"}, 0)):
+        (data / "dataset.json").write_text(json.dumps(DATASET))
+        (raw / "dataset.json").write_text(json.dumps(content))
+        assert main([*OK, "-tr", "nnUNetTrainerMetaKD"]) == code
+        assert len(calls) == 1 - code
+    expected = f"differ in {next(iter(change))!r}: if the former is right, run `nnUNetv2_plan_and_preprocess -d 7`"
+    assert expected in capsys.readouterr().err
+
+
 def test_pretrained_of_another_topology(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pth"
     torch.save({"network_weights": torch.nn.Linear(2, 3).state_dict()}, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,12 @@ def test_refused(
 def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["card", "-m", str(tmp_path)]) == 1
     assert "is not the folder of a trained model: plans.json does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"trainer": "nnUNetTrainerLCKD", "training_cases": 4}'])
+def test_what_no_training_wrote(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    file = shutil.copytree(folder, tmp_path / folder.name) / "fold_0" / "mmkd_config.json"
+    assert file.is_file()
+    file.write_text(content)
+    assert main(["card", "-m", str(tmp_path / folder.name), "-o", str(tmp_path / "card.md")]) == 1
+    assert str(file) in capsys.readouterr().err and not (tmp_path / "card.md").exists()
