@@ -19,13 +19,14 @@ OTHER_FORMATS = re.compile(r"\.(mha|nrrd)$", re.IGNORECASE)
 
 _META = re.compile(r"\.mh[ad]$", re.IGNORECASE)
 _NRRD = re.compile(r"\.(nrrd|nhdr)$", re.IGNORECASE)
+_TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 _LONGEST_HEADER = 1 << 20
 _DATA_FILE = rb"ElementDataFile[ \t]*[=:]?[ \t]*([^\r\n]*)"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def refuse_other_files(path: Path) -> None:
-    """Refuse an image whose voxels are in another file: SimpleITK would follow any path that its header holds.
+    """Refuse an image whose voxels are in another file: its reader would follow any path in its header.
 
     Args:
         path: a file of any format; it exists.
@@ -49,9 +50,24 @@ def refuse_other_files(path: Path) -> None:
         named = next(iter(fields if rest else [*fields, *_without_end(start)]), None)
     elif any(start.startswith(_HDF5, offset) for offset in (0, *(512 << power for power in range(11)))):
         named = b"HDF5"
+    elif _TIFF.search(path.name):
+        named = _of_tiff(path)
     if named is not None:
         shown = named.decode(errors="replace").strip()[:100]
         raise InputError(f"{path}: its voxels are in another file ({shown}); save the image as one file")
+
+
+def _of_tiff(path: Path) -> bytes | None:
+    """The other file of a microscope's TIFF, which tifffile, nnU-Net's reader of TIFF, would follow."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            metadata, parts = file.ome_metadata or "", file.is_mmstack or file.is_ndtiff
+    except Exception:  # whatever tifffile makes of damaged files; the reader says so
+        return None
+    others = [name for name in re.findall(r'FileName\s*=\s*"([^"]*)"', metadata) if name != path.name]
+    return others[0].encode() if others else b"a stack of several files" if parts else None
 
 
 def _without_end(header: bytes) -> list[bytes]:

@@ -7,17 +7,19 @@ import os
 import struct
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.evaluation.figures.planes import read_picture
 from nnunetv2_mmkd.evaluation.label_map import read_grid, read_label_map
-from nnunetv2_mmkd.images import read_header, read_volume, stem_of
+from nnunetv2_mmkd.images import read_header, read_volume, require_file, stem_of
 
 
 def image(fill: float = 1.0) -> bytes:
@@ -226,6 +228,17 @@ def test_no_other_file_is_followed(name: str, content: bytes, named: str, tmp_pa
         with pytest.raises(InputError, match=rf"{name}: its voxels are in another file \({named}") as caught:
             read(file)
         assert str(caught.value).endswith("save the image as one file")
+
+
+@pytest.mark.parametrize(("other", "refused"), [("a.tif", False), ("../b.tif", True), ("/etc/passwd", True)])
+def test_no_other_file_of_a_microscope_is_followed(other: str, refused: bool, tmp_path: Path) -> None:
+    part = f'<TiffData IFD="0"><UUID FileName="{other}">urn:uuid:1</UUID></TiffData>'
+    pixels = f'<Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="4" SizeZ="1">{part}</Pixels>'
+    text = f'<?xml version="1.0"?><OME UUID="urn:uuid:1"><Image>{pixels}</Image></OME>'
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 4), np.uint8), description=text, metadata=None)
+    expected = pytest.raises(InputError, match=rf"a.tif: its voxels are in another file \({other}")
+    with expected if refused else nullcontext():
+        require_file(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
