@@ -17,6 +17,7 @@ from nnunetv2_mmkd.geometry import orientation_of
 from nnunetv2_mmkd.image_names import list_images
 from nnunetv2_mmkd.images import is_nifti, read_header
 from nnunetv2_mmkd.inference.planned import refuse_cascade
+from nnunetv2_mmkd.inference.reader import CompletingPlans
 from nnunetv2_mmkd.inference.run import cpu_threads
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
@@ -59,15 +60,23 @@ def keep_performance_cards(host: nnUNetTrainer) -> None:
 
 
 @contextmanager
-def declared_missing_blanked(host: nnUNetTrainer, modalities: Sequence[str]) -> Iterator[None]:
-    """Preprocessed cases come with all-zero channels where ``dataset.json`` declares them missing."""
-    planned = host.dataset_class or infer_dataset_class(host.preprocessed_dataset_folder)
+def final_validation(host: nnUNetTrainer, modalities: Sequence[str]) -> Iterator[None]:
+    """What nnU-Net validates with, and how it writes.
+
+    Preprocessed cases come with all-zero channels where ``dataset.json`` declares them missing. Segmentations are read
+    again when they are written: on a full disk SimpleITK leaves pieces of them without a word.
+    """
+    dataset, plans = host.dataset_class, host.plans_manager
     declared = missing_modalities(host.dataset_json, modalities)
-    host.dataset_class = blanking(planned, {case: indices(names, modalities) for case, names in declared.items()})
+    host.dataset_class = blanking(
+        dataset or infer_dataset_class(host.preprocessed_dataset_folder),
+        {case: indices(names, modalities) for case, names in declared.items()},
+    )
+    host.plans_manager = CompletingPlans(plans.plans, host.dataset_json["file_ending"])
     try:
         yield
     finally:
-        host.dataset_class = planned
+        host.dataset_class, host.plans_manager = dataset, plans
 
 
 def prepare(host: nnUNetTrainer) -> None:

@@ -389,7 +389,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation of the deployed weights, with all modalities that each case has: the others are zero."""
         self.print_to_log_file("The final validation uses all modalities that each case has, nothing is dropped.")
-        with host.declared_missing_blanked(self, self.modalities), self.deployed_weights() as others:
+        with host.final_validation(self, self.modalities), self.deployed_weights() as others:
             if others:
                 self.print_to_log_file(f"It uses the weights that {type(self.method).__name__} deploys.")
             super().perform_actual_validation(save_probabilities)

@@ -171,6 +171,12 @@ def test_no_case_left_is_an_error_before_training(home: Home) -> None:
 
 def test_the_final_validation_leaves_out_the_same_cases(home: Home) -> None:
     trainer = start(specialist(home, "t1_t2_1epochs_1iters", fold="all"))
+    (Path(trainer.output_folder) / "validation").mkdir()
+    file = Path(trainer.output_folder) / "validation" / "case_2.nii.gz"
+    file.symlink_to("/dev/full")
+    with pytest.raises(InputError, match=rf"cannot write {file}"):
+        trainer.perform_actual_validation()
+    file.unlink()
     trainer.perform_actual_validation()
     summary = json.loads((Path(trainer.output_folder) / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 5
