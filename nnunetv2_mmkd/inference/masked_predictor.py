@@ -32,6 +32,7 @@ from nnunetv2_mmkd.networks.experts import GatedExperts, by_region
 from nnunetv2_mmkd.networks.finite import OUTPUT
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.nnunet_json import check_dataset_json, check_plans
+from nnunetv2_mmkd.precision import autocast
 
 
 class MaskedPredictor(nnUNetPredictor):
@@ -254,6 +255,12 @@ class MaskedPredictor(nnUNetPredictor):
         except InputError as error:
             raise InputError(self._of_case(str(error))) from error
         return result
+
+    def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
+        """As nnU-Net; on a CPU in the precision that is asked for."""
+        with autocast(self.device):
+            result: Tensor = super().predict_sliding_window_return_logits(input_image)
+            return result
 
     def _note_gate(self) -> None:
         """Keep what a gate has said of the case, a mean over its tiles and all that was averaged."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
@@ -25,6 +23,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
 )
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.precision import autocast
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.cases import TrainingCases
 from nnunetv2_mmkd.training.election import SingleModalityEvaluation
@@ -79,11 +78,6 @@ def training_context(
         log=host.print_to_log_file,
         capabilities=capabilities,
     )
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which nnU-Net runs the network."""
-    return torch.autocast(device.type, enabled=True) if device.type == "cuda" else nullcontext()
 
 
 def another_network(host: nnUNetTrainer) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from nnunetv2_mmkd.precision import precision
 from nnunetv2_mmkd.training.cases import TrainingCases
 
 
@@ -24,6 +25,7 @@ def described_run(trainer: Any, cases: TrainingCases) -> dict[str, Any]:
         "optimizer_law": _as_dict(trainer.adamw),
         "warmup_iterations": trainer.warmup_iterations,
         "seed": trainer.suffix_seed,
+        "precision": precision(trainer.device),
         **cases.described(trainer.method.held_out),
     }
     if trainer.recipe is not None:

@@ -23,6 +23,7 @@ from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.nifti_header import grid_of
 from nnunetv2_mmkd.nnunet_json import ORIENTATION, missing_modalities
+from nnunetv2_mmkd.precision import autocast
 from nnunetv2_mmkd.training.prepared_cases import LABELS
 from nnunetv2_mmkd.training.present_modalities import blanking
 
@@ -74,7 +75,8 @@ def final_validation(host: nnUNetTrainer, modalities: Sequence[str]) -> Iterator
     )
     host.plans_manager = CompletingPlans(plans.plans, host.dataset_json["file_ending"])
     try:
-        yield
+        with autocast(host.device):
+            yield
     finally:
         host.dataset_class, host.plans_manager = dataset, plans
 

@@ -30,11 +30,12 @@ from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.nnunet_json import check_dataset_json
+from nnunetv2_mmkd.precision import autocast, in_float32
 from nnunetv2_mmkd.training import gradients, host, recipes, seeding
 from nnunetv2_mmkd.training.batches import prepare_batch
 from nnunetv2_mmkd.training.cases import TrainingCases, find_cases
 from nnunetv2_mmkd.training.checkpoint import RunState
-from nnunetv2_mmkd.training.context import autocast, training_context
+from nnunetv2_mmkd.training.context import training_context
 from nnunetv2_mmkd.training.curve_log import CurveLog
 from nnunetv2_mmkd.training.deployment import deploying
 from nnunetv2_mmkd.training.description import described_run
@@ -219,12 +220,12 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         gradients.broadcast(self.method.trainable())
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """nnU-Net's optimiser and schedule, unless :attr:`adamw` or :attr:`recipe` has others."""
+        """nnU-Net's, unless :attr:`adamw` or :attr:`recipe` has others."""
         return recipes.optimizers(self.recipe, self.adamw, self)
 
     def _build_loss(self) -> nn.Module:
-        loss: nn.Module = super()._build_loss()
-        return loss if self.recipe is None else recipes.task_loss(self.recipe.loss, loss)
+        kind = "nnunet" if self.recipe is None else self.recipe.loss
+        return in_float32(recipes.task_loss(kind, super()._build_loss()), self.device)
 
     def _do_i_compile(self) -> bool:
         if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
@@ -357,10 +358,10 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
             return self.online_validation.step(batch, full, self._validate)
 
     def _validate(self, batch: dict[str, Any], available: Tensor) -> dict[str, Any]:
-        network = self.network
-        self.network = partial(self.bare_network, available=available)
+        network, self.network = self.network, partial(self.bare_network, available=available)
         try:
-            return dict(super().validation_step(batch))
+            with autocast(self.device):
+                return dict(super().validation_step(batch))
         finally:
             self.network = network
 

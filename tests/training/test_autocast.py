@@ -12,15 +12,15 @@ import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as stock
 import pytest
 import torch
 from every_trainer import after_warmup, all_finite, batches, predict, ready, rows, step, validate, weights
-from tiny_nnunet import Home, differences
+from tiny_nnunet import Home, differences, same_start
 from torch import Tensor
 
-from nnunetv2_mmkd.training import context
+from nnunetv2_mmkd import precision
 
 
 def autocast_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast where there would be autocast on CUDA, to what it would be there."""
-    for module, name in ((stock, "dummy_context"), (prediction, "dummy_context"), (context, "nullcontext")):
+    for module, name in ((stock, "dummy_context"), (prediction, "dummy_context"), (precision, "nullcontext")):
         monkeypatch.setattr(module, name, partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
@@ -62,3 +62,24 @@ def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypa
     trainer.method.end_epoch(trainer.bare_network, 0)
     assert all_finite(trainer.method.state_dict())
     assert math.isfinite(validate(trainer, batch)) and predict(trainer).isfinite().all()
+
+
+@pytest.mark.parametrize("trainer_class", rows(), ids=lambda c: c.__name__)
+def test_bfloat16_on_a_cpu(home: Home, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step, a validation and a prediction are those of float32, as far as eight bits go; losses are float32."""
+    first, second = (ready(home, trainer_class) for _ in range(2))
+    same_start(first, second)
+    (batch,) = batches(first, 1)
+    found = []
+    for trainer, asked in ((first, ""), (second, "1")):
+        monkeypatch.setenv(precision.BFLOAT16_VARIABLE, asked)
+        trainer.loss = trainer._build_loss()
+        start, parts = weights(after_warmup(trainer)), keep_parts(trainer)
+        torch.manual_seed(0)
+        logits, validated, trained = predict(trainer), validate(trainer, batch), step(trainer, batch)
+        found.append((logits, [validated, trained]))
+        assert {value.dtype for value in parts.values()} == {torch.float32}
+        assert differences(start, weights(trainer)) != []
+    (logits, losses), (rounded, others) = found
+    assert others == pytest.approx(losses, rel=0.02) and others != losses
+    assert 0 < float((rounded - logits).norm() / logits.norm()) < 0.05
