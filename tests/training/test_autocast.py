@@ -12,7 +12,7 @@ import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as stock
 import pytest
 import torch
 from every_trainer import after_warmup, all_finite, batches, predict, ready, rows, step, validate, weights
-from tiny_nnunet import Home, differences, same_start
+from tiny_nnunet import Home, differences
 from torch import Tensor
 
 from nnunetv2_mmkd import precision
@@ -67,13 +67,13 @@ def test_float16_overflow_and_recovery(home: Home, trainer_class: type, monkeypa
 @pytest.mark.parametrize("trainer_class", rows(), ids=lambda c: c.__name__)
 def test_bfloat16_on_a_cpu(home: Home, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step, a validation and a prediction are those of float32, as far as eight bits go; losses are float32."""
-    first, second = (ready(home, trainer_class) for _ in range(2))
-    same_start(first, second)
-    (batch,) = batches(first, 1)
-    found = []
-    for trainer, asked in ((first, ""), (second, "1")):
+    found, batch = [], None
+    home.dataset(2)  # planning would draw random numbers
+    for asked in ("", "1"):
         monkeypatch.setenv(precision.BFLOAT16_VARIABLE, asked)
-        trainer.loss = trainer._build_loss()
+        torch.manual_seed(0)
+        trainer = ready(home, trainer_class)
+        batch = batch or batches(trainer, 1)[0]
         start, parts = weights(after_warmup(trainer)), keep_parts(trainer)
         torch.manual_seed(0)
         logits, validated, trained = predict(trainer), validate(trainer, batch), step(trainer, batch)
