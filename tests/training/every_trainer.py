@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,9 +40,9 @@ def every_trainer() -> list[type[nnUNetTrainerMMKD]]:
 QUICK = ("ModalityDropout", "MetaKD", "LCKD", "MSTKDNet", "PASSION_SharedStreams", "RFNet", "SimMLM")
 
 
-def rows() -> list[Any]:
-    """All trainers as rows of a test: one of each kind is quick."""
-    quick = [f"nnUNetTrainer{name}" for name in QUICK]
+def rows(names: Sequence[str] = QUICK) -> list[Any]:
+    """All trainers as rows of a test; those that are named are quick, if nothing is said one of each kind."""
+    quick = [f"nnUNetTrainer{name}" for name in names]
     return [pytest.param(each, marks=[] if each.__name__ in quick else pytest.mark.slow) for each in every_trainer()]
 
 
