@@ -14,7 +14,7 @@ from nnunetv2_mmkd.errors import InputError, one_line
 TEMPORARY_FOLDER = ".mmkd-partial-"
 """How the names of temporary folders begin."""
 
-FREE_SPACE = ". Make room there, and run the same command again"
+FREE_SPACE = ". Free space there, and run the same command again"
 """What to do where a disk is full."""
 
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quotas

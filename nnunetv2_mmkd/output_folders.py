@@ -31,7 +31,7 @@ def check_writable(folder: str) -> None:
     free = shutil.disk_usage(parent).free
     if free < _LEAST:  # nnU-Net would cut off the JSON that it writes
         raise InputError(
-            f"output folder {folder}: its disk is full, {free} bytes are left. Make room there, or choose another one"
+            f"output folder {folder}: its disk is full, {free} bytes are left. Free space there, or choose another one"
         )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-BFLOAT16_VARIABLE = "nnUNet_mmkd_bf16"
-"""1: bfloat16 on the CPU. Two to three times as fast where it has AMX, slower where it has no instructions for it."""
+from nnunetv2_mmkd.paths import BFLOAT16_VARIABLE, switched_on
 
 
 def bfloat16_on(device: torch.device) -> bool:
     """Whether networks run in bfloat16 on a device."""
-    return device.type == "cpu" and os.environ.get(BFLOAT16_VARIABLE, "").strip().lower() in ("1", "t", "true")
+    return device.type == "cpu" and switched_on(BFLOAT16_VARIABLE)
 
 
 def precision(device: torch.device) -> str:

@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(write: Callable[[Path], ob
     file.write_text("old")
     with small_files_only(1000), pytest.raises(InputError) as caught, replacing(file) as temporary:
         write(temporary)
-    assert str(caught.value) == f"cannot write {file}: File too large. Make room there, and run the same command again"
+    assert str(caught.value) == f"cannot write {file}: File too large. Free space there, and run the same command again"
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
     with pytest.raises(RuntimeError, match="another"), replacing(file):
         raise RuntimeError("another reason")

@@ -268,5 +268,5 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, home: Home, results: Path) ->
     monkeypatch.setenv("nnUNet_results", str(results))
     monkeypatch.setenv("nnUNet_extTrainer", os.path.dirname(str(variants.__file__)))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    for variable in ("nnUNet_missing_modalities", "nnUNet_compile", "nnUNet_wandb_enabled"):
+    for variable in ("nnUNet_missing_modalities", "nnUNet_compile", "nnUNet_wandb_enabled", "nnUNet_mmkd_bf16"):
         monkeypatch.delenv(variable, raising=False)

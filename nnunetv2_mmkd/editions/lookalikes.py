@@ -103,9 +103,9 @@ def refuse_unlike(case: str, plain: Path, zipped: Path) -> None:
     Raises:
         InputError: they differ, or one cannot be read.
     """
+    for path in (plain, zipped):
+        require_file(path)
     try:
-        for path in (plain, zipped):
-            require_file(path)
         with plain.open("rb") as stored, gzip.open(zipped) as packed:
             alike = all(stored.read(len(part)) == part for part in iter(partial(packed.read, 1 << 20), b""))
             alike = alike and not stored.read(1)

@@ -38,7 +38,13 @@ def warn_of_ct(host: nnUNetTrainer) -> None:
         )
 
 
-def record_orientation(host: nnUNetTrainer) -> None:
+def complete_metadata(host: nnUNetTrainer) -> None:
+    """Add to plans and ``dataset.json`` what nnU-Net writes into the model's folder at the start of a training."""
+    _keep_performance_cards(host)
+    _record_orientation(host)
+
+
+def _record_orientation(host: nnUNetTrainer) -> None:
     """Note in ``plans["mmkd"]`` how all cases of the data set are stored, if they are so alike.
 
     nnU-Net takes axes as they are; a case that is stored otherwise can be turned at prediction.
@@ -52,7 +58,7 @@ def record_orientation(host: nnUNetTrainer) -> None:
         entry[ORIENTATION] = orientation
 
 
-def keep_performance_cards(host: nnUNetTrainer) -> None:
+def _keep_performance_cards(host: nnUNetTrainer) -> None:
     """Keep the performance cards of the model's other folds in ``dataset.json``."""
     trained_on = host.current_epoch < host.num_epochs
     card = carried(host.output_folder_base, host.fold if trained_on else None)

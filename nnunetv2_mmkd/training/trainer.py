@@ -262,8 +262,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """As nnU-Net, keeping the other folds' performance cards; then tell what this run is."""
-        host.keep_performance_cards(self)
-        host.record_orientation(self)
+        host.complete_metadata(self)
         seeding.seed_epoch(self.suffix_seed, self.local_rank, self.current_epoch)
         super().on_train_start()
         self.run.restore_random_state()  # the loaders' first batches have drawn

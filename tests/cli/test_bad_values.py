@@ -166,6 +166,7 @@ def test_variables_of_nnunet(
         ("nnUNet_def_n_proc", "9" * 5000, "from 1 to 1024"),
         ("OMP_NUM_THREADS", "4.5", "from 0 to 1024"),
         ("nnUNet_wandb_enabled", "maybe", "expected 0 or 1"),
+        ("nnUNet_mmkd_bf16", "on", "expected 0 or 1"),
     ],
 )
 def test_variables_that_are_numbers_and_switches(
@@ -196,7 +197,7 @@ def test_sizes_leave_the_folder_alone(monkeypatch: pytest.MonkeyPatch, tmp_path:
         (
             OSError(28, "No space left on device", "out/a"),
             1,
-            "mmkd env: error: out/a: No space left on device. Make room there, and run the same command again\n",
+            "mmkd env: error: out/a: No space left on device. Free space there, and run the same command again\n",
         ),
         (MemoryError(), 1, "mmkd env: error: not enough memory (details"),
         (KeyboardInterrupt(), 130, "mmkd env: interrupted\n"),

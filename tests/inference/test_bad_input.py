@@ -229,7 +229,7 @@ def test_full_disk(make_predictor: Make, tmp_path: Path, monkeypatch: pytest.Mon
             whole(*args)
 
     monkeypatch.setattr(CompletingIO, "write_whole", write_on_full_disk)
-    said = r"cannot write .*out/a\.nii\.gz: File too large\. Make room there"
+    said = r"cannot write .*out/a\.nii\.gz: File too large\. Free space there"
     with pytest.raises(InputError, match=said):
         predictor.predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json"] == []

@@ -16,6 +16,7 @@ from tiny_nnunet import Home, differences
 from torch import Tensor
 
 from nnunetv2_mmkd import precision
+from nnunetv2_mmkd.paths import BFLOAT16_VARIABLE
 
 
 def autocast_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_bfloat16_on_a_cpu(home: Home, trainer_class: type, monkeypatch: pytest.
     found, batch = [], None
     home.dataset(2)  # planning would draw random numbers
     for asked in ("", "1"):
-        monkeypatch.setenv(precision.BFLOAT16_VARIABLE, asked)
+        monkeypatch.setenv(BFLOAT16_VARIABLE, asked)
         torch.manual_seed(0)
         trainer = ready(home, trainer_class)
         batch = batch or batches(trainer, 1)[0]

@@ -314,7 +314,7 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(
     assert file.read_bytes() == before and list(tmp_path.glob("*checkpoint_latest*")) == [file]
     with (
         small_files_only(len(before) // 2),
-        pytest.raises(InputError, match=r"cannot write .*latest\.pth: .*Make room"),
+        pytest.raises(InputError, match=r"cannot write .*latest\.pth: .*Free space"),
     ):
         trainer.save_checkpoint(str(file))
     assert file.read_bytes() == before and list(tmp_path.glob("*checkpoint_latest*")) == [file]
