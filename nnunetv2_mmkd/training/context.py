@@ -23,6 +23,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
 )
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.slabs import in_slabs
 from nnunetv2_mmkd.precision import autocast
 from nnunetv2_mmkd.training import gradients
 from nnunetv2_mmkd.training.cases import TrainingCases
@@ -102,7 +103,7 @@ def full_modality_network(host: nnUNetTrainer) -> nn.Module:
     )
     builder: Any = host
     network: nn.Module = builder.build_network(replace(request, subset=()))
-    return network.to(host.device)
+    return in_slabs(network.to(host.device))
 
 
 def local_loss(host: nnUNetTrainer) -> Any:

@@ -29,6 +29,7 @@ from nnunetv2_mmkd.networks.finite import refuse_not_finite
 from nnunetv2_mmkd.networks.from_plans import early_fusion
 from nnunetv2_mmkd.networks.masking import MISSING_VARIABLE
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.networks.slabs import in_slabs
 from nnunetv2_mmkd.nnunet_json import check_dataset_json
 from nnunetv2_mmkd.precision import autocast, in_float32
 from nnunetv2_mmkd.training import gradients, host, recipes, seeding
@@ -190,7 +191,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         request = NetworkRequest.from_plans(
             plans_manager, configuration_manager, num_output_channels, enable_deep_supervision
         )
-        return refuse_not_finite(cls.build_network(request))
+        return refuse_not_finite(in_slabs(cls.build_network(request)))
 
     def initialize(self) -> None:
         """As nnU-Net, then set up the method and its own modules.
@@ -215,7 +216,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         )
         self.curves = CurveLog(self, self.method.curve_names())
         for module in self.method.trainable():
-            module.to(self.device)
+            in_slabs(module.to(self.device))
             self.optimizer.add_param_group({"params": list(module.parameters())})
         gradients.broadcast(self.method.trainable())
 

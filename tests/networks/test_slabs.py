@@ -1,0 +1,106 @@
+"""Convolutions in slabs are convolutions: same numbers, same gradients, and cut where PyTorch is slow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nnunetv2_mmkd.networks.slabs import SlabConv3d, in_slabs
+
+
+class Batches(TorchDispatchMode):
+    """Notes the batch sizes of the convolutions that PyTorch computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.seen.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def results(layer: nn.Conv3d, x: Tensor) -> tuple[Tensor, ...]:
+    """Output, and gradients of input, weight and bias."""
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    output = layer(x)
+    (output * torch.arange(output.numel()).reshape(output.shape).sin()).sum().backward()
+    gradients = [x.grad, layer.weight.grad, *([] if layer.bias is None else [layer.bias.grad])]
+    return (output.detach(), *(each for each in gradients if each is not None))
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation", "bias"),
+    [
+        ((8, 10, 9), 3, 1, 1, 1, True),
+        ((40, 5, 6), 3, 2, 1, 1, True),  # strided, an even cut
+        ((5, 6, 37), 3, (1, 2, 2), 1, 1, False),  # along the last axis, an odd one
+        ((4, 35, 4), (1, 3, 3), 1, (0, 1, 1), 1, True),  # anisotropic
+        ((36, 4, 4), (1, 3, 3), (2, 1, 1), (0, 1, 1), 1, True),  # nothing to overlap
+        ((33, 9, 9), 3, 1, 2, 2, True),  # dilated
+        ((3, 2, 2), 3, 1, 1, 1, True),
+        ((2, 2, 2), 2, 2, 0, 1, True),  # a single plane: stays whole
+    ],
+)
+def test_equals_the_convolution(
+    monkeypatch: pytest.MonkeyPatch, capability: str, batch: int, size: Any, kernel: Any, stride: Any, padding: Any,
+    dilation: Any, bias: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    torch.manual_seed(0)
+    layer = nn.Conv3d(3, 4, kernel, stride, padding, dilation, bias=bias)
+    x = torch.randn(batch, 3, *size)
+    expected = results(layer, x)
+    for mine, its in zip(results(in_slabs(layer), x), expected, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "capability", "gradients", "batches"),
+    [
+        ((1, 8, 32, 40, 32), "AVX512", True, 2),
+        ((1, 8, 32, 40, 32), "AVX512", False, 2),  # in a prediction, too
+        ((2, 8, 32, 40, 32), "AVX512", True, 2),  # a batch is fast as it is
+        ((1, 32, 32, 40, 4), "AVX512", True, 1),  # 40960: PyTorch takes the fast path by itself
+        ((2, 8, 32, 40, 32), "AVX2", True, 6),  # three slabs of at most 16 planes
+        ((2, 8, 32, 40, 32), "AVX2", False, 2),
+    ],
+)
+def test_is_cut_where_pytorch_is_slow(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], capability: str, gradients: bool, batches: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    layer = in_slabs(nn.Conv3d(shape[1], 2, 3, padding=1))
+    with torch.set_grad_enabled(gradients), Batches() as noted:
+        layer(torch.randn(shape))
+    assert noted.seen == [batches]
+
+
+def test_leaves_other_dimensions_precisions_and_fake_tensors() -> None:
+    layer = in_slabs(nn.Conv3d(1, 1, 3, padding=1))
+    with Batches() as noted:
+        layer.double()(torch.zeros(1, 1, 8, 8, 8, dtype=torch.float64))
+        with torch.autocast("cpu", torch.bfloat16):
+            layer.float()(torch.zeros(1, 1, 8, 8, 8))
+        layer(torch.zeros(1, 8, 8, 8))  # without a batch
+    assert set(noted.seen) == {1}
+    with FakeTensorMode() as fake:
+        inside = fake.from_tensor(torch.zeros(1, 1, 8, 8, 8))
+        assert isinstance(layer, SlabConv3d) and layer._slabs(inside) == 1
+
+
+def test_weights_keep_their_names() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 1, 3), nn.Conv2d(1, 1, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    after = in_slabs(network).state_dict()
+    assert list(before) == list(after)
+    assert [type(layer) for layer in network] == [SlabConv3d, nn.Conv2d]
