@@ -229,9 +229,8 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         return in_float32(recipes.task_loss(kind, super()._build_loss()), self.device)
 
     def _do_i_compile(self) -> bool:
-        if not self.compiles_whole_network and "nnUNet_compile" not in os.environ:
-            return False
-        return bool(super()._do_i_compile())
+        wanted = self.compiles_whole_network or "nnUNet_compile" in os.environ
+        return wanted and bool(super()._do_i_compile())
 
     @property
     def bare_network(self) -> nn.Module:
