@@ -79,10 +79,17 @@ def _seed_table(table: ResultTable) -> str:
         each = " ".join(f"{spec.scale * value:.2f}" for value in row.values)
         spread = "–" if row.seeds < 2 else f"{spec.scale * row.sd:.2f}"
         lines.append(
-            f"| {row.method} | {spec.label()} | {row.region} | {spec.scale * row.mean:.2f} | {spread} | {row.seeds} "
-            f"| {each} |"
+            f"| {row.method}{_fewer(table, row.method)} | {spec.label()} | {row.region} "
+            f"| {spec.scale * row.mean:.2f} | {spread} | {row.seeds} | {each} |"
         )
     return "\n".join([*lines, "", "Mean over cases of each case's mean over subsets, then over seeds.  "]) + "\n"
+
+
+def _fewer(table: ResultTable, method: str) -> str:
+    """Which subsets a method was evaluated on, if not on all of the table: its means are of these."""
+    own = set(table.rows.loc[table.rows["method"] == method, "subset"])
+    names = [name for name in table.subsets if name in own]
+    return "" if len(names) == len(table.subsets) else f", {' '.join(names)} only"
 
 
 def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], output: Path) -> tuple[str, list[str]]:
@@ -114,7 +121,7 @@ def _compared(sweep: Sweep, table: ResultTable, modalities: Sequence[str], outpu
         "",
         "First interval and p: these trained models, as `mmkd compare` of the values averaged over seeds, patients "
         "drawn. Second: new trainings as well, seeds and patients drawn. Holm: p corrected for the number of methods "
-        "that are compared with the same B, by metric and region.  ",
+        "that are compared with the same B, by metric and region. A model of one subset is compared on that.  ",
         *(f"Not compared: {problem}.  " for problem in problems),
     ]
     return "\n".join(lines) + "\n", problems
@@ -136,6 +143,7 @@ def _pair(
         raise InputError("one of them was not evaluated")
     if both.empty:
         raise InputError("they were not evaluated with the same seed")
+    both, narrowed = _shared_subsets(both, (first, second))
     common = replace(table, rows=both)
     settings = CompareSettings(metric, options.regions, confidence=options.confidence, resamples=options.resamples)
     results = compare_regions(average_over_seeds(common), first, second, settings, patients)
@@ -146,17 +154,25 @@ def _pair(
             confidence=options.confidence, resamples=options.resamples,
         )  # fmt: skip
         cells.append(
-            {**row, "seeds": " ".join(drawn.seeds), "seeds_better": drawn.better,
+            {**row, "narrowed": narrowed, "seeds": " ".join(drawn.seeds), "seeds_better": drawn.better,
              "ci_low_seeds": drawn.ci_low, "ci_high_seeds": drawn.ci_high}
         )  # fmt: skip
     return cells
 
 
+def _shared_subsets(rows: pd.DataFrame, methods: tuple[str, str]) -> tuple[pd.DataFrame, bool]:
+    """The rows of the subsets that both have, and whether one has more: a specialist is of one subset only."""
+    first, second = (set(rows.loc[rows["method"] == name, "subset"]) for name in methods)
+    if not first & second:
+        raise InputError("they were not evaluated on the same subset")
+    return rows[rows["subset"].isin(first & second)], first != second
+
+
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with ``p_holm``, Holm's correction over all methods compared with the same one."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    """The rows with ``p_holm``, Holm's correction over all methods compared with the same one on the same subsets."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["second"], row["metric"], row["region"]), []).append(row)
+        groups.setdefault(tuple(row[key] for key in ("second", "metric", "region", "subsets")), []).append(row)
     for group in groups.values():
         for row, value in zip(group, holm([row["p_value"] for row in group]), strict=True):
             row["p_holm"] = value
@@ -172,7 +188,7 @@ def _line(row: dict[str, Any]) -> str:
 
     seeds = str(row["seeds"]).split()
     cells = [
-        f"{row['first']} - {row['second']}",
+        f"{row['first']} - {row['second']}" + f", {row['subsets']} only" * row["narrowed"],
         f"{spec.title}{unit}" + ", less is better" * (not spec.higher_is_better),
         row["region"],
         f"{factor * row['mean_first']:.2f}",

@@ -109,6 +109,28 @@ def test_a_model_is_lacking(tmp_path: Path) -> None:
     assert problems[0] == "A - B, dice: they were not evaluated with the same seed"
 
 
+def test_a_model_of_one_subset_is_compared_on_that(tmp_path: Path) -> None:
+    """A specialist has no other; its means stand beside those of all subsets, and say so."""
+    tasks = evaluated(tmp_path)
+    for task in tasks:
+        if task.model.trained == "A":
+            rows = pd.read_csv(task.results)
+            write_table(rows[rows["subset"] == "t1+t2"], task.results)
+    compared, lines, problems = written(tmp_path, tasks)
+    assert problems == [] and compared["narrowed"].tolist() == [True, False]
+    assert compared["difference"].tolist() == pytest.approx([0.12, -0.08])  # the factor of t1+t2 is 3
+    assert compared["subsets"].tolist()[0] == "t1+t2"
+    text = "\n".join(lines)
+    assert "| A - B, t1+t2 only | Dice" in text and "| A_mr - B_mr | Dice" in text
+    assert "| A, t1+t2 only | Dice" in text and "| B | Dice" in text
+    for task in tasks:
+        if task.model.trained == "B":
+            rows = pd.read_csv(task.results)
+            write_table(rows[rows["subset"] == "t1"], task.results)
+    _, _, problems = written(tmp_path, tasks)
+    assert problems == ["A - B, dice: they were not evaluated on the same subset"]
+
+
 def test_models_without_seeds(tmp_path: Path) -> None:
     tasks = evaluated(tmp_path)
     (tmp_path / "sweep.yaml").write_text((tmp_path / "sweep.yaml").read_text().replace("seeds: [3, 5]\n", ""))
@@ -124,11 +146,12 @@ def test_models_without_seeds(tmp_path: Path) -> None:
 
 
 def test_holm_counts_the_methods_that_are_compared_with_the_same_one() -> None:
-    given = [("A", "control", 0.01), ("B", "control", 0.04), ("C", "control", 0.03), ("A", "B", 0.2)]
+    given = [("A", "control", 0.01, "all"), ("B", "control", 0.04, "all"), ("C", "control", 0.03, "all")]
+    given += [("A", "B", 0.2, "all"), ("Specialist", "control", 0.04, "t1")]  # of other subsets: by itself
     rows = [
-        {"first": first, "second": second, "metric": metric, "region": "WT", "p_value": p}
+        {"first": first, "second": second, "metric": metric, "region": "WT", "p_value": p, "subsets": subsets}
         for metric in ("dice", "hd95")
-        for first, second, p in given
+        for first, second, p, subsets in given
     ]
     corrected = [row["p_holm"] for row in _corrected(rows)]
-    assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.2] * 2)
+    assert corrected == pytest.approx([0.03, 0.06, 0.06, 0.2, 0.04] * 2)
