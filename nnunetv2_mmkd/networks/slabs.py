@@ -2,8 +2,8 @@
 
 PyTorch gives a 3-D convolution in float32 to oneDNN only if its batch has two samples, or channels x depth x height
 exceed 20480 (``ConvParams::use_mkldnn`` in ATen). A single small patch is unfolded instead, and takes up to fifteen
-times as long. That is every patch of a prediction, and every modality that one sample of a batch has. Two halves of an
-image are a batch of two.
+times as long. That is every patch that a small network predicts, and every modality that one sample of a batch has.
+Two halves of an image are a batch of two.
 
 Legend: B batch, C channels.
 """
