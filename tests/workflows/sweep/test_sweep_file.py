@@ -146,9 +146,10 @@ def test_the_trials_of_the_readme_are_one() -> None:
         ("hearts_passion", 4 * 5 * 2),
         ("hearts_passion_six", 4 * 5 * 6),
         ("hearts_control", 11 * 5 * 3),
+        ("which_trainer_1mm", 5),
     ],
 )
-def test_the_hearts_are_sweeps(name: str, trainings: int) -> None:
+def test_the_ready_files_are_sweeps(name: str, trainings: int) -> None:
     file = Path(str(files("nnunetv2_mmkd.results_templates") / f"{name}.yaml"))
     sweep = read_sweep(file)
     assert len(trainings_of(sweep, models_of(sweep, file), file)) == trainings
