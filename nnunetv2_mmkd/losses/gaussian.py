@@ -97,15 +97,16 @@ def gaussian_kl(first: Gaussian, second: Gaussian) -> Tensor:
         (mean, log_variance), (other_mean, other_log_variance) = first, second
         difference = log_variance - other_log_variance
         squares = (mean - other_mean).square() * (-other_log_variance).exp()
-        return (difference.exp() - difference - 1 + squares) / 2
+        return (difference.expm1() - difference + squares) / 2
 
 
 def prior_kl(gaussian: Gaussian) -> Tensor:
-    """:func:`gaussian_kl` to the standard normal distribution.
+    r""":func:`gaussian_kl` to the standard normal distribution, :math:`(\sigma^2 - 1 - \log \sigma^2 + \mu^2) / 2`.
 
     Example:
         >>> prior_kl(Gaussian(torch.zeros(1), torch.zeros(1)))
         tensor([0.])
     """
-    zero = torch.zeros_like(gaussian.mean)
-    return gaussian_kl(gaussian, Gaussian(zero, zero))
+    with torch.autocast(gaussian.mean.device.type, enabled=False):
+        mean, log_variance = gaussian
+        return (log_variance.expm1() - log_variance + mean.square()) / 2
