@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from nnunetv2_mmkd.networks.decoupled import lending_order
 from nnunetv2_mmkd.networks.from_plans import decoupled
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Yang et al., DeMoSeg"
 PAPER_URL = "https://arxiv.org/abs/2408.08708"
@@ -27,6 +27,9 @@ class nnUNetTrainerDeMoSeg(nnUNetTrainerMultiStream):
 
     method_class = DeMoSeg
     config = DeMoSegConfig()
+    endings: ClassVar[Endings] = {
+        "_releasedcode": Ending("the released code's choices: no distillation, no scores on channels", "released_code"),
+    }
 
     @classmethod
     def plans_entry(cls, modalities: Sequence[str], exclusive: bool = True) -> dict[str, Any]:

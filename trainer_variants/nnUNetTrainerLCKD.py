@@ -41,6 +41,7 @@ class nnUNetTrainerLCKD(nnUNetTrainerMultiStream):
         ),
         "_ownstreams": Ending("an encoder for each modality instead of one for all", trainer={"shared_streams": False}),
         "_recipe": Ending("the paper's training: cosine, 115,000 iterations", trainer={"recipe": recipes.METAKD}),
+        "_metakdrecipe": None,  # the same
     }
 
 

@@ -46,6 +46,7 @@ class nnUNetTrainerMetaKD(nnUNetTrainerMultiStream):
             "one encoder, of which each modality has its own first convolution and norms", trainer={"own_parts": True}
         ),
         "_recipe": Ending("the paper's training: cosine, 115,000 iterations", trainer={"recipe": recipes.METAKD}),
+        "_metakdrecipe": None,  # the same
     }
 
 

@@ -16,7 +16,11 @@ STATUS = "tested"
 
 
 class nnUNetTrainerModDrop(nnUNetTrainerBackbone):
-    """ModDrop: nnUNetTrainermmFormer that goes on dropping modalities where training cases are incomplete."""
+    """ModDrop: nnUNetTrainermmFormer that goes on dropping modalities where training cases are incomplete.
+
+    PASSION trains it for 300 epochs (here 1000), each one pass over the cases, with AdamW and a weighted cross entropy
+    (``_recipe``), on single patches of 80 x 80 x 80 voxels (here batch and patch as planned).
+    """
 
     modality_dropout = ModalityDropoutConfig("submask", per="sample")
     incomplete_dropout = None

@@ -61,6 +61,7 @@ class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
             "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
         ),
         "_recipe": Ending("the paper's training: AdamW, 300 epochs, weighted CE", trainer={"recipe": recipes.PASSION}),
+        "_passionrecipe": None,  # the same
     }
 
 

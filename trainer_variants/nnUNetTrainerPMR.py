@@ -16,7 +16,11 @@ STATUS = "tested"
 
 
 class nnUNetTrainerPMR(nnUNetTrainerBackbone):
-    """PMR on mmFormer's network."""
+    """PMR on mmFormer's network.
+
+    PASSION trains it for 300 epochs (here 1000), each one pass over the cases, with AdamW and a weighted cross entropy
+    (``_recipe``), on single patches of 80 x 80 x 80 voxels (here batch and patch as planned).
+    """
 
     fusion = MMFormerFusion
     method_class = PMR

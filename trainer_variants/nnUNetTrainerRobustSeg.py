@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nnunetv2_mmkd.methods.robust_seg import RobustSeg, RobustSegConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import FusionFactory
 from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
 from nnunetv2_mmkd.networks.fusion.sfusion import SFusion
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Chen et al., Robust-MSeg, MICCAI 2019"
 PAPER_URL = "https://arxiv.org/abs/2002.09708"
@@ -16,13 +19,25 @@ STATUS = "tested"
 
 
 class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
-    """RobustSeg: a content stream for each modality, gated fusion, images reconstructed from their own appearance."""
+    """RobustSeg: a content stream for each modality, gated fusion, images reconstructed from their own appearance.
+
+    The released code trains for 300 epochs of 300 iterations (here 1000 of 250) with Adam and a weighted cross entropy
+    (``_recipe``), on single patches of 80 x 80 x 80 voxels (here batch and patch as planned).
+    """
 
     modality_dropout = ModalityDropoutConfig("bernoulli", per="sample", p=0.5)
     shared_streams = False
     fusion: FusionFactory = GatedFusion
     method_class = RobustSeg
     config = RobustSegConfig()
+    endings: ClassVar[Endings] = {
+        "_sharedstreams": Ending(
+            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
+        ),
+        "_recipe": Ending(
+            "the released code's training: Adam, 300 epochs of 300, weighted CE", trainer={"recipe": recipes.ROBUSTSEG}
+        ),
+    }
 
 
 class nnUNetTrainerRobustSeg_SFusion(nnUNetTrainerRobustSeg):

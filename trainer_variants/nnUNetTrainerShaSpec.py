@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -11,8 +11,9 @@ from nnunetv2_mmkd.methods.shaspec import ShaSpec, ShaSpecConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.from_plans import shared_specific
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
-from nnunetv2_mmkd.training.suffixes import suffix_resolver
+from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Wang et al., ShaSpec, CVPR 2023"
 PAPER_URL = "https://arxiv.org/abs/2307.14126"
@@ -22,13 +23,22 @@ STATUS = "tested"
 class nnUNetTrainerShaSpec(nnUNetTrainerMultiStream):
     """ShaSpec: a shared encoder and one for each modality, shared features aligned, specific ones classified.
 
-    The warm-up is the released code's: 80,000 of 180,000 iterations. Its batch is 1, its patch 80 x 160 x 160.
+    The warm-up is the released code's: 80,000 of 180,000 iterations (here of 250,000; ``_recipe``). Its batch is 1, its
+    patch 80 x 160 x 160 (here as planned).
     """
 
     modality_dropout = ModalityDropoutConfig("count_uniform", per="batch")
     full_modality_warmup = 80 / 180
     method_class = ShaSpec
     config = ShaSpecConfig()
+    endings: ClassVar[Endings] = {
+        "_releasedcode": Ending(
+            "the released code's choices: first available feature, pairs in a cycle", "released_code"
+        ),
+        "_recipe": Ending(
+            "the released code's training: no weight decay, 180,000 iterations", trainer={"recipe": recipes.SHASPEC}
+        ),
+    }
 
     @classmethod
     def plans_entry(cls, modalities: Sequence[str], exclusive: bool = True) -> dict[str, Any]:

@@ -14,8 +14,9 @@ class TermWeights:
     """Weights of the terms; the lambdas of Eq. (12) are contained in them.
 
     The paper prints none. The defaults were found by comparing the norms of the gradients that the terms have for the
-    student with that of its task loss, early in the training of a planned network on real cases, before attention was
-    compared relative to the teacher's. :meth:`released_code` has the released code's.
+    student with that of its task loss, early in the training of a planned network on real cases, and measured again
+    after attention was compared relative to the teacher's (documentation/explanation/methods/mst-kdnet.md).
+    :meth:`released_code` has the released code's.
 
     Attributes:
         attention: alpha of Eq. (4), of attention scaled by the number of tokens (relative to the teacher's by

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
-from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import Ending, Endings
 
@@ -33,5 +32,4 @@ class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
         "_sharedstreams": Ending(
             "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
         ),
-        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from nnunetv2_mmkd.networks.from_plans import FusionFactory, multi_stream
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.request import NetworkRequest
+from nnunetv2_mmkd.training import recipes
+from nnunetv2_mmkd.training.suffixes import Ending, Endings
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
 STAGES_RECOMPUTED_ON_CUDA = 2
@@ -31,6 +33,11 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
     own_parts: bool = False
     fusion: FusionFactory = MeanFill
     recomputed_stages: int | None = None
+    endings: ClassVar[Endings] = {
+        "_metakdrecipe": Ending("the training of MetaKD and LCKD, for comparisons", trainer={"recipe": recipes.METAKD}),
+        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
+        "_mstkdnetrecipe": Ending("the training of MST-KDNet, for comparisons", trainer={"recipe": recipes.MST_KDNET}),
+    }
 
     @classmethod
     def build_network(cls, request: NetworkRequest) -> nn.Module:

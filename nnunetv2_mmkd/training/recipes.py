@@ -114,6 +114,58 @@ M2FTRANS = TrainingRecipe(
     batch=4,
     patch=(80, 80, 80),
 )
+UHVED = TrainingRecipe(
+    "U-HVED, released code",
+    epochs=240,  # of 250 iterations: 60,000; also its U-HeMIS
+    optimizer=AdamWConfig(1e-3, 1e-5, amsgrad=False, decoupled=False),
+    schedule="constant",
+    batch=1,
+    patch=(112, 112, 112),
+)
+ROBUSTSEG = TrainingRecipe(
+    "RobustSeg, released code",
+    epochs=300,
+    iterations=300,
+    optimizer=AdamWConfig(1e-4, 1e-4, amsgrad=False, decoupled=False),
+    loss="weighted_ce",
+    batch=1,
+    patch=(80, 80, 80),
+)
+SFUSION = TrainingRecipe(
+    "SFusion, released code",
+    epochs=200,
+    iterations=260,  # one pass over a split of BraTS 2020
+    optimizer=AdamWConfig(1e-4, 1e-4, amsgrad=False, decoupled=False),
+    schedule="constant",
+    loss="dice",
+    batch=1,
+    patch=(128, 128, 128),
+)
+SHASPEC = TrainingRecipe(
+    "ShaSpec, released code",
+    epochs=720,  # of 250 iterations: 180,000
+    weight_decay=0.0,
+    batch=1,
+    patch=(80, 160, 160),
+)
+ACN = TrainingRecipe(
+    "ACN, released code",
+    epochs=300,
+    iterations=190,  # one pass over two of three folds of BraTS 2018
+    optimizer=AdamWConfig(1e-4, 1e-5, amsgrad=False, decoupled=False),
+    loss="dice",
+    batch=1,
+    patch=(160, 192, 128),
+)
+SMUNET = TrainingRecipe(
+    "SMU-Net, released code",
+    epochs=250,
+    iterations=200,  # one pass over 70 % of BraTS 2018
+    optimizer=AdamWConfig(1e-4, 1e-5, amsgrad=False, decoupled=False),
+    loss="dice",
+    batch=1,
+    patch=(160, 192, 128),
+)
 SIMMLM = TrainingRecipe(
     "SimMLM, released code",
     epochs=600,  # 300 for the experts, 300 together

@@ -31,25 +31,32 @@ NAMED = 5
 """So many cases are named in a line."""
 
 
-def parse_name(text: str) -> dict[str, Any] | None:
+def parse_name(text: str, endings: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Class attributes that the ending of a specialist's name stands for; None if it is none.
 
-    A part that has the form of a length or a seed (``300epochs``, ``50iters``, ``seed1``) is one. All others, small
-    letters and digits, are names: of modalities, and at most one of a missing-rate table (:func:`split_names`).
+    A part that has the form of a length or a seed (``300epochs``, ``50iters``, ``seed1``) is one, and so is an ending
+    of the trainer. All others, small letters and digits, are names: of modalities, and at most one of a missing-rate
+    table (:func:`split_names`).
 
     Args:
         text: parts in any order, an underscore before each: ``_t1_t2_300epochs``.
+        endings: of the trainer; those that occur come as ``suffix_endings``, in order.
     """
     names: list[str] = []
+    own: list[str] = []
     found: dict[str, Any] = {}
     for part in text.removeprefix("_").split("_"):
         attributes = parse_suffixes(f"_{part}")
         if attributes is None or attributes.keys() & found.keys():
             return None
-        if "suffix_table" in attributes:
+        if endings and f"_{part}" in endings:
+            own.append(f"_{part}")
+        elif "suffix_table" in attributes:
             names.append(attributes["suffix_table"])
         else:
             found |= attributes
+    if own:
+        found["suffix_endings"] = tuple(own)
     return {"suffix_names": tuple(names), **found} if names else None
 
 

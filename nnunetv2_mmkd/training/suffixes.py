@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +114,15 @@ def _default(each: Any) -> Any:
 
 
 def suffix_resolver(
-    namespace: Mapping[str, Any], parse: Callable[[str], dict[str, Any] | None] | None = None
+    namespace: Mapping[str, Any],
+    parse: Callable[[str, Mapping[str, Any]], dict[str, Any] | None] | None = None,
 ) -> Callable[[str], type]:
     """A module ``__getattr__`` that makes classes for names with suffixes.
 
     Args:
         namespace: the module's ``globals()``. Only trainers defined there are extended, not imported ones.
-        parse: what follows a class's name, from the underscore on -> attributes, or None if that is no ending;
-            :func:`parse_suffixes` with the endings of the class if it is not given.
+        parse: what follows a class's name, from the underscore on, and the endings of the class -> attributes, or
+            None if that is no ending; :func:`parse_suffixes` if it is not given.
 
     Returns:
         a function that maps an attribute name to a class, or raises AttributeError; InputError where the name is one of
@@ -139,13 +139,11 @@ def suffix_resolver(
             trainer = namespace[base]
             if not hasattr(trainer, "apply_suffixes"):
                 continue
-            parser = parse or partial(parse_suffixes, endings=endings_of(trainer))
-            attributes = parser(name[len(base) :])
+            attributes = (parse or parse_suffixes)(name[len(base) :], endings_of(trainer))
             if attributes is None:
                 continue
-            if parse is None:
-                _refuse_ending_of_others(trainer, attributes)
-                attributes |= attributes_of(trainer, attributes.pop("suffix_endings", ()))
+            _refuse_ending_of_others(trainer, attributes)
+            attributes |= attributes_of(trainer, attributes.pop("suffix_endings", ()))
             return type(name, (trainer,), {"__module__": namespace["__name__"], **attributes})
         raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
 

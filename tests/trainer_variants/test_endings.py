@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_nnunet import Home, start, steps
 
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.methods.demoseg import DeMoSegConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion_config import PASSIONConfig
+from nnunetv2_mmkd.methods.shaspec import ShaSpecConfig
+from nnunetv2_mmkd.methods.uhved import UHVEDConfig
 from nnunetv2_mmkd.paths import trainer_folder
 from nnunetv2_mmkd.protocols.missing_table import check_tag
 from nnunetv2_mmkd.trainer_catalogue import known_endings, trainers_of
 from nnunetv2_mmkd.trainer_lookup import find_trainer
+from nnunetv2_mmkd.training.specialist import nnUNetTrainerSubset
 from nnunetv2_mmkd.training.suffixes import endings_of, refuse_ambiguous, refuse_unknown
 
 ENTRIES = trainers_of(trainer_folder())
+PRESETS: dict[str, Any] = {
+    "MetaKD": MetaKDConfig,
+    "PASSION": PASSIONConfig,
+    "MSTKDNet": MSTKDNetConfig,
+    "UHVED": UHVEDConfig,
+    "ShaSpec": ShaSpecConfig,
+    "DeMoSeg": DeMoSegConfig,
+}
 
 
 def resolved(name: str, ending: str = "") -> Any:
@@ -35,8 +49,9 @@ def test_every_ending_is_listed_and_changes_what_the_trainer_has(name: str) -> N
     trainer = resolved(name)
     table = endings_of(trainer)
     assert {ending: each.text for ending, each in table.items()} == entry.endings
+    subset = "_t1" if issubclass(trainer, nnUNetTrainerSubset) else ""
     for ending, each in table.items():
-        made = resolved(name, f"_2epochs{ending}_seed3")
+        made = resolved(name, f"_2epochs{subset}{ending}_seed3")
         assert made.suffix_endings == (ending,) and made.suffix_epochs == 2 and made.suffix_seed == 3
         changed = {key for key in each.trainer if getattr(trainer, key) != getattr(made, key)}
         assert bool(changed) == bool(each.trainer) and set(each.trainer) - changed <= {"own_parts"}, ending
@@ -49,11 +64,21 @@ def test_every_ending_is_listed_and_changes_what_the_trainer_has(name: str) -> N
 
 
 def test_presets_are_the_released_codes() -> None:
-    for name, config in (("MetaKD", MetaKDConfig), ("PASSION", PASSIONConfig), ("MSTKDNet", MSTKDNetConfig)):
+    for name, config in PRESETS.items():
         assert resolved(f"nnUNetTrainer{name}", "_releasedcode").config == config.released_code()
     lckd = resolved("nnUNetTrainerLCKDSingleTeacher", "_releasedcode")
     assert lckd.config.teachers == "most_frequent" and lckd.config.soft_dice  # the rest of the configuration stays
     assert lckd.modality_dropout.name == "count_uniform_incomplete"
+
+
+@pytest.mark.parametrize("name", ["UHeMIS", "UHVED", "RobustSeg", "RobustSeg_SFusion", "SFusion"])
+def test_rivals_can_share_their_streams(home: Home, name: str) -> None:
+    own, shared = (home.trainer(resolved(f"nnUNetTrainer{name}", each)) for each in ("", "_sharedstreams"))
+    for trainer in (own, shared):
+        start(trainer)
+    count = [sum(each.numel() for each in trainer.network.parameters()) for trainer in (own, shared)]
+    assert count[1] < count[0]
+    assert all(math.isfinite(loss) for loss in steps(shared, [next(shared.dataloader_train)]))
 
 
 def test_endings_combine_in_any_order() -> None:

@@ -33,12 +33,19 @@ def named(file: str, name: str) -> Any:
         ("MSTKDNet", 250, 1080, 1e-4, torch.optim.Adam, 0.5**0.9),
         ("mmFormer", 1000, 199, 2e-4, torch.optim.Adam, 0.5**0.9),
         ("SimMLM", 600, 57, 1e-3, torch.optim.Adam, 1.0),
+        ("UHeMIS", 240, 250, 1e-3, torch.optim.Adam, 1.0),
+        ("UHVED", 240, 250, 1e-3, torch.optim.Adam, 1.0),
+        ("RobustSeg", 300, 300, 1e-4, torch.optim.Adam, 0.5**0.9),
+        ("SFusion", 200, 260, 1e-4, torch.optim.Adam, 1.0),
+        ("ShaSpec", 720, 250, 1e-2, torch.optim.SGD, 0.5**0.9),
+        ("ACN_t1", 300, 190, 1e-4, torch.optim.Adam, 0.5**0.9),
+        ("SMUNet_t1", 250, 200, 1e-4, torch.optim.Adam, 0.5**0.9),
     ],
 )
 def test_length_optimiser_and_rate(
     home: Home, file: str, epochs: int, iterations: int, rate: float, optimizer: type, middle: float
 ) -> None:
-    trainer = home.trainer(named(file, f"{file}_recipe"))
+    trainer = home.trainer(named(file.removesuffix("_t1"), f"{file}_recipe"))
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, iterations)
     trainer.network = torch.nn.Linear(2, 2)
     made, scheduler = trainer.configure_optimizers()

@@ -51,6 +51,12 @@ def test_parts_of_a_name(text: str, expected: dict[str, Any] | None) -> None:
     assert parse_name(text) == expected
 
 
+def test_endings_in_a_name() -> None:
+    found = parse_name("_t1_recipe_3epochs_t2", {"_recipe": object()})
+    assert found == {"suffix_names": ("t1", "t2"), "suffix_endings": ("_recipe",), "suffix_epochs": 3}
+    assert parse_name("_recipe", {"_recipe": object()}) is None  # no modality
+
+
 @pytest.mark.parametrize(
     ("names", "modalities", "subset", "tag"),
     [
