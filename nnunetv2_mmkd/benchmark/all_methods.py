@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
+from importlib.resources import as_file, files
+
+import pandas as pd
 
 from nnunetv2_mmkd.benchmark.report import BenchmarkReport, TrainerCost
 from nnunetv2_mmkd.evaluation.published import load_published
@@ -24,6 +26,8 @@ PRINTED = {
     "MSTKDNet": ("mst_kdnet_table3", "MST-KDNet", ""),
     "ACN": ("mst_kdnet_table3", "ACN", ""),
     "SMUNet": ("mst_kdnet_table3", "SMUNet", ""),
+    "ModDrop": ("passion_table1", "mmFormer+ModDrop", "IDT (s,m,l) = (0.2, 0.5, 0.8)"),
+    "PMR": ("passion_table1", "mmFormer+PMR", "IDT (s,m,l) = (0.2, 0.5, 0.8)"),
     "M2FTrans": ("passion_table3", "M2FTrans", "PDT"),
     "PASSION": ("passion_table3", "mmFormer+PASSION", "IDT (0.2, 0.4, 0.6, 0.8)"),
     "PASSION_RFNet": ("passion_table3", "RFNet+PASSION", "IDT (0.2, 0.4, 0.6, 0.8)"),
@@ -36,7 +40,18 @@ PRINTED = {
     "UHVED": ("metakd_table1", "U-HVED", ""),
     "RobustSeg": ("metakd_table1", "RobustSeg", ""),
 }
-"""Trainer -> table of ``results_templates/published``, method and setting in it. The others have no printed average."""
+"""Trainer -> table of ``results_templates/published``, method and setting in it. The others have no average in them."""
+
+TESTED_ON = {
+    "metakd_table1": "66 online cases",
+    "mckd_table1": "66 online cases",
+    "lckd_table2": "66 online cases",
+    "metakd_table5": "125 online cases",
+    "mst_kdnet_table3": "a fifth of 1250 cases",
+    "passion_table1": "100 of 369 cases",
+    "passion_table3": "100 of 369 cases",
+}
+"""Table -> the cases that were scored, as its paper says."""
 
 TITLE = """\
 # All methods, one table
@@ -47,9 +62,12 @@ What each trainer is, what it costs, and what papers print of it.
 
 - **Costs** are ours, counted on a {plan}: ratios to the stock nnU-Net trainer, patch {patch}, batch {batch},
   {modalities} modalities, subsets drawn uniformly.{timed} What they mean is in [what it costs](cost.md).
+- **CPU time** and **ours** were measured before, not by this command: a [training step](cost.md#time-on-a-cpu-plan) on the
+  plan of [our comparisons](../how-to/cpu-plan.md) over the stock one's, and Dice (%) of WT / TC / ET after short trainings
+  on 12 gliomas, with the difference to ModalityDropout after as many iterations. [Which trainer](which-trainer.md) has
+  the protocols and the intervals, without which these differences say little.
 - **Printed** are Dice (%) of WT / TC / ET, averaged over all subsets, under the protocol of the table that is named:
   other splits, networks and lengths than yours. They compare methods within one table only.
-- What we measured ourselves, at equal time, is in [which trainer](which-trainer.md).
 
 """
 
@@ -58,7 +76,9 @@ FLOPs: of a training step, forward and backward, nothing recomputed; after the +
 (meta-updates, elections), spread over all. Saved: bytes kept for backward with all modalities there, with what the
 trainer recomputes on CUDA. All subsets: FLOPs of predicting all {subsets} subsets of a case over one prediction of the
 stock network. Weights: parameters that are deployed, + those that a method has besides, only in training (teachers,
-image decoders, discriminators). A trainer of one subset is counted with two modalities. (!): the printed average is not
+image decoders, discriminators). A trainer of one subset is counted with two modalities. Ours: "3 mm, 3 seeds", 1500
+iterations, two folds; "3 mm, fold 0", the same, six patients and one seed; "2 mm", 600 iterations, two folds, one seed;
+a mean over all subsets but where one is named. (!): the printed average is not
 the average of its rows, or the paper prints another one elsewhere (`mmkd evaluate --published TABLE` shows the cells).
 """
 
@@ -81,10 +101,13 @@ def all_methods_page(report: BenchmarkReport) -> str:
     costs = {row.trainer.removesuffix(ONE_SUBSET): row for row in report.rows}
     timed = report.timed_patch is not None
     shown = ["trainer", "idea", "paper", "FLOPs", *(["time"] if timed else []), "saved", "all subsets", "weights"]
+    shown += ["CPU time", "ours"]
+    measured = _measured()
     rows = []
     for entry in _entries():
         if entry.name in costs:
-            rows.append([*_about(entry), *_costs(costs[entry.name], timed), _printed(entry.name)])
+            own = _ours(measured, entry.name.removeprefix("nnUNetTrainer"))
+            rows.append([*_about(entry), *_costs(costs[entry.name], timed), *own, _printed(entry.name)])
     how = ""
     if report.timed_patch is not None:
         edges = "x".join(map(str, report.timed_patch))
@@ -94,7 +117,7 @@ def all_methods_page(report: BenchmarkReport) -> str:
         plan=report.plan, patch="x".join(map(str, report.patch)), batch=report.batch_size,
         modalities=report.n_modalities, timed=how,
     )  # fmt: skip
-    aligned = ["---"] * 3 + ["--:"] * (len(shown) - 3) + ["---"]
+    aligned = ["---"] * 3 + ["--:"] * (len(shown) - 4) + ["---"] * 2
     lines = [[*shown, "printed (data set, table)"], aligned, *rows]
     return head + _markdown(lines) + NOTES.format(subsets=2**report.n_modalities - 1)
 
@@ -118,6 +141,27 @@ def _costs(row: TrainerCost, timed: bool) -> list[str]:
     return [flops, *([time] if timed else []), saved, every, f"{row.parameters_ratio:.2f}{besides}"]
 
 
+def _measured() -> pd.DataFrame:
+    """``results_templates/measured.csv``, by trainer."""
+    with as_file(files("nnunetv2_mmkd.results_templates") / "measured.csv") as file:
+        return pd.read_csv(file, index_col="trainer")
+
+
+def _ours(measured: pd.DataFrame, trainer: str) -> list[str]:
+    """CPU time, and Dice with the difference to the control."""
+    if trainer not in measured.index:
+        return ["–", "–"]
+    row = measured.loc[trainer]
+    time = "–" if pd.isna(row["time"]) else f"{row['time']:.1f}"
+    if pd.isna(row["protocol"]):
+        return [time, "–"]
+    where = row["protocol"] if pd.isna(row["subset"]) else f"{row['protocol']}, {row['subset']}"
+    values = " / ".join(f"{row[region]:.1f}" for region in REGIONS)
+    gains = [row[region] - row[f"control_{region}"] for region in REGIONS]
+    gain = "" if pd.isna(gains[0]) else f", {' / '.join(f'{each:+.1f}' for each in gains)}"
+    return [time, f"{values}{gain} ({where})"]
+
+
 def _printed(trainer: str) -> str:
     key = trainer.removeprefix("nnUNetTrainer")
     if key not in PRINTED:
@@ -134,7 +178,7 @@ def _printed(trainer: str) -> str:
             values.append(f"{average['value'].iloc[0]:.1f}")
         else:
             values.append(f"{found[found['subset'] != AVERAGE]['value'].mean():.1f}" if len(found) else "–")
-    where = f"{cells['dataset'].iloc[0]}{', ' + setting if setting else ''}, `{table}`"
+    where = f"{cells['dataset'].iloc[0]}{', ' + setting if setting else ''}, {TESTED_ON[table]}, `{table}`"
     return f"{' / '.join(values)}{' (!)' if doubted else ''} ({where})"
 
 

@@ -88,7 +88,7 @@ def test_the_page_of_all_methods_has_every_trainer_and_what_was_printed() -> Non
     (lckd,) = [line for line in page.splitlines() if line.startswith("| `LCKD` |")]
     cells = [cell.strip() for cell in lckd.strip("|").split("|")]
     assert cells[3] == f"{report.rows[0].flops_ratio:.2f} + {report.rows[0].event.amortised_flops:.2f}"  # type: ignore[union-attr]
-    assert cells[-1] == "86.7 / 79.0 / 63.5 (BraTS2018, `lckd_table2`)"
+    assert cells[-1] == "86.7 / 79.0 / 63.5 (BraTS2018, 66 online cases, `lckd_table2`)"
     assert [line.split("|")[6].strip() for line in page.splitlines() if line.startswith("| `Specialist` |")] == ["–"]
     names = [entry.name.removeprefix("nnUNetTrainer") for entry in trainers_of(ROOT / "trainer_variants")]
     with temporary_environment():
