@@ -62,10 +62,10 @@ What each trainer is, what it costs, and what papers print of it.
 
 - **Costs** are ours, counted on a {plan}: ratios to the stock nnU-Net trainer, patch {patch}, batch {batch},
   {modalities} modalities, subsets drawn uniformly.{timed} What they mean is in [what it costs](cost.md).
-- **CPU time** and **ours** were measured before, not by this command: a [training step](cost.md#time-on-a-cpu-plan) on the
-  plan of [our comparisons](../how-to/cpu-plan.md) over the stock one's, and Dice (%) of WT / TC / ET after short trainings
-  on 12 gliomas, with the difference to ModalityDropout after as many iterations. [Which trainer](which-trainer.md) has
-  the protocols and the intervals, without which these differences say little.
+- **CPU time** and **ours** were measured before, not by this command: a [training step](cost.md#time-on-a-cpu-plan) on
+  the plan of [our comparisons](../how-to/cpu-plan.md) over the stock one's, and Dice (%) of WT / TC / ET after short
+  trainings on 12 gliomas, with the difference to ModalityDropout after as many iterations.
+  [Which trainer](which-trainer.md) has the protocols and the intervals, without which these differences say little.
 - **Printed** are Dice (%) of WT / TC / ET, averaged over all subsets, under the protocol of the table that is named:
   other splits, networks and lengths than yours. They compare methods within one table only.
 
