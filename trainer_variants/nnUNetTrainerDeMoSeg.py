@@ -16,7 +16,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Yang et al., DeMoSeg"
 PAPER_URL = "https://arxiv.org/abs/2408.08708"
-STATUS = "tested"
+STATUS = "compared on one fold"
 
 
 class nnUNetTrainerDeMoSeg(nnUNetTrainerMultiStream):

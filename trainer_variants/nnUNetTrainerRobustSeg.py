@@ -15,7 +15,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Chen et al., Robust-MSeg, MICCAI 2019"
 PAPER_URL = "https://arxiv.org/abs/2002.09708"
-STATUS = "tested"
+STATUS = "compared on one fold"
 
 
 class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
@@ -43,6 +43,7 @@ class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
 class nnUNetTrainerRobustSeg_SFusion(nnUNetTrainerRobustSeg):
     """RobustSeg with SFusion in the place of gates, as the SFusion paper tries it."""
 
+    STATUS = "tested"
     fusion = SFusion
 
 

@@ -17,7 +17,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Wang et al., ShaSpec, CVPR 2023"
 PAPER_URL = "https://arxiv.org/abs/2307.14126"
-STATUS = "tested"
+STATUS = "compared on one fold"
 
 
 class nnUNetTrainerShaSpec(nnUNetTrainerMultiStream):

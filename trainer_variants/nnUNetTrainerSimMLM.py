@@ -16,7 +16,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Li et al., SimMLM, ICCV 2025"
 PAPER_URL = "https://arxiv.org/abs/2507.19264"
-STATUS = "tested"
+STATUS = "compared on one fold"
 
 
 class nnUNetTrainerSimMLM(nnUNetTrainerMultiStream):
