@@ -140,7 +140,8 @@ def negative_log_likelihood(target: Tensor, mean: Tensor, variance: Tensor, vali
         valid: see :func:`feature_mean`.
 
     References:
-        Wang et al., ACN, MICCAI 2021, MMI; Ahn et al., Variational information distillation, CVPR 2019.
+        Wang et al., ACN, MICCAI 2021, MMI; Azad et al., SMU-Net, MIDL 2022, content; Ahn et al., Variational
+        information distillation, CVPR 2019.
     """
     with torch.autocast(mean.device.type, enabled=False):
         spread = variance.float().reshape(1, -1, *[1] * (mean.ndim - 2))

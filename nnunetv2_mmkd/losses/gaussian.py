@@ -31,7 +31,7 @@ def gaussian_from(channels: Tensor) -> Gaussian:
         Gaussian(mean=tensor([[3.]]), log_variance=tensor([[-16.]]))
     """
     mean, log_variance = channels.to(torch.promote_types(channels.dtype, torch.float32)).chunk(2, 1)
-    return Gaussian(mean, log_variance.clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE))
+    return Gaussian(mean, log_variance.clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE))  # as U-HVED's Eq. (3)
 
 
 def product_of_gaussians(factors: Gaussian, subsets: Tensor | None = None) -> Gaussian:
@@ -63,7 +63,7 @@ def product_of_gaussians(factors: Gaussian, subsets: Tensor | None = None) -> Ga
         precisions = (-factors.log_variance).exp()
         weighted = precisions * factors.mean
         if subsets is None:
-            total, mean = 1 + precisions.sum(0), weighted.sum(0)
+            total, mean = 1 + precisions.sum(0), weighted.sum(0)  # 1: the prior of U-HVED's Eq. (1)
         else:
             chosen = subsets.to(precisions)
             total, mean = 1 + torch.tensordot(chosen, precisions, 1), torch.tensordot(chosen, weighted, 1)

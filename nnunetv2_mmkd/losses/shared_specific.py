@@ -59,7 +59,11 @@ def alignment_distance(features: Tensor, which: str = "all", weight: Tensor | No
         0 for a single modality, or if every position weighs nothing.
 
     References:
-        Wang et al., ShaSpec, CVPR 2023, distribution alignment objective.
+        Wang et al., ShaSpec, CVPR 2023, Eq. (8) with p = 1, the paper's choice among the distribution alignment
+        objectives (§4.2).
+
+    Deviations from the paper:
+        The mean over entries, as in the released code, not their sum.
     """
     with torch.autocast(features.device.type, enabled=False):
         flat = features.float().flatten(2)
@@ -67,7 +71,8 @@ def alignment_distance(features: Tensor, which: str = "all", weight: Tensor | No
             share = torch.full_like(flat[0, 0], 1 / flat.shape[2])
         else:
             share = weight.to(flat).flatten() / weight.to(flat).sum().clamp_min(1e-8)
-        distances = [((flat[i] - flat[j]).abs().mean(0) * share).sum() for i, j in aligned_pairs(len(flat), which)]
+        pairs = aligned_pairs(len(flat), which)
+        distances = [((flat[i] - flat[j]).abs().mean(0) * share).sum() for i, j in pairs]  # Eq. (8), p = 1
         return torch.stack(distances).sum() if distances else flat.sum() * 0.0
 
 
@@ -83,10 +88,10 @@ def modality_classification(logits: Tensor, modality: Tensor) -> Tensor:
         modality: the true ones, long ``[P]``.
 
     References:
-        Wang et al., ShaSpec, CVPR 2023, domain classification objective.
+        Wang et al., ShaSpec, CVPR 2023, Eq. (5).
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return cross_entropy(logits.float(), modality)
+        return cross_entropy(logits.float(), modality)  # Eq. (5)
 
 
 def pooled(features: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -1,28 +1,17 @@
-"""ACN: a student of one subset and a teacher of all modalities, adversarial in entropies and features.
-
-Legend: C channels of the bottleneck.
-"""
+"""ACN: a student of one subset and a teacher of all modalities, adversarial in entropies and features."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch import Tensor
 
-from nnunetv2_mmkd.losses.co_training import entropy_map, negative_log_likelihood
-from nnunetv2_mmkd.methods.base import TrainingContext
+from nnunetv2_mmkd.losses.co_training import entropy_map
 from nnunetv2_mmkd.methods.co_training import CoTraining, CoTrainingConfig
 
 if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
     from nnunetv2_mmkd.networks.dedicated import DedicatedTrace
-
-FIRST_VARIANCE = 5.0
-LEAST_VARIANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -47,32 +36,6 @@ class ACNConfig(CoTrainingConfig):
         """See the base."""
         own = ("entropy_adversarial", "knowledge_adversarial", "mutual_information")
         return {**super().weights(), **{name: getattr(self, name) for name in own}}
-
-
-class GaussianRegressor(nn.Module):
-    """Predicts the teacher's features from the student's, with a variance for each channel.
-
-    Args:
-        channels: C.
-        dimensions: 2 or 3.
-
-    References:
-        Ahn et al., Variational information distillation for knowledge transfer, CVPR 2019.
-    """
-
-    def __init__(self, channels: int, dimensions: int) -> None:
-        super().__init__()
-        convolution: type[nn.Module] = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
-        self.mean = nn.Sequential(
-            convolution(channels, channels, 1), nn.ReLU(), convolution(channels, channels, 1), nn.ReLU(),
-            convolution(channels, channels, 1),
-        )  # fmt: skip
-        first = math.log(math.exp(FIRST_VARIANCE - LEAST_VARIANCE) - 1)
-        self.spread = nn.Parameter(torch.full((channels,), first))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The student's ``[B, C, *cells]`` -> mean of the same shape and variance ``[C]``."""
-        return self.mean(features), softplus(self.spread.float()) + LEAST_VARIANCE
 
 
 class ACN(CoTraining):
@@ -103,14 +66,9 @@ class ACN(CoTraining):
     def __init__(self, config: ACNConfig | None = None) -> None:
         super().__init__(config or ACNConfig())
 
-    def setup(self, context: TrainingContext) -> None:
-        """Make teacher, discriminators and the regressor."""
-        super().setup(context)
-        self.regressor = GaussianRegressor(self.teacher.width, self.teacher.dimensions).to(context.device)
-
-    def trainable(self) -> Sequence[nn.Module]:
-        """The teacher, and the regressor."""
-        return (self.teacher, *[self.regressor] * bool(self.config.mutual_information))
+    def regresses(self) -> bool:
+        """Whether MMI weighs something."""
+        return bool(self.config.mutual_information)
 
     def discriminated(self) -> dict[str, int]:
         """Entropy maps and bottlenecks."""
@@ -129,17 +87,4 @@ class ACN(CoTraining):
 
     def distances(self, teacher: DedicatedTrace, student: DedicatedTrace, valid: Tensor | None) -> dict[str, Tensor]:
         """The bound of the mutual information."""
-        if not self.config.mutual_information:
-            return {}
-        with torch.autocast(self.context.device.type, enabled=False):
-            mean, variance = self.regressor(student.content.float())
-        return {"mutual_information": negative_log_likelihood(teacher.content, mean, variance, valid)}
-
-    def state_dict(self) -> dict[str, Any]:
-        """As the base, and the regressor."""
-        return {**super().state_dict(), "regressor": self.regressor.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        super().load_state_dict(state)
-        self.regressor.load_state_dict(state["regressor"])
+        return {"mutual_information": self.unexplained(teacher, student, valid)} if self.regresses() else {}

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_mmkd.losses.co_training import consistency
+from nnunetv2_mmkd.losses.co_training import consistency, negative_log_likelihood
 from nnunetv2_mmkd.methods.adversary import Adversary
 from nnunetv2_mmkd.methods.base import (
     Averages,
@@ -26,6 +27,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
     sum_of_parts,
 )
+from nnunetv2_mmkd.networks.gaussian_regressor import GaussianRegressor
 
 if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
     from nnunetv2_mmkd.networks.dedicated import DedicatedTrace, DedicatedUNet
@@ -71,7 +73,9 @@ class CoTraining(Method["DedicatedUNet"]):
     .. math:: w\, \ell(z^m) + (1 - w)\, \ell(z^f) + \lambda(t) \sum_k \operatorname{mean} (p^f_k - p^m_k)^2 + ...
 
     with m for the student on the subset and f for the teacher on all modalities that a case has. The student alone is
-    deployed. Discriminators take a step of their own after the networks'.
+    deployed. Discriminators take a step of their own after the networks'. Where the mutual information of the
+    bottlenecks weighs something, a regressor that predicts the teacher's from the student's is trained with the
+    networks.
 
     Attributes:
         recomputes: of the teacher.
@@ -87,12 +91,15 @@ class CoTraining(Method["DedicatedUNet"]):
         self._iteration: int | None = None
 
     def setup(self, context: TrainingContext) -> None:
-        """Make the teacher and the discriminators."""
+        """Make the teacher, the discriminators and the regressor."""
         super().setup(context)
         self.teacher: DedicatedUNet = context.need(FullModalityNetwork)()
         self.adversaries = nn.ModuleDict(
             {name: self._adversary(channels) for name, channels in self.discriminated().items()}
         )
+        self.regressor: GaussianRegressor | None = None
+        if self.regresses():
+            self.regressor = GaussianRegressor(self.teacher.width, self.teacher.dimensions).to(context.device)
 
     def _adversary(self, channels: int) -> Adversary:
         config = self.config
@@ -118,9 +125,20 @@ class CoTraining(Method["DedicatedUNet"]):
             valid: bool ``[B, 1, *spatial]``, or None.
         """
 
+    def regresses(self) -> bool:
+        """Whether the mutual information of the bottlenecks weighs something."""
+        return False
+
+    def unexplained(self, teacher: DedicatedTrace, student: DedicatedTrace, valid: Tensor | None) -> Tensor:
+        """What the student's bottleneck does not tell of the teacher's: the bound of their mutual information."""
+        assert self.regressor is not None
+        with torch.autocast(self.context.device.type, enabled=False):
+            mean, variance = self.regressor(student.content.float())
+        return negative_log_likelihood(teacher.content, mean, variance, valid)
+
     def trainable(self) -> Sequence[nn.Module]:
-        """The teacher."""
-        return (self.teacher,)
+        """The teacher, and the regressor."""
+        return (self.teacher, *([] if self.regressor is None else [self.regressor]))
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
@@ -198,8 +216,10 @@ class CoTraining(Method["DedicatedUNet"]):
         return self._averages.read(self.curve_names())
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher, the discriminators and their optimisers."""
+        """The teacher, the regressor, the discriminators and their optimisers."""
         state: dict[str, Any] = {"teacher": self.teacher.state_dict()}
+        if self.regressor is not None:
+            state["regressor"] = self.regressor.state_dict()
         for name, adversary in self.adversaries.items():
             assert isinstance(adversary, Adversary)
             discriminator, optimizer = adversary.state()
@@ -209,6 +229,8 @@ class CoTraining(Method["DedicatedUNet"]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.teacher.load_state_dict(state["teacher"])
+        if self.regressor is not None:
+            self.regressor.load_state_dict(state["regressor"])
         for name, adversary in self.adversaries.items():
             assert isinstance(adversary, Adversary)
             adversary.restore(state[name]["discriminator"], state[name]["optimizer"])

@@ -38,7 +38,7 @@ class DeMoSegConfig:
     """Hyper-parameters of DeMoSeg.
 
     Attributes:
-        weight: of the distillation (not known to us; the released nnU-Net trainer has none).
+        weight: of the distillation (1 in the released code of February 2026; the nnU-Net trainer has none).
         lenders: modality -> others, in the order in which they lend; see
             :func:`~nnunetv2_mmkd.networks.decoupled.lending_order` for modalities that are not named. It is the
             network's, and goes into the plans.
@@ -46,7 +46,7 @@ class DeMoSegConfig:
             (released code: not, and it stays as it was initialised). The network's, too.
     """
 
-    weight: float = 0.1
+    weight: float = 1.0
     lenders: Mapping[str, Sequence[str]] = field(default_factory=lambda: dict(PUBLISHED_LENDERS))
     gated: bool = True
 
@@ -63,21 +63,21 @@ class DeMoSegConfig:
 class DeMoSeg(Method["DecoupledUNet"]):
     r"""Task loss, and distillation from Self-features to the Mutual-features that express the same modality.
 
-    .. math:: \ell_{task} + \lambda \operatorname{mean}_{i \neq j \in A} KL\big(\operatorname{sg}(F_{j \to j})
-        \,\|\, F_{i \to j}\big)
+    .. math:: \ell_{task} + \lambda \sum_{i \neq j \in A} \frac{1}{W} KL\big(F_{j \to j} \,\|\, F_{i \to j}\big)
 
-    with :math:`F_{i \to j}` the sub-space in which modality i expresses modality j; mean over the ordered pairs of
-    available modalities of a sample, then over the batch.
+    with :math:`F_{i \to j}` the sub-space of W channels in which modality i expresses modality j, as the convolutions
+    leave it, before the channel exchange; sum over the ordered pairs of available modalities of a sample, mean over the
+    batch.
 
     References:
         Yang et al., Decoupling Feature Representations of Ego and Other Modalities for Incomplete Multi-modal Brain
         Tumor Segmentation, arXiv 2408.08708.
 
     Deviations from the paper:
-        We know of the term that it draws Mutual- to Self-features, and from the released code that it is a divergence;
-        its form (over the channels of a sub-space, Self-features detached) and its weight are ours. Modalities that are
-        missing in a step teach nothing. For lenders, network and channel exchange see
-        :class:`~nnunetv2_mmkd.networks.decoupled.DecoupledUNet`.
+        Of its text we had the abstract and the figure, which has the distillation after both convolutions and before
+        the exchange. Form and weight are those of the code that was released in February 2026 (there it is of the first
+        convolution's features). Modalities that are missing in a step teach nothing, as there. For lenders, network and
+        channel exchange see :class:`~nnunetv2_mmkd.networks.decoupled.DecoupledUNet`.
     """
 
     def __init__(self, config: DeMoSegConfig | None = None) -> None:
@@ -86,7 +86,7 @@ class DeMoSeg(Method["DecoupledUNet"]):
 
     def step(self, network: DecoupledUNet, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """Both terms on a batch."""
-        outputs, found = network.trace(batch.images, batch.available)
+        outputs, found = network.trace(batch.images, batch.available, convolved=bool(self.config.weight))
         parts = {"task": task_loss(outputs, batch.target)}
         if self.config.weight:
             parts["distillation"] = self.config.weight * self.distillation(found, batch)
@@ -94,21 +94,21 @@ class DeMoSeg(Method["DecoupledUNet"]):
         return sum_of_parts(parts)
 
     def distillation(self, found: Subspaces, batch: Batch) -> Tensor:
-        """Mean over the pairs of a sample, then over the batch; 0 for samples of a single modality.
+        """Sum over the pairs of a sample, mean over the batch; 0 for samples of a single modality.
 
         Args:
-            found: features of the stems.
+            found: features of the stems, with those before the exchange.
             batch: for what is available and what counts.
         """
         row_of = {(b, m): row for m, own in found.rows.items() for row, b in enumerate(own)}
-        first = next(iter(found.features.values()))
+        first = next(iter(found.convolved.values()))
         samples = []
         for sample, present in enumerate(batch.available):
             there = torch.nonzero(present).flatten().tolist()
-            own = {m: found.features[m][row_of[sample, m]] for m in there}
+            own = {m: found.convolved[m][row_of[sample, m]] for m in there}
             weight = None if batch.valid is None else pooled_weight(batch.valid[sample], first.shape[3:])
             pairs = [subspace_divergence(own[j][j], own[i][j], weight) for i, j in permutations(there, 2)]
-            samples.append(torch.stack(pairs).mean() if pairs else first.new_zeros((), dtype=torch.float32))
+            samples.append(torch.stack(pairs).sum() if pairs else first.new_zeros((), dtype=torch.float32))
         return torch.stack(samples).mean()
 
     def curve_names(self) -> tuple[str, ...]:

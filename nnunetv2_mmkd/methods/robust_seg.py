@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from nnunetv2_mmkd.losses.gaussian import prior_kl
+from nnunetv2_mmkd.losses.gaussian import gaussian_from, prior_kl, sample
 from nnunetv2_mmkd.methods.base import (
     Averages,
     Batch,
@@ -29,20 +29,33 @@ from nnunetv2_mmkd.networks.appearance import AppearanceDecoder, AppearanceEncod
 from nnunetv2_mmkd.networks.contracts import MultiStreamNetwork
 from nnunetv2_mmkd.networks.fusion.base import run
 
+PRIORS = ("code", "norms")
+
 
 @dataclass(frozen=True)
 class RobustSegConfig:
-    """Hyper-parameters of RobustSeg, the released code's.
+    """Hyper-parameters of RobustSeg; the weights are the released code's.
 
     Attributes:
         reconstruction: weight of the images' mean absolute error, summed over modalities (0.1).
         prior: weight of the appearances' divergence from a standard normal distribution, summed over modalities (0.1).
+        prior_of: what has that prior: the appearance ``"code"`` (paper), a Gaussian of which a sample is decoded, or
+            the means and deviations of the adaptive ``"norms"`` that the decoder makes of a code without variance
+            (released code).
     """
 
     reconstruction: float = 0.1
     prior: float = 0.1
+    prior_of: str = "code"
+
+    @classmethod
+    def released_code(cls) -> RobustSegConfig:
+        """The released code's choices."""
+        return cls(prior_of="norms")
 
     def __post_init__(self) -> None:
+        if self.prior_of not in PRIORS:
+            raise ValueError(f"RobustSeg: prior_of must be one of {', '.join(PRIORS)}, not {self.prior_of!r}")
         for name, value in (("reconstruction", self.reconstruction), ("prior", self.prior)):
             if not value >= 0:
                 raise ValueError(f"RobustSeg: {name} must not be negative, not {value}")
@@ -55,26 +68,26 @@ class RobustSeg(Method[MultiStreamNetwork]):
 
     .. math::
         \ell(D(c), y) + \lambda \sum_m \mathrm{mean}\, |G_m(c, a_m) - x_m|
-        + \mu \sum_m \mathrm{KL}\big(\mathcal N(s_m) \,\|\, \mathcal N(0, 1)\big)
+        + \mu \sum_m \mathrm{KL}\big(q_m \,\|\, \mathcal N(0, 1)\big), \qquad a_m \sim q_m
 
-    with c the fused content of the step's subset, a_m the appearance code of modality m, an encoding of its image, and
-    G_m a decoder that gives c that appearance by adaptive norms with means and deviations s_m. The sums are over all
-    modalities that a case has, also those that the subset lacks: their appearance is known and the content of the
-    others must do. Content encoders are the network's streams; appearance encoders and image decoders are trained with
-    the network and never deployed.
+    with c the fused content of the step's subset, q_m the Gaussian of the appearance code of modality m, an encoding of
+    its image, and G_m a decoder that gives c that appearance by adaptive norms. The sums are over all modalities that a
+    case has, also those that the subset lacks: their appearance is known and the content of the others must do. The
+    divergence is a sum over the code's components. With ``prior_of="norms"`` q_m is that of the adaptive norms' means
+    and deviations, and a_m has no variance. Content encoders are the network's streams; appearance encoders and image
+    decoders are trained with the network and never deployed.
 
     Attributes:
         recomputes: of appearance encoders and image decoders.
 
     References:
         Chen et al., Robust Multimodal Brain Tumor Segmentation via Feature Disentanglement and Gated Fusion, MICCAI
-        2019. Weights and the prior's term are the released code's.
+        2019. Weights are the released code's; of the paper's text we had the abstract and the figure alone.
 
     Deviations from the paper:
-        See :class:`~nnunetv2_mmkd.networks.fusion.gated.Gate` and :mod:`~nnunetv2_mmkd.networks.appearance`. As in the
-        released code the prior is of the adaptive norms' means and deviations, a sum over channels, not of the code
-        itself. nnU-Net's task loss (weighted cross entropy and Dice in the paper), weight decay, optimiser and schedule
-        (there Adam with 1e-4 and dropout).
+        See :class:`~nnunetv2_mmkd.networks.fusion.gated.Gate` and :mod:`~nnunetv2_mmkd.networks.appearance`. nnU-Net's
+        task loss (weighted cross entropy and Dice in the paper), weight decay, optimiser and schedule (there Adam with
+        1e-4 and dropout). That a sample of the code is decoded is ours.
     """
 
     needs = (ExtraNetwork,)
@@ -89,7 +102,9 @@ class RobustSeg(Method[MultiStreamNetwork]):
         super().setup(context)
         encoder = context.need(ExtraNetwork)().encoders[0]  # for what nnU-Net has planned
         number = len(context.modalities) if self.config.reconstruction else 0
-        self.appearance = nn.ModuleList(AppearanceEncoder(encoder.conv_op) for _ in range(number)).to(context.device)
+        gaussian = self.config.prior_of == "code"
+        appearance = [AppearanceEncoder(encoder.conv_op, gaussian=gaussian) for _ in range(number)]
+        self.appearance = nn.ModuleList(appearance).to(context.device)
         self.decoders = nn.ModuleList(AppearanceDecoder(encoder) for _ in range(number)).to(context.device)
 
     def trainable(self) -> Sequence[nn.Module]:
@@ -116,15 +131,15 @@ class RobustSeg(Method[MultiStreamNetwork]):
         priors = ModalityTables(1, len(batch.present), batch.present.shape[1], skips[0].device)
         styles: dict[int, tuple[Tensor, Tensor]] = {}
         for m, samples in samples_with(batch.present):
-            images, encoder, decoder = images_of(batch, m, samples), self.appearance[m], self.decoders[m]
-
-            def encode(images: Tensor = images, encoder: nn.Module = encoder, decoder: Any = decoder) -> Tensor:
-                return torch.stack(decoder.style(encoder(images)))
-
-            mean, deviation = run(encode, self.recomputing)
-            styles[m] = (mean, deviation)
-            with torch.autocast(self.context.device.type, enabled=False):
-                priors.put(m, samples, [prior_kl(style_gaussian(styles[m])).sum(1)])
+            decoder: Any = self.decoders[m]
+            code = run(partial(self.appearance[m], images_of(batch, m, samples)), self.recomputing)
+            if self.config.prior_of == "code":
+                gaussian = gaussian_from(code)
+                styles[m] = decoder.style(sample(gaussian))
+            else:
+                styles[m] = decoder.style(code)
+                gaussian = style_gaussian(styles[m])
+            priors.put(m, samples, [prior_kl(gaussian).sum(1)])
 
         def reconstruct(m: int, samples: list[int]) -> Tensor:
             content = rows_of(skips[-1], samples)

@@ -41,12 +41,12 @@ class ShaSpecConfig:
     """Hyper-parameters of ShaSpec.
 
     Attributes:
-        alpha: weight of the alignment of shared features (0.1 in the released code).
-        beta: weight of the classification of specific features (0.02 in the released code).
-        pairs: which shared features are compared, ``"all"`` or ``"cyclic"`` (released code: each modality with the
-            next).
+        alpha: weight of the alignment of shared features (§4.2: 0.1).
+        beta: weight of the classification of specific features (§4.2: 0.02).
+        pairs: which shared features are compared, ``"all"`` (Eq. 8) or ``"cyclic"`` (released code: each modality with
+            the next).
         fill: what stands in for a missing modality: the ``"mean"`` of the shared features of the available ones
-            (paper), or that of the ``"first"`` available one (released code). It is the network's, and goes into the
+            (Eq. 4), or that of the ``"first"`` available one (released code). It is the network's, and goes into the
             plans.
     """
 
@@ -79,15 +79,18 @@ class ShaSpec(Method[MultiStreamNetwork]):
     classifier of the M modalities, trained with the network and never deployed. The sum over pairs is averaged over the
     batch, the cross entropy over the available (sample, modality) pairs.
 
+    As in the paper, modalities that are missing in a step have no part in either term (§3.3.3; the released code aligns
+    and classifies the features of images of zeros, too), and all pairs of available modalities are aligned (the
+    released code takes a cycle of them, ``pairs="cyclic"``).
+
     References:
-        Wang et al., Multi-modal Learning with Missing Modality via Shared-Specific Feature Modelling, CVPR 2023.
+        Wang et al., Multi-modal Learning with Missing Modality via Shared-Specific Feature Modelling, CVPR 2023,
+        Eq. (9).
 
     Deviations from the paper:
-        Modalities that are missing in a step have no part in either term (the released code aligns and classifies the
-        features of images of zeros, too). All pairs of available modalities are aligned, where the released code
-        takes a cycle of them (``pairs="cyclic"``). The alignment is the released code's mean absolute difference.
-        Specific features are pooled at the bottleneck (the released code: before its ASPP, which nnU-Net does not
-        plan). Optimiser, schedule and task loss are nnU-Net's.
+        The alignment is a mean absolute difference, as in the released code, where Eq. (8) has a norm. Specific
+        features are pooled at the bottleneck (the released code: before its ASPP, which nnU-Net does not plan).
+        Optimiser, schedule and task loss are nnU-Net's.
     """
 
     needs = (FeatureWidth,)
@@ -108,7 +111,7 @@ class ShaSpec(Method[MultiStreamNetwork]):
     def step(self, network: MultiStreamNetwork, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         streams = network.encode(batch.images, batch.available)
-        parts = {"task": task_loss(network.decode(network.fuse(streams).skips), batch.target)}
+        parts = {"task": task_loss(network.decode(network.fuse(streams).skips), batch.target)}  # Eq. (3)
         alignment, pairs = self.alignment(streams, batch.valid)
         parts["alignment"] = self.config.alpha * alignment
         classification, right = self.classification(streams, batch.valid)
@@ -117,7 +120,7 @@ class ShaSpec(Method[MultiStreamNetwork]):
         if pairs:
             self._averages.add("alignment per pair/mean", alignment.detach() * len(batch.available) / pairs)
         self._averages.add("modality of specific features/accuracy", right)
-        return sum_of_parts(parts)
+        return sum_of_parts(parts)  # Eq. (9)
 
     def alignment(self, streams: Streams, valid: Tensor | None) -> tuple[Tensor, int]:
         """The sum over pairs, mean over the batch, and the number of pairs in the batch.

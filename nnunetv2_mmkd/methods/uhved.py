@@ -46,7 +46,7 @@ AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class UHVEDConfig:
-    """Hyper-parameters of U-HVED, the released code's where the paper's are not known to us.
+    """Hyper-parameters of U-HVED, the released code's: the paper's are not known to us.
 
     Attributes:
         divergence: weight of both divergences (0.1 in the released code).
@@ -95,7 +95,8 @@ class UHVED(Method[VariationalNetwork]):
 
     References:
         Dorent et al., Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and Segmentation, MICCAI
-        2019. Weights and means over scales, subsets and components are the released code's.
+        2019, Eq. (1) and (3) for prior and Gaussians. Weights and means over scales, subsets and components are the
+        released code's.
 
     Deviations from the paper:
         See :class:`~nnunetv2_mmkd.networks.fusion.hved.HVEDFusion`. Image decoders are nnU-Net's planned decoder with

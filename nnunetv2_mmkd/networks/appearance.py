@@ -30,21 +30,22 @@ class AppearanceEncoder(nn.Module):
 
     Args:
         conv_op: convolution of the image's dimension.
+        gaussian: whether the result is mean and log variance of a code, 2E numbers, not the code itself.
 
     Deviations from the paper:
         Kernels with stride are 3 (4 in the released code), which any image size survives.
     """
 
-    def __init__(self, conv_op: Any) -> None:
+    def __init__(self, conv_op: Any, *, gaussian: bool = False) -> None:
         super().__init__()
         layers = [conv_op(1, WIDTHS[0], 7, 1, 3), nn.ReLU()]
         for before, after in pairwise(WIDTHS):
             layers += [conv_op(before, after, 3, 2, 1), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.code = nn.Linear(WIDTHS[-1], CODE)
+        self.code = nn.Linear(WIDTHS[-1], 2 * CODE if gaussian else CODE)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, 1, *spatial]`` -> ``[B, E]``."""
+        """``[B, 1, *spatial]`` -> ``[B, E]``, or ``[B, 2E]``."""
         code: Tensor = self.code(self.layers(image).flatten(2).mean(2))
         return code
 

@@ -8,87 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
 from torch import Tensor, nn
 
 from nnunetv2_mmkd.errors import InputError
-from nnunetv2_mmkd.modalities import index_of
+from nnunetv2_mmkd.networks.decoupled_stem import ModalityStem
 from nnunetv2_mmkd.networks.fusion.base import run
 from nnunetv2_mmkd.networks.masking import resolve
 from nnunetv2_mmkd.networks.multi_stream import compile_modules
-
-SQUEEZE = 4
-"""The perceptron that scores channels has a quarter as many hidden units as there are channels (released code)."""
-
-
-class ChannelExchange(nn.Module):
-    r"""Channel-wise sparse self-attention: each channel attends to exactly one other.
-
-    .. math:: x_c + s_{o(c)}\, x_{o(c)}, \qquad s = \sigma(\mathrm{MLP}(\bar x)), \quad o = \operatorname{argsort}(-s)
-
-    Args:
-        channels: of x.
-        gated: whether the channel that is attended to is multiplied by its score. Without it, as in the released
-            code, the perceptron has no gradient, for an order has none, and stays as it was initialised.
-
-    References:
-        Yang et al., DeMoSeg, arXiv 2408.08708.
-    """
-
-    def __init__(self, channels: int, gated: bool) -> None:
-        super().__init__()
-        hidden = max(1, channels // SQUEEZE)
-        self.score = nn.Sequential(nn.Linear(channels, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, channels))
-        self.gated = gated
-        if not gated:
-            self.score.requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[n, channels, *spatial]`` -> the same."""
-        with torch.autocast(x.device.type, enabled=False):
-            scores = self.score(x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2).mean(2)).sigmoid()
-        order = scores.argsort(1, descending=True)
-        samples = index_of(range(len(x)), x.device)[:, None]
-        exchanged = x[samples, order]
-        if self.gated:
-            factors = scores[samples, order].to(x.dtype)
-            exchanged = exchanged * factors.reshape(*factors.shape, *[1] * (x.ndim - 2))
-        return x + exchanged
-
-
-class ModalityStem(nn.Module):
-    """Two convolutions of one modality, a channel exchange, the planned norm and nonlinearity.
-
-    Args:
-        encoder: planned, for its kinds of layers.
-        channels: M sub-spaces of W.
-        stride: of the first convolution.
-        gated: see :class:`ChannelExchange`.
-    """
-
-    def __init__(self, encoder: Any, channels: int, stride: Any, gated: bool) -> None:
-        super().__init__()
-        layers = (
-            encoder.conv_bias, encoder.norm_op, encoder.norm_op_kwargs, encoder.dropout_op, encoder.dropout_op_kwargs,
-            encoder.nonlin, encoder.nonlin_kwargs,
-        )  # fmt: skip
-        self.convolutions = StackedConvBlocks(2, encoder.conv_op, 1, channels, encoder.kernel_sizes[0], stride, *layers)
-        self.exchange = ChannelExchange(channels, gated)
-        finish: list[nn.Module] = []
-        if encoder.norm_op is not None:
-            finish.append(encoder.norm_op(channels, **(encoder.norm_op_kwargs or {})))
-        if encoder.nonlin is not None:
-            finish.append(encoder.nonlin(**(encoder.nonlin_kwargs or {})))
-        self.finish = nn.Sequential(*finish)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[n, 1, *spatial]`` -> ``[n, M·W, *spatial]``."""
-        result: Tensor = self.finish(self.exchange(self.convolutions(x)))
-        return result
 
 
 @dataclass(frozen=True)
@@ -98,10 +29,12 @@ class Subspaces:
     Attributes:
         rows: modality -> the samples that have it.
         features: modality -> ``[n, M, W, *spatial]``; entry k is how the modality expresses modality k.
+        convolved: the same before the channel exchange, which the distillation compares; empty if not asked for.
     """
 
     rows: Mapping[int, list[int]]
     features: Mapping[int, Tensor]
+    convolved: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class DecoupledUNet(nn.Module):
@@ -117,7 +50,7 @@ class DecoupledUNet(nn.Module):
         decoder: the planned decoder.
         modalities: names of the channels.
         lenders: for each modality all others, first the one that lends before the others.
-        gated: see :class:`ChannelExchange`.
+        gated: see :class:`~nnunetv2_mmkd.networks.decoupled_stem.ChannelExchange`.
 
     Attributes:
         recomputed_stages: above 0 the stems' activations are recomputed in backward instead of stored.
@@ -188,10 +121,12 @@ class DecoupledUNet(nn.Module):
         """
         return self.trace(x, available)[0]
 
-    def trace(self, x: Tensor, available: Tensor | None = None) -> tuple[Tensor | list[Tensor], Subspaces]:
-        """:meth:`forward`, with the features of the stems."""
+    def trace(
+        self, x: Tensor, available: Tensor | None = None, *, convolved: bool = False
+    ) -> tuple[Tensor | list[Tensor], Subspaces]:
+        """:meth:`forward`, with the features of the stems, and, if asked for, with those before the exchange."""
         mask = resolve(x, available, self.modalities)
-        found = self.subspaces(x, mask)
+        found = self.subspaces(x, mask, convolved)
         features = self.project(self.lend(found, mask))
         skips = []
         for stage in self.encoder.stages:
@@ -200,17 +135,24 @@ class DecoupledUNet(nn.Module):
         outputs: Tensor | list[Tensor] = self.decoder(skips)
         return outputs, found
 
-    def subspaces(self, x: Tensor, mask: Tensor) -> Subspaces:
+    def subspaces(self, x: Tensor, mask: Tensor, convolved: bool = False) -> Subspaces:
         """Run the stems of the available modalities, each in a call of its own."""
         recompute = self.recomputed_stages > 0 and self.training
-        rows, features = {}, {}
+        rows, features, before = {}, {}, {}
         for modality, stem in enumerate(self.stems):
             own = torch.nonzero(mask[:, modality]).flatten().tolist()
-            if own:
-                images = torch.stack([x[sample, modality] for sample in own])[:, None]
-                whole = run(lambda stem=stem, images=images: stem(images), recompute)  # type: ignore[misc]
-                rows[modality], features[modality] = own, whole.unflatten(1, (len(self.modalities), -1))
-        return Subspaces(rows, features)
+            if not own:
+                continue
+            assert isinstance(stem, ModalityStem)
+            images = torch.stack([x[sample, modality] for sample in own])[:, None]
+            if convolved:
+                found = run(partial(stem.convolutions, images), recompute)
+                before[modality] = found.unflatten(1, (len(self.modalities), -1))
+                whole = run(partial(stem.exchanged, found), recompute)
+            else:
+                whole = run(partial(stem, images), recompute)
+            rows[modality], features[modality] = own, whole.unflatten(1, (len(self.modalities), -1))
+        return Subspaces(rows, features, before)
 
     def lend(self, found: Subspaces, mask: Tensor) -> Tensor:
         """Fill the slots of each sample: ``[B, M·W, *spatial]``."""

@@ -145,7 +145,7 @@ def decoupled(request: NetworkRequest) -> DecoupledUNet:
     Args:
         request: what is asked for, of at least two modalities. Its options: ``lenders``, for each modality the names of
             the others, first the one that lends before the others (by default in channel order), and ``gated``
-            (:class:`~nnunetv2_mmkd.networks.decoupled.ChannelExchange`).
+            (:class:`~nnunetv2_mmkd.networks.decoupled_stem.ChannelExchange`).
 
     Raises:
         InputError: fewer than two modalities, or other ``lenders``.

@@ -56,12 +56,12 @@ class SharedSpecificUNet(MultiStreamUNet):
 
     def encode(self, x: Tensor, available: Tensor | None = None) -> Streams:
         """Encode the available modalities: r at every scale, and s at the bottleneck."""
-        streams = super().encode(x, available)
+        streams = super().encode(x, available)  # r of Eq. (1)
         specific: list[Tensor] = []
         for modality, encoder in enumerate(self.specific):
             inputs = [x[sample, own] for sample, own in streams.pairs if own == modality]
             if inputs:
-                specific.extend(self.encoded(encoder, inputs)[-1].unbind(0))
+                specific.extend(self.encoded(encoder, inputs)[-1].unbind(0))  # s of Eq. (1)
         return replace(streams, specific=tuple(specific))
 
 

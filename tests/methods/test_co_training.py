@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,14 +24,19 @@ from nnunetv2_mmkd.methods.smunet import SMUNet, SMUNetConfig
 from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
 
 NAMES, SUBSET = ("t1", "t1ce", "t2"), ("t1", "t2")
+RELEASED = "SMU-Net, squared difference"
 METHODS: dict[str, tuple[Any, Any, Any]] = {
     "SMU-Net": (SMUNet, SMUNetConfig, StyleUNet),
+    RELEASED: (SMUNet, partial(SMUNetConfig, content_term="squared_difference"), StyleUNet),
     "ACN": (ACN, ACNConfig, DedicatedUNet),
 }
 TERMS = {
     "SMU-Net": ("consistency", "content", "style", "adversarial"),
+    RELEASED: ("consistency", "content", "style", "adversarial"),
     "ACN": ("consistency", "entropy_adversarial", "knowledge_adversarial", "mutual_information"),
 }
+INFORMATION = (("SMU-Net", "content"), ("ACN", "mutual_information"))
+"""The terms with a regressor, which the teacher's features are a target of and no more."""
 EACH_TERM = [(name, term) for name, terms in TERMS.items() for term in terms]
 each_method = pytest.mark.parametrize("name", METHODS)
 
@@ -88,10 +95,12 @@ def test_each_term_reaches_whom_it_should(name: str, term: str, co_training: boo
     assert abs(float(result["parts"][term])) > 1e-6
     result["loss"].backward()
     assert reached(network.encoder)
-    assert reached(method.teacher) == (co_training and term in ("consistency", "content", "style"))
+    between = term in ("consistency", "content", "style") and (name, term) not in INFORMATION
+    assert reached(method.teacher) == (co_training and between)
     assert not reached(method.adversaries)
-    if name == "ACN":
-        assert reached(method.regressor) == (term == "mutual_information")
+    assert (method.regressor is not None) == ((name, term) in INFORMATION)
+    assert method.regressor is None or all(each.grad.any() for each in method.regressor.parameters())
+    assert list(method.trainable()) == [method.teacher, *[method.regressor] * (method.regressor is not None)]
 
 
 @each_method
@@ -110,16 +119,18 @@ def test_the_loss_is_the_weighted_sum(name: str) -> None:
     def fooled(term: str, features: Tensor) -> Tensor:
         return weights[term] * adversarial_loss(method.adversaries[term].discriminator(features))
 
-    if name == "SMU-Net":
+    if method.regressor is not None:
+        mean, variance = method.regressor(m.content)
+        likelihood = ((f.content - mean) ** 2 / variance[:, None, None] + variance.log()[:, None, None]).mean() / 2
+        assert torch.allclose(variance, torch.tensor(5.0))
+    if name != "ACN":
+        content = content_distance(f.content, m.content) if name == RELEASED else likelihood
         expected |= {
-            "content": 0.4 * content_distance(f.content, m.content),
+            "content": 0.4 * content,
             "style": 0.5 * gram_distance(f.style, m.style),
             "adversarial": fooled("adversarial", m.style),
         }
     else:
-        mean, variance = method.regressor(m.content)
-        likelihood = ((f.content - mean) ** 2 / variance[:, None, None] + variance.log()[:, None, None]).mean() / 2
-        assert torch.allclose(variance, torch.tensor(5.0))
         expected |= {
             "entropy_adversarial": fooled("entropy_adversarial", entropy_map(m.logits, exclusive=True)),
             "knowledge_adversarial": fooled("knowledge_adversarial", m.content),
@@ -198,10 +209,13 @@ def test_discriminators_take_a_step_of_their_own_and_state_comes_back(name: str)
         assert differences(before[term], after[term]) != []
     assert differences(before["teacher"], after["teacher"]) == []
     other, _ = prepared(name)
-    other.teacher.apply(lambda module: module.weight.data.zero_() if isinstance(module, nn.Conv2d) else None)
+    for module in other.trainable():
+        module.apply(lambda module: module.weight.data.zero_() if isinstance(module, nn.Conv2d) else None)
     other.load_state_dict(after)
     assert differences(other.state_dict(), after) == []
-    assert not any("teacher" in key or "discriminator" in key for key in network.state_dict())
+    assert ("regressor" in after) == (name != RELEASED)
+    further = ("teacher", "discriminator", "regressor")
+    assert not any(each in key for key in network.state_dict() for each in further)
 
 
 @each_method
@@ -215,6 +229,29 @@ def test_ignored_voxels_are_left_out_of_predictions(name: str) -> None:
     changed = replace(m, output=[m.output[0].clone(), *m.output[1:]])
     changed.output[0][..., 8:] += 1
     assert torch.equal(method.terms(f, m, valid)["consistency"], method.terms(f, changed, valid)["consistency"])
+
+
+def test_what_the_content_tells_of_the_teachers_by_hand() -> None:
+    """A student that predicts nothing of a teacher of ones: (1 / 5 + log 5) / 2 in the beginning."""
+    method, network = prepared("SMU-Net")
+    batch = a_batch()
+    f, m = method.teacher.trace(batch.images, batch.present), network.trace(batch.images, batch.available)
+    for weight in method.regressor.mean.parameters():
+        nn.init.zeros_(weight)
+    ones = replace(f, content=torch.ones_like(f.content))
+    found = method.distances(ones, m, None)["content"].detach()
+    assert float(found) == pytest.approx((0.2 + math.log(5)) / 2, rel=1e-5)
+
+
+def test_smunets_released_code() -> None:
+    config = SMUNetConfig.released_code()
+    assert config == SMUNetConfig(content_term="squared_difference", style=0.0)
+    method, network = prepared("SMU-Net", content_term=config.content_term, style=config.style)
+    assert method.regressor is None and set(method.step(network, a_batch(), task_loss)["parts"]) == {
+        "student", "teacher", "consistency", "content", "adversarial",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="content_term must be one of mutual_information, squared_difference, not"):
+        SMUNetConfig(content_term="cosine")
 
 
 @pytest.mark.parametrize("config", [SMUNetConfig, ACNConfig])

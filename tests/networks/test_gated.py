@@ -48,6 +48,7 @@ def test_any_image_has_a_code_and_comes_back(dimension: int, size: tuple[int, ..
     encoder = planned(dimension).encoder
     code = AppearanceEncoder(encoder.conv_op)(torch.randn(2, 1, *size))
     assert code.shape == (2, 8)
+    assert AppearanceEncoder(encoder.conv_op, gaussian=True)(torch.randn(2, 1, *size)).shape == (2, 16)
     sizes = [tuple(-(-edge // 2**scale) for edge in size) for scale in range(3)]
     decoder = AppearanceDecoder(encoder)
     content = torch.randn(2, 8, *sizes[-1])

@@ -74,7 +74,8 @@ class ModalAttention(nn.Module):
 
     .. math:: a_m = \frac{\exp t_m}{\sum_{n \in A} \exp t_n}, \qquad \sum_{m \in A} a_m \odot f_m
 
-    Nothing is made up for a missing modality, and a modality alone passes as it is.
+    Nothing is made up for a missing modality, and a modality alone passes as it is. Layer norms come before attention
+    and perceptron, as in the paper.
 
     Args:
         scale: where it is.
@@ -82,9 +83,9 @@ class ModalAttention(nn.Module):
 
     Deviations from the paper:
         The released code's positions, a sinusoid, count through the whole sequence, so that those of a modality depend
-        on which others there are; here each modality has learned positions of its own. Layer norms come before
-        attention and perceptron. Heads have about 32 channels (4 heads in the released code). Patches have whole
-        voxels: 8 tokens an axis where the size can be divided by 8, fewer elsewhere.
+        on which others there are; here each modality has learned positions of its own. Heads have about 32
+        channels (4 heads in the released code). Patches have whole voxels: 8 tokens an axis where the size can be
+        divided by 8, fewer elsewhere.
     """
 
     def __init__(self, scale: ScaleSpec, config: SFusionConfig) -> None:

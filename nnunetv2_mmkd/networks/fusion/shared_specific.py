@@ -33,7 +33,7 @@ class SharedFillProjection(MeanFillProjection):
         fill: one of :data:`FILLS`.
 
     References:
-        Wang et al., ShaSpec, CVPR 2023.
+        Wang et al., ShaSpec, CVPR 2023, Eq. (4).
     """
 
     def __init__(self, n_modalities: int, channels: int, fill: str) -> None:
@@ -71,7 +71,7 @@ class SharedFillProjection(MeanFillProjection):
             missing = torch.nonzero(~present).flatten().tolist()
             if missing:
                 lending = rows[:1] if self.fill == "first" else rows
-                filled = torch.stack([shared[row].flatten(1) for row in lending]).mean(0)
+                filled = torch.stack([shared[row].flatten(1) for row in lending]).mean(0)  # Eq. (4)
                 total = torch.addmm(total, weight[index_of(missing, weight.device)].sum(0), filled)
             fused.append(total.reshape(-1, *spatial))
         return torch.stack(fused)
@@ -95,12 +95,13 @@ class SharedSpecificFusion(Fusion):
         InputError: another ``fill``.
 
     References:
-        Wang et al., Multi-modal Learning with Missing Modality via Shared-Specific Feature Modelling, CVPR 2023.
+        Wang et al., Multi-modal Learning with Missing Modality via Shared-Specific Feature Modelling, CVPR 2023,
+        Eq. (2) and (4).
 
     Deviations from the paper:
-        The projection makes the concatenation as wide as nnU-Net planned. The paper fills the bottleneck and is silent
-        about skips (in the released code they are what the encoder makes of an image of zeros); here every scale is
-        filled. phi has the planned kernel of the bottleneck (3 in the released code).
+        The projection makes the concatenation as wide as nnU-Net planned. The paper fuses at the bottom of the U-Net
+        (§4.2) and is silent about skips (in the released code they are what the encoder makes of an image of zeros);
+        here every scale is filled. phi has the planned kernel of the bottleneck (3 in the released code).
     """
 
     def __init__(self, scales: Sequence[ScaleSpec], fill: str = "mean") -> None:
@@ -138,4 +139,4 @@ class SharedSpecificFusion(Fusion):
         rows = range(len(shared))
         chunks = [list(rows)] if self.training else [[row] for row in rows]
         found = [each for own in chunks for each in run(lambda own=own: compose(own), recompute)]  # type: ignore[misc]
-        return [r + each for r, each in zip(shared, found, strict=True)]
+        return [r + each for r, each in zip(shared, found, strict=True)]  # Eq. (2)
