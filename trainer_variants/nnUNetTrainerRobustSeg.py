@@ -31,6 +31,7 @@ class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
     method_class = RobustSeg
     config = RobustSegConfig()
     endings: ClassVar[Endings] = {
+        "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
         "_sharedstreams": Ending(
             "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
         ),

@@ -29,6 +29,7 @@ class nnUNetTrainerSMUNet(nnUNetTrainerSubset):
     method_class = SMUNet
     config = SMUNetConfig()
     endings: ClassVar[Endings] = {
+        "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
         "_recipe": Ending(
             "the released code's training: Adam, 250 epochs of 200, Dice", trainer={"recipe": recipes.SMUNET}
         ),

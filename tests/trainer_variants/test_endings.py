@@ -16,7 +16,9 @@ from nnunetv2_mmkd.methods.demoseg import DeMoSegConfig
 from nnunetv2_mmkd.methods.metakd import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion_config import PASSIONConfig
+from nnunetv2_mmkd.methods.robust_seg import RobustSegConfig
 from nnunetv2_mmkd.methods.shaspec import ShaSpecConfig
+from nnunetv2_mmkd.methods.smunet import SMUNetConfig
 from nnunetv2_mmkd.methods.uhved import UHVEDConfig
 from nnunetv2_mmkd.paths import trainer_folder
 from nnunetv2_mmkd.protocols.missing_table import check_tag
@@ -33,6 +35,8 @@ PRESETS: dict[str, Any] = {
     "UHVED": UHVEDConfig,
     "ShaSpec": ShaSpecConfig,
     "DeMoSeg": DeMoSegConfig,
+    "RobustSeg": RobustSegConfig,
+    "SMUNet_t1": SMUNetConfig,
 }
 
 
