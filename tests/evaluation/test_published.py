@@ -69,15 +69,16 @@ def _half_unit(printed: str) -> float:
     return 0.5 * 10.0**-decimals
 
 
-def test_all_five_papers_are_included() -> None:
+def test_all_five_papers_and_demoseg_are_included() -> None:
     assert {load_published(name)["paper"].iloc[0] for name in NAMES} == {
         "MetaKD",
         "MCKD",
         "LCKD",
         "PASSION",
         "MST-KDNet",
+        "DeMoSeg",
     }
-    assert len(NAMES) == 18
+    assert len(NAMES) == 19
 
 
 @pytest.mark.parametrize("name", NAMES)
