@@ -46,7 +46,7 @@ from nnunetv2_mmkd.methods.smunet import SMUNet
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.methods.uhved import UHVED
 from nnunetv2_mmkd.networks.availability import condition_norms
-from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet
 from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
 from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
 from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
@@ -57,6 +57,7 @@ from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
 from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
+from nnunetv2_mmkd.networks.lending import lending_order
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
