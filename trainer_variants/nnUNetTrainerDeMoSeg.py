@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from nnunetv2_mmkd.methods.demoseg import DeMoSeg, DeMoSegConfig
-from nnunetv2_mmkd.networks.decoupled import lending_order
 from nnunetv2_mmkd.networks.from_plans import decoupled
+from nnunetv2_mmkd.networks.lending import lending_order
 from nnunetv2_mmkd.networks.request import NetworkRequest
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver

@@ -51,6 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="how modalities are dropped in training, per subject (default: %(default)s)",
     )
+    parser.add_argument(
+        "--smooth", type=arguments.positive, default=1, metavar="N",
+        help="moving average of the importance weights in figures/importance.png over N epochs (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--disable_progress_bar", action="store_true", help="no progress bars")
     return parser
@@ -81,6 +85,8 @@ def main(argv: Sequence[str]) -> int:
     if sheet.left_out:
         logging.getLogger(__name__).warning("left out, they contain the diagnosis: %s", ", ".join(sheet.left_out))
     with locked(args.o):
-        run_sheet(sheet, protocol, args.o, device=args.device, progress=not args.disable_progress_bar)
+        run_sheet(
+            sheet, protocol, args.o, device=args.device, progress=not args.disable_progress_bar, smooth=args.smooth
+        )
     sys.stdout.write((args.o / "tables" / "accuracy.md").read_text(encoding="utf-8"))
     return 0

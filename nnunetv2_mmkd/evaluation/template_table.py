@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,8 @@ def template_table(
 ) -> Grid:
     """Published numbers and ours in the shape of a paper's table.
 
-    Our averages are, as the paper's, over the means of all subsets, and ``Avg.`` over regions is over these averages.
+    Our averages are, as the paper's, over the means of all subsets. Ours over the regions are shown in every table,
+    also where the paper has none.
 
     Args:
         table: results, with their modalities.
@@ -76,20 +78,24 @@ def template_table(
     Raises:
         InputError: the table lacks a metric or region of the template.
     """
+    if template.subset:
+        table = table.select(subsets=[template.subset])
     content = _published(template, table.modalities)
     _add_ours(content, table, template)
     own = improvement_of or _own_method(template, table.methods)
     if template.layout == "down":
         _compare(content, template, own)
     first, counts = template.published.iloc[0], table.rows.groupby(["method", "subset"])["case"].nunique()
-    count = len(all_subset_names(table.modalities))
+    count = len(template.subsets(table.modalities))
+    of = f"tested with {template.subset}" if template.subset else f"averages are of the {count} subsets' means"
     content.notes[:0] = [
-        f"{first['paper']}, {first['table']}, {first['dataset']}: rows and columns in the paper's order; averages "
-        f"are of the {count} subsets' means",
+        f"{first['paper']}, {first['table']}, {first['dataset']}: rows and columns in the paper's order; {of}",
         f"{PUBLISHED_MARK}: numbers of the paper, of its own data and protocol; the others are of this run, means over "
         + " to ".join(dict.fromkeys((str(counts.min()), str(counts.max()))))
         + " cases",
     ]
+    if AVERAGE not in set(template.scores["region"]):
+        content.notes.append("averages over the regions are of this run alone: the paper prints none")
     if content.absent:
         content.notes.append(f"{PUBLISHED_MARK} cells that are – or absent: left out, not printed, or lost in the scan")
     if template.p_value:
@@ -148,7 +154,7 @@ def _told(what: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _add_ours(content: _Content, table: ResultTable, template: Template) -> None:
-    """Our means, their averages over the subsets, and where the paper has it that over the regions."""
+    """Our means, their averages over the subsets, and of all of these the averages over the regions."""
     setting = "this run" if any(line.setting for line in content.lines) else ""
     content.lines.extend(_Line(setting, method, True) for method in table.methods)
     ours = [line for line in content.lines if line.ours]
@@ -160,9 +166,9 @@ def _add_ours(content: _Content, table: ResultTable, template: Template) -> None
             for line in ours:
                 values = {**means[line.method], AVERAGE: means[line.method].mean(skipna=False)}
                 content.cells.update({(line, subset, region, metric): float(values[subset]) for subset in values})
-        for line in ours:
-            averages = [content.cells[line, AVERAGE, region, metric] for region in template.regions]
-            content.cells[line, AVERAGE, AVERAGE, metric] = float(np.mean(averages))
+        for line, subset in product(ours, content.subsets):
+            values = [content.cells[line, subset, region, metric] for region in template.regions]
+            content.cells[line, subset, AVERAGE, metric] = float(np.mean(values))
         lower = not metric_spec(name).higher_is_better
         for place in {key[1:] for key in content.cells if key[0].ours and key[3] == metric}:
             cells = [(line, *place) for line in ours]
@@ -220,7 +226,10 @@ def _row(content: _Content, left: Any, key: tuple[str, ...], places: Sequence[tu
 def _down(content: _Content, template: Template, notes: tuple[str, ...]) -> Grid:
     """Rows: subsets, average, p-value; columns: method by region."""
     (metric,) = template.scores["metric"].unique()
-    columns = [(line, region) for region in template.regions for line in content.lines]
+    shown = {(key[0], key[2]) for key in content.cells}
+    columns = [
+        (line, region) for region in (*template.regions, AVERAGE) for line in content.lines if (line, region) in shown
+    ]
     rows = []
     for subset in content.subsets:
         places = [(line, subset, region, metric) for line, region in columns]
@@ -233,7 +242,7 @@ def _down(content: _Content, template: Template, notes: tuple[str, ...]) -> Grid
     if template.p_value:
         p_values = tuple(content.p_values.get((line, region), "–") for line, region in columns)
         rows.append(Row("p-value", (*[""] * len(template.modalities), P_VALUE), p_values, (False,) * len(columns)))
-    heads = (tuple(region for _, region in columns), tuple(line.method for line, _ in columns))
+    heads = (tuple(_region(name) for _, name in columns), tuple(line.method for line, _ in columns))
     titles = tuple(map(modality_title, template.modalities))
     return Grid(titles, (*template.modalities, "subset"), heads, tuple(rows), notes)
 
@@ -242,10 +251,10 @@ def _across(content: _Content, template: Template, notes: tuple[str, ...]) -> Gr
     """Rows: methods by region; columns: subsets and their average."""
     (metric,) = template.scores["metric"].unique()
     rows = []
-    for region in template.regions:
+    for region in (*template.regions, AVERAGE):
         lines = [line for line in content.lines if any(key[0] == line and key[2] == region for key in content.cells)]
         for number, line in enumerate(lines):
-            left = (region, *_left(content, line))
+            left = (_region(region), *_left(content, line))
             places = [(line, subset, region, metric) for subset in content.subsets]
             rows.append(_row(content, left, left, places, not number and region != template.regions[0]))
     shown = [bullets(subset, template.modalities) for subset in content.subsets[:-1]]
@@ -258,9 +267,10 @@ def _across(content: _Content, template: Template, notes: tuple[str, ...]) -> Gr
 
 
 def _averages(content: _Content, template: Template, notes: tuple[str, ...]) -> Grid:
-    """Rows: methods; columns: regions by metric, averages over the subsets."""
-    metrics, regions = template.scores["metric"].unique(), template.scores["region"].unique()
-    columns = [(AVERAGE, region, metric) for metric in metrics for region in regions]
+    """Rows: methods; columns: regions by metric, averages over the subsets or the only one."""
+    subset = content.subsets[0] if template.subset else AVERAGE
+    regions = (*template.regions, AVERAGE)
+    columns = [(subset, region, metric) for metric in template.scores["metric"].unique() for region in regions]
     rows = []
     for number, line in enumerate(content.lines):
         left, places = _left(content, line), [(line, *column) for column in columns]
@@ -269,6 +279,10 @@ def _averages(content: _Content, template: Template, notes: tuple[str, ...]) -> 
     labels = [metric_spec(OUR_METRICS.get(metric, metric)).label() for _, _, metric in columns]
     heads = (tuple(labels), tuple("Avg." if region == AVERAGE else region for _, region, _ in columns))
     return Grid(_titles(content), _titles(content), heads, tuple(rows), notes)
+
+
+def _region(name: str) -> str:
+    return "Avg. over regions" if name == AVERAGE else name
 
 
 def _left(content: _Content, line: _Line) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import yaml
 
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.evaluation.published import load_published
-from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names
+from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names, parse_subset, subset_name
 from nnunetv2_mmkd.names import canonical
 
 OUR_METRICS: Mapping[str, str] = {"hd": "hausdorff"}
@@ -33,10 +33,11 @@ class Template:
     Attributes:
         name: of the template.
         layout: subsets ``"down"`` (columns: method by region), ``"across"`` (rows: region, method), or ``"averages"``
-            over them alone (rows: method; columns: region by metric).
+            over them alone (rows: method; columns: region by metric), or :attr:`subset` in their place.
         modalities: canonical, in the order of the paper's bullets.
         table: of ``results_templates/published``; empty: the name.
         dataset: which of the table's data sets; empty: its only one.
+        subset: the only one that the table has; empty: all, and their average.
         method: the paper's own, which its test and improvements are about; empty: it has none.
         p_value: pairs of the paper's t-test: ``"subsets"``, or these and their average; None: no test.
     """
@@ -46,6 +47,7 @@ class Template:
     modalities: tuple[str, ...]
     table: str = ""
     dataset: str = ""
+    subset: str = ""
     method: str = ""
     p_value: Literal["subsets", "with_average"] | None = None
 
@@ -70,6 +72,12 @@ class Template:
     def regions(self) -> tuple[str, ...]:
         """Its regions, without the average over them."""
         return tuple(name for name in self.scores["region"].unique() if name != AVERAGE)
+
+    def subsets(self, modalities: Sequence[str]) -> list[str]:
+        """Its subsets, by the names that they have with these modalities in channel order."""
+        if self.subset:
+            return [subset_name(parse_subset(self.subset, modalities), modalities)]
+        return all_subset_names(modalities)
 
 
 @cache
@@ -102,7 +110,7 @@ def check_template(name: str, modalities: Sequence[str], regions: Sequence[str],
         subsets: that are evaluated.
 
     Raises:
-        InputError: there is no such template, it has other modalities or regions, or some subsets are not evaluated.
+        InputError: there is no such template, it has other modalities or regions, or subsets that are not evaluated.
     """
     template = find_template(name)
     if not _fits(template, modalities, regions):
@@ -112,11 +120,12 @@ def check_template(name: str, modalities: Sequence[str], regions: Sequence[str],
             f"{', '.join(template.regions)}; this data set has {', '.join(map(canonical, modalities))} and "
             f"{', '.join(regions)}. Leave it out, or take one that fits: {', '.join(fitting) or 'none does'}"
         )
-    absent = [each for each in all_subset_names(modalities) if each not in subsets]
+    absent = [each for each in template.subsets(modalities) if each not in subsets]
     if absent:
+        needed = f"the subset {absent[0]}, which" if template.subset else f"all subsets, and {absent[0]}"
         raise InputError(
-            f"template {name}: the table needs all subsets, and {absent[0]} is not evaluated: choose all, or "
-            "evaluate cases that have all modalities"
+            f"template {name}: the table needs {needed} is not evaluated: choose all, or evaluate cases that have "
+            "all modalities"
         )
 
 

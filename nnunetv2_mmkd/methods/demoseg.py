@@ -40,7 +40,7 @@ class DeMoSegConfig:
     Attributes:
         weight: of the distillation (1 in the released code of February 2026; the nnU-Net trainer has none).
         lenders: modality -> others, in the order in which they lend; see
-            :func:`~nnunetv2_mmkd.networks.decoupled.lending_order` for modalities that are not named. It is the
+            :func:`~nnunetv2_mmkd.networks.lending.lending_order` for modalities that are not named. It is the
             network's, and goes into the plans.
         gated: whether exchanged channels are multiplied by their score, so that the perceptron that orders them learns
             (released code: not, and it stays as it was initialised). The network's, too.

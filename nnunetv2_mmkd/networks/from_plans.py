@@ -13,12 +13,13 @@ from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.names import indices
 from nnunetv2_mmkd.networks.architecture import UNETS, check_architecture, module_class
 from nnunetv2_mmkd.networks.availability import check_encoding, condition_norms
-from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet
 from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
 from nnunetv2_mmkd.networks.fusion.base import Fusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.scale_spec import ScaleSpec, scale_specs
 from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
+from nnunetv2_mmkd.networks.lending import lending_order
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.request import NetworkRequest

@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunetv2_mmkd.errors import InputError, first_few
-from nnunetv2_mmkd.evaluation.figures.lines import curve_panels
+from nnunetv2_mmkd.evaluation.figures.learned import CURVE_FIGURES, draw_learned, of_group, trainings_note
 from nnunetv2_mmkd.evaluation.figures.sensitivity import Setting, sensitivity
 from nnunetv2_mmkd.evaluation.figures.shares import election_shares
-from nnunetv2_mmkd.evaluation.figures.style import plain_style, png, shown
+from nnunetv2_mmkd.evaluation.figures.style import plain_style, png
 from nnunetv2_mmkd.evaluation.metrics.registry import metric_spec
 from nnunetv2_mmkd.evaluation.result_table import ResultTable
 from nnunetv2_mmkd.evaluation.seeds import summarise_seeds
 from nnunetv2_mmkd.trainer_lookup import find_trainer
-from nnunetv2_mmkd.workflows.training_records import TrainingRecord, read_trainings
-
-
-@dataclass(frozen=True)
-class CurveFigure:
-    """A figure of curves.
-
-    Attributes:
-        paper: whose figure it is.
-        groups: of curves -> label of the y axis.
-        panels: one per ``"run"``, lines are modalities; or per ``"modality"``, lines are runs.
-        trainers: that log these curves, for the message of what to do.
-        balanced: what the curves would be if all modalities were alike, with M of them; None: nothing is drawn.
-    """
-
-    paper: str
-    groups: Mapping[str, str]
-    panels: Literal["run", "modality"]
-    trainers: str
-    balanced: Literal["1/M", "0"] | None = None
-
-
-CURVE_FIGURES: Mapping[str, CurveFigure] = {
-    "importance": CurveFigure(
-        "MetaKD, Figs. 4a and 8", {"importance": "importance weight"}, "run", "MetaKD or MCKD", "1/M"
-    ),
-    "fill": CurveFigure(
-        "MetaKD, Fig. 5",
-        {"fill l1": "L1 distance of filled features", "fill cosine": "cosine similarity of filled features"},
-        "run",
-        "MetaKD or MCKD",
-    ),
-    "preference": CurveFigure(
-        "PASSION, Fig. 6", {"relative preference": "relative preference"}, "modality", "PASSION or PASSION_baseline",
-        "0",
-    ),
-}  # fmt: skip
-"""Kind -> figure."""
+from nnunetv2_mmkd.workflows.training_records import read_trainings
 
 KINDS = {
     **{name: figure.paper for name, figure in CURVE_FIGURES.items()},
@@ -88,32 +50,16 @@ def draw_curve_figure(
     png(output)
     figure, records = CURVE_FIGURES[kind], read_trainings(models, folds, checkpoint)
     for record in records:
-        lacking = [group for group in figure.groups if not any(_curves(record, group))]
+        lacking = [group for group in figure.groups if not any(of_group(record.curves, group))]
         if lacking:
             raise InputError(
                 f"{record.file}: {record.run} logs no curve {lacking[0]!r}, it has "
                 f"{', '.join(record.groups) or 'none'}; `mmkd figure {kind}` is for trainings of {figure.trainers}"
             )
         for group in figure.groups:
-            if not any(np.isfinite(values).any() for values in _curves(record, group).values()):
+            if not any(np.isfinite(values).any() for values in of_group(record.curves, group).values()):
                 raise InputError(f"{record.file}: the curve {group!r} of {record.run} has no value yet: train longer")
-    panels: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    labels: dict[str, str] = {}
-    for record in records:
-        for group, label in figure.groups.items():
-            for modality, values in _curves(record, group).items():
-                by_run = figure.panels == "run"
-                panel, line = (record.run, shown(modality)) if by_run else (shown(modality), record.run)
-                panel += f": {label}" * (len(figure.groups) > 1)
-                labels[panel] = label
-                panels.setdefault(panel, {}).setdefault(line, []).append(_smoothed(values, smooth))
-    balanced = {"0": 0.0, "1/M": 1 / len(records[0].modalities), None: None}[figure.balanced]
-    counts = sorted({len(each) for lines in panels.values() for each in lines.values()})
-    note = _trainings_note(counts) + f" Moving average over {smooth} epochs." * (smooth > 1)
-    note += " Dotted: all modalities alike." * (balanced is not None)
-    with plain_style():
-        stacked = {panel: {line: _stacked(values) for line, values in lines.items()} for panel, lines in panels.items()}
-        curve_panels(stacked, output, labels=labels, reference=balanced, note=note, title=title)
+    draw_learned(kind, [(record.run, record.curves) for record in records], output, smooth=smooth, title=title)
 
 
 def draw_elections(
@@ -138,7 +84,7 @@ def draw_elections(
     held = sorted({len(won) for regions in winners.values() for won in regions.values()})
     runs = [record.run for record in records]
     note = f"Elections: {' to '.join(map(str, dict.fromkeys((held[0], held[-1]))))} of each region. "
-    note += _trainings_note(sorted({runs.count(run) for run in runs}), band=False)
+    note += trainings_note(sorted({runs.count(run) for run in runs}), band=False)
     with plain_style():
         election_shares(winners, records[0].modalities, output, note=note, title=title)
 
@@ -187,7 +133,7 @@ def draw_alpha(
     variants = sorted({each.variant for each in settings if each.variant})
     counts = sorted({len(each) for one in settings for each in one.values.values()})
     tested = "+".join(table.subsets) if len(table.subsets) == 1 else f"the mean over {len(table.subsets)} subsets"
-    note = f"Tested with {tested}, {table.rows['case'].nunique()} cases. " + _trainings_note(counts, "bars")
+    note = f"Tested with {tested}, {table.rows['case'].nunique()} cases. " + trainings_note(counts, "bars")
     note += f" Stars: {', '.join(variants)}." * bool(variants)
     with plain_style():
         sensitivity(settings, output, x_label="α", y_label=spec.label(), note=note, title=title)
@@ -213,30 +159,3 @@ def _alpha(method: str) -> tuple[str, str, float] | None:
     if others:
         rest = [part for part in rest if f"_{part}" not in trainer.suffix_endings]
     return "_".join([base, *rest]), ", ".join(others), float(config.alpha)
-
-
-def _curves(record: TrainingRecord, group: str) -> dict[str, NDArray[np.float64]]:
-    """Modality -> values of a group of curves."""
-    return {name.partition("/")[2]: values for name, values in record.curves.items() if name.partition("/")[0] == group}
-
-
-def _smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Mean of the known values among the last ``width``."""
-    parts = [values[max(0, end - width) : end] for end in range(1, len(values) + 1)]
-    return np.array([np.nanmean(part) if np.isfinite(part).any() else np.nan for part in parts])
-
-
-def _stacked(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """``[trainings, epochs]``, NaN after the end of the shorter ones."""
-    table = np.full((len(values), max(map(len, values))), np.nan)
-    for row, each in zip(table, values, strict=True):
-        row[: len(each)] = each
-    return table
-
-
-def _trainings_note(counts: Sequence[int], what: str = "bands", *, band: bool = True) -> str:
-    """How many trainings a line is of, and what that shows."""
-    if counts[-1] == 1:
-        return f"One training each: no {what}." if band else "One training each."
-    number = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    return f"{number} trainings each (seeds, folds)" + (f": mean, {what} of one standard deviation." if band else ".")

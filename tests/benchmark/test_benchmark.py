@@ -11,7 +11,15 @@ import pytest
 import torch
 from refusals import refusal
 
-from nnunetv2_mmkd.benchmark.all_methods import PRINTED, all_methods_page, all_trainers
+from nnunetv2_mmkd.benchmark.all_methods import (
+    PRINTED,
+    _about,
+    _measured,
+    _ours,
+    _printed,
+    all_methods_page,
+    all_trainers,
+)
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
@@ -44,6 +52,13 @@ def tiny_plan(topology: str = "plain", modalities: int = 4) -> Plan:
             architecture[key] = value[:2] if key == "n_conv_per_stage_decoder" else value[:3]
     channels = dict(list(plan.dataset_json["channel_names"].items())[:modalities])
     return Plan(plans, {**plan.dataset_json, "channel_names": channels}, plan.configuration, plan.description)
+
+
+def rows_of(page: str) -> dict[str, dict[str, str]]:
+    """Trainer -> title of a column -> cell, of a page of all methods."""
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    titles = [title.partition(" (")[0] for title in lines[0]]
+    return {line[0].strip("`"): dict(zip(titles, line, strict=True)) for line in lines[2:]}
 
 
 def test_probabilities_of_sizes() -> None:
@@ -85,17 +100,28 @@ def test_the_page_of_all_methods_has_every_trainer_and_what_was_printed() -> Non
     names = ("nnUNetTrainerLCKD", "nnUNetTrainerSpecialist_t1_t2")
     report = run_benchmark(tiny_plan(), BenchmarkSettings(names, steps=0))
     page = all_methods_page(report)
-    (lckd,) = [line for line in page.splitlines() if line.startswith("| `LCKD` |")]
-    cells = [cell.strip() for cell in lckd.strip("|").split("|")]
-    assert cells[3] == f"{report.rows[0].flops_ratio:.2f} + {report.rows[0].event.amortised_flops:.2f}"  # type: ignore[union-attr]
-    assert cells[-1] == "86.7 / 79.0 / 63.5 (BraTS2018, 66 online cases, `lckd_table2`)"
-    assert [line.split("|")[6].strip() for line in page.splitlines() if line.startswith("| `Specialist` |")] == ["–"]
+    rows = rows_of(page)
+    assert list(rows) == ["LCKD", "Specialist"]
+    assert rows["LCKD"]["FLOPs"] == f"{report.rows[0].flops_ratio:.2f} + {report.rows[0].event.amortised_flops:.2f}"  # type: ignore[union-attr]
+    assert rows["LCKD"]["printed"] == "86.7 / 79.0 / 63.5 (BraTS2018, 66 online cases, `lckd_table2`)"
+    assert rows["LCKD"]["ours"] == "56.0 / 46.8 / 28.5, +3.8 / -3.6 / +2.6 (2 mm)"
+    assert rows["Specialist"]["all subsets"] == rows["Specialist"]["printed"] == "–"
     names = [entry.name.removeprefix("nnUNetTrainer") for entry in trainers_of(ROOT / "trainer_variants")]
     with temporary_environment():
         assert [name.removeprefix("nnUNetTrainer").removesuffix("_t1_t2") for name in all_trainers()] == names
-    committed = (ROOT / "documentation" / "explanation" / "all-methods.md").read_text(encoding="utf-8")
-    assert [line.split("`")[1] for line in committed.splitlines() if line.startswith("| `")] == names
     assert set(PRINTED) <= set(names)
+
+
+def test_the_committed_page_of_all_methods_says_what_the_code_says() -> None:
+    """Trainers, ideas, papers and printed values; costs take minutes to count."""
+    committed = rows_of((ROOT / "documentation" / "explanation" / "all-methods.md").read_text(encoding="utf-8"))
+    entries = trainers_of(ROOT / "trainer_variants")
+    assert list(committed) == [entry.name.removeprefix("nnUNetTrainer") for entry in entries]
+    for entry, cells in zip(entries, committed.values(), strict=True):
+        known = [cells[column] for column in ("trainer", "idea", "paper", "CPU time", "ours", "printed")]
+        own = _ours(_measured(), entry.name.removeprefix("nnUNetTrainer"))
+        assert known == [*_about(entry), *own, _printed(entry.name)], entry.name
+    assert committed["MetaKD"]["printed"] == "86.9 / 79.2 / 63.7 (BraTS2018, 66 online cases, `metakd_table1`)"
 
 
 @pytest.mark.slow

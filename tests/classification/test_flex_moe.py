@@ -9,15 +9,12 @@ import torch
 from toy_subjects import FlexMoEForToy, rival
 
 from nnunetv2_mmkd.classification.encoders import TabularEncoder
-from nnunetv2_mmkd.classification.flex_moe import (
+from nnunetv2_mmkd.classification.flex_moe import FlexMoE, FlexMoEClassifier, combination_of, specialisation_loss
+from nnunetv2_mmkd.classification.sparse_experts import (
     ExpertLayer,
-    FlexMoE,
-    FlexMoEClassifier,
     NoisyTopKRouter,
     Routing,
     balance_loss,
-    combination_of,
-    specialisation_loss,
     squared_variation,
 )
 from nnunetv2_mmkd.errors import InputError

@@ -42,6 +42,7 @@ def test_every_subset_is_scored(tmp_path: Path, balance: str, capsys: pytest.Cap
     file = write_sheet(tmp_path, 150)
     methods = ["MetaKD", "LCKD"] if balance == "weights" else ["ModalityDropout"]
     arguments = ["adni", "--csv", str(file), "-o", str(tmp_path / "out"), "--epochs", "3", "--grid", "8"]
+    arguments += ["--seeds", "2", "--smooth", "2"] if balance == "weights" else []
     assert main([*arguments, "--disable_progress_bar", "--balance", balance, "--methods", *methods]) == 0
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     assert 12 < results["subset"].nunique() <= 15 and set(results["method"]) == set(methods)
@@ -51,6 +52,24 @@ def test_every_subset_is_scored(tmp_path: Path, balance: str, capsys: pytest.Cap
         assert "MetaKD, ADNI [printed]" in text and f"balance: {balance}" in text and "clinical:PTADDX" in text
     assert (tmp_path / "out" / "figures" / "accuracy_heat_map.png").is_file()
     assert "| Average |" in capsys.readouterr().out
+    importance = tmp_path / "out" / "figures" / "importance.png"
+    assert importance.is_file() == ("MetaKD" in methods)
+    if importance.is_file():
+        check_importance(pd.read_csv(importance.with_suffix(".csv")), tmp_path / "out" / "models")
+
+
+def check_importance(drawn: pd.DataFrame, models: Path) -> None:
+    """One picture over both seeds: mean and standard deviation of moving averages over two of three epochs."""
+    seeds = [torch.load(models / f"MetaKD_seed{seed:02d}.pt", weights_only=True)["curves"] for seed in (0, 1)]
+    assert set(drawn["panel"]) == {"MetaKD"} and set(drawn["trainings"]) == {2}
+    for line, rows in drawn.groupby("line"):
+        curves = [seed[f"importance/{line}"] for seed in seeds]
+        assert curves[0] != curves[1] and len(curves[0]) == 3
+        first, second = ([one, (one + two) / 2, (two + three) / 2] for one, two, three in curves)
+        pairs = list(zip(first, second, strict=True))
+        assert rows["mean"].tolist() == pytest.approx([(a + b) / 2 for a, b in pairs])
+        assert rows["sd"].tolist() == pytest.approx([abs(a - b) / 2**0.5 for a, b in pairs])
+    assert set(drawn["line"]) == {"clinical", "genomic", "biospecimen", "imaging"}
 
 
 def test_volumes(tmp_path: Path) -> None:

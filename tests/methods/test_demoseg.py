@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nnunetv2_mmkd.losses.decoupled import subspace_divergence
 from nnunetv2_mmkd.methods.base import Batch, TrainingContext
 from nnunetv2_mmkd.methods.demoseg import DeMoSeg, DeMoSegConfig
-from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet
+from nnunetv2_mmkd.networks.lending import lending_order
 
 NAMES = ("t1", "t1ce", "t2")
 AVAILABLE = torch.tensor([[True, True, True], [False, True, False]])

@@ -14,8 +14,9 @@ from torch import nn
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.demoseg import PUBLISHED_LENDERS
 from nnunetv2_mmkd.modalities import all_subsets, names_of
-from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet
 from nnunetv2_mmkd.networks.decoupled_stem import ChannelExchange
+from nnunetv2_mmkd.networks.lending import lending_order
 
 NAMES = ("t1", "t1ce", "t2", "flair")
 RELEASED = {

@@ -35,6 +35,7 @@ from nnunetv2_mmkd.methods.base import (
 from nnunetv2_mmkd.methods.demoseg import DeMoSeg
 from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
 from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
@@ -46,17 +47,20 @@ from nnunetv2_mmkd.methods.smunet import SMUNet
 from nnunetv2_mmkd.methods.subset_kd import SubsetKD, SubsetKDConfig
 from nnunetv2_mmkd.methods.uhved import UHVED
 from nnunetv2_mmkd.networks.availability import condition_norms
-from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, lending_order
+from nnunetv2_mmkd.networks.decoupled import DecoupledUNet
 from nnunetv2_mmkd.networks.dedicated import DedicatedUNet, StyleUNet
 from nnunetv2_mmkd.networks.experts import Gate, GatedExperts
 from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
+from nnunetv2_mmkd.networks.fusion.hemis import HeMISFusion
 from nnunetv2_mmkd.networks.fusion.hved import HVEDFusion
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.networks.fusion.scale_spec import scale_specs
+from nnunetv2_mmkd.networks.fusion.sfusion import SFusion
 from nnunetv2_mmkd.networks.fusion.shared_specific import SharedSpecificFusion
+from nnunetv2_mmkd.networks.lending import lending_order
 from nnunetv2_mmkd.networks.masking import mask_inputs
 from nnunetv2_mmkd.networks.multi_stream import MultiStreamUNet
 from nnunetv2_mmkd.networks.tied import tied_encoders
@@ -265,6 +269,13 @@ def backbone(process: Process, fusion: Any) -> Training:
     )
 
 
+def task_alone(process: Process, fusion: Any) -> Training:
+    """Fusions that are trained by the task loss; one modality occurs on no rank."""
+    return Training(
+        fusion_network(fusion), ModalityDropout(), {}, lambda _: deep(process.batch(SUBSETS[process.source])), deep_loss
+    )
+
+
 def reconstructing(process: Process, method: Any, fusion: Any) -> Training:
     """Methods with a decoder of images for each modality; one modality occurs on no rank."""
     make = partial(fusion_network, fusion)
@@ -367,6 +378,8 @@ TRAININGS: dict[str, Callable[[Process], Training]] = {
     "DeMoSeg": demoseg,
     "ACN": partial(co_training, method=ACN, kind=DedicatedUNet),
     "SMU-Net": partial(co_training, method=SMUNet, kind=StyleUNet),
+    "U-HeMIS": partial(task_alone, fusion=HeMISFusion),
+    "SFusion": partial(task_alone, fusion=SFusion),
     "U-HVED": partial(reconstructing, method=UHVED, fusion=HVEDFusion),
     "RobustSeg": partial(reconstructing, method=RobustSeg, fusion=GatedFusion),
     "SubsetKD, norms": partial(subset_kd, make=early_fusion_with_norms),

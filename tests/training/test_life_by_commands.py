@@ -238,6 +238,7 @@ ROWS: list[Row] = [
     ("UHeMIS", "", SLICES, task_alone),
     ("UHVED", "", VOLUMES, image_decoders),
     ("RobustSeg", "", SLICES, image_decoders),
+    ("RobustSeg", "_SFusion", SLICES, image_decoders),
     ("SFusion", "", SLICES, task_alone),
     ("LCKD", "", VOLUMES, lckd),
     ("MSTKDNet", "", VOLUMES, mst_kdnet),

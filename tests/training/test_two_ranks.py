@@ -27,6 +27,8 @@ BOTH_HAD_A_SAY = {
     "DeMoSeg": ("network",),
     "ACN": ("network", "method/teacher", "method/entropy_adversarial", "method/regressor"),
     "SMU-Net": ("network", "method/teacher", "method/adversarial"),
+    "U-HeMIS": ("network",),
+    "SFusion": ("network",),
     "U-HVED": ("network", "method/decoders"),
     "RobustSeg": ("network", "method/appearance", "method/decoders"),
     "SubsetKD, norms": ("network", "method/ema"),
@@ -74,7 +76,7 @@ def test_ranks_with_equal_batches_equal_one_process(ranks: tuple[Runs, Runs], na
     Without deep supervision nothing reaches the first head, whose missing gradient counts as zero on two ranks, so that
     weight decay moves it.
     """
-    deep = name in ("mmFormer", "RFNet", "M2FTrans", "ShaSpec", "U-HVED", "RobustSeg")
+    deep = name in ("mmFormer", "RFNet", "M2FTrans", "ShaSpec", "U-HeMIS", "SFusion", "U-HVED", "RobustSeg")
     alone = gloo_workers.train(name, 0, 1, different=False)
     for run in (runs[name, False] for runs in ranks):
         for learned in ("network", "method", "curves"):

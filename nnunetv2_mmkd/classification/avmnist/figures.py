@@ -1,14 +1,12 @@
-"""Figures of the table: accuracy against the rate, importance weights by epoch; their numbers as CSV alongside."""
+"""The table's figure: accuracy against the rate, its numbers as CSV alongside."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nnunetv2_mmkd.classification.training import Curves
 from nnunetv2_mmkd.evaluation.figures.style import LINE_COLOURS, MARKERS, NORMAL, PAGE, SMALL, TITLE, new_figure, save
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK
 
@@ -50,37 +48,6 @@ def draw_accuracy(results: pd.DataFrame, published: pd.DataFrame, folder: Path) 
     axes[0].legend(fontsize=SMALL, frameon=False)
     table = pd.concat(numbers).rename_axis(["setting", "method"]).reset_index()
     save(figure, table, folder / "accuracy.png")
-
-
-def draw_importance(learned: Mapping[str, Sequence[Curves]], path: Path) -> None:
-    """Normalised importance weights by epoch, a panel per setting: mean over the seeds and standard deviation.
-
-    Args:
-        learned: setting -> the method's curves, one entry per seed.
-        path: PNG.
-    """
-    columns = -(-len(learned) // 2) if len(learned) > 3 else len(learned)
-    lines = -(-len(learned) // columns)
-    figure = new_figure(PAGE, 1.6 * lines, "Importance weights", "mean over the seeds, band: sd")
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
-    numbers = []
-    for ax, (setting, runs) in zip(panels, learned.items(), strict=False):
-        names = [name for name in runs[0] if name.startswith("importance/")]
-        for order, name in enumerate(names):
-            values = np.array([run[name] for run in runs])
-            epochs = np.arange(1, values.shape[1] + 1)
-            mean, sd = values.mean(0), values.std(0)
-            ax.plot(epochs, mean, color=LINE_COLOURS[order], linewidth=1, label=name.partition("/")[2])
-            ax.fill_between(epochs, mean - sd, mean + sd, color=LINE_COLOURS[order], alpha=0.2, linewidth=0)
-            numbers += [
-                {"setting": setting, "modality": name.partition("/")[2], "epoch": epoch, "mean": m, "sd": s}
-                for epoch, m, s in zip(epochs.tolist(), mean, sd, strict=True)
-            ]
-        ax.set_title(setting, fontsize=NORMAL)
-        ax.tick_params(labelsize=SMALL)
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=SMALL, frameon=False)
-    save(figure, pd.DataFrame(numbers), path)
 
 
 def _rate(setting: str) -> float:

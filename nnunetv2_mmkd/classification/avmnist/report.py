@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nnunetv2_mmkd.classification.avmnist.figures import draw_accuracy, draw_importance
+from nnunetv2_mmkd.classification.avmnist.figures import draw_accuracy
 from nnunetv2_mmkd.classification.avmnist.protocol import (
     DROPOUT,
     EQUAL,
@@ -27,6 +27,7 @@ from nnunetv2_mmkd.classification.avmnist.run import TrainingResult, read_result
 from nnunetv2_mmkd.classification.bootstrap import paired_bootstrap
 from nnunetv2_mmkd.classification.rivals import RIVALS
 from nnunetv2_mmkd.errors import InputError
+from nnunetv2_mmkd.evaluation.figures.learned import draw_learned
 from nnunetv2_mmkd.evaluation.published import PUBLISHED_MARK, load_published
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE
 from nnunetv2_mmkd.evaluation.table_files import write_table
@@ -105,8 +106,8 @@ def write_accuracy_report(protocol: AudiovisionProtocol, output: Path, resamples
     write_text(output / "table.md", text)
     draw_accuracy(table, published(protocol.cells), output / "figures")
     if METAKD in protocol.arms:
-        learned = {cell.setting: [result.curves for result in results[METAKD, cell]] for cell in protocol.cells}
-        draw_importance(learned, output / "figures" / "importance.png")
+        learned = [(cell.setting, result.curves) for cell in protocol.cells for result in results[METAKD, cell]]
+        draw_learned("importance", learned, output / "figures" / "importance.png")
     return text
 
 

@@ -26,6 +26,7 @@ from nnunetv2_mmkd.classification.tabular.reader import IMAGING, Sheet
 from nnunetv2_mmkd.classification.tabular.volumes import read_volumes
 from nnunetv2_mmkd.classification.training import TrainSettings, train_classifier
 from nnunetv2_mmkd.errors import InputError, choices
+from nnunetv2_mmkd.evaluation.figures.learned import draw_learned, of_group
 from nnunetv2_mmkd.evaluation.published import load_published
 from nnunetv2_mmkd.evaluation.report import write_report
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
@@ -125,11 +126,13 @@ def run_sheet(
     *,
     device: torch.device | str = "cpu",
     progress: bool = True,
+    smooth: int = 1,
 ) -> pd.DataFrame:
     """Train each method on each split, score all subsets, write the report.
 
     Checkpoints are in ``models/``; an interrupted run continues from them. The report is that of ``mmkd evaluate``:
-    ``results.csv``, ``tables/``, ``figures/``.
+    ``results.csv``, ``tables/``, ``figures/``. Of methods that weigh modalities, ``figures/importance.png`` shows the
+    weights over all seeds.
 
     Args:
         sheet: what the CSV holds.
@@ -137,6 +140,7 @@ def run_sheet(
         output: folder.
         device: where to train.
         progress: show progress bars.
+        smooth: epochs of a moving average of the importance weights.
 
     Returns:
         The long table: accuracy of each test subject (0 or 100) and macro F1 of each split, for every subset.
@@ -147,7 +151,7 @@ def run_sheet(
     volumes = read_volumes(sheet.volumes, protocol.grid, progress) if sheet.volumes else None
     splits = [make_split(sheet, volumes, seed) for seed in range(protocol.seeds)]
     balanced = [balance(split, protocol.balance, seed) for seed, split in enumerate(splits)]
-    tables = []
+    tables, learned = [], []
     for seed, (split, (training, weights)) in enumerate(zip(splits, balanced, strict=True)):
         for name in protocol.methods:
             network = make_network(training, protocol.width, seed, name)
@@ -163,8 +167,12 @@ def run_sheet(
                 progress=progress,
             )
             draw_curves(curves, output / "figures" / f"learned_{name}_seed{seed:02d}.png", name)
+            learned.append((name, curves))
             tables.append(score_subsets(network, split.test, name, f"seed{seed:02d}", device))
     table = pd.concat(tables, ignore_index=True)
+    weighing = [(name, curves) for name, curves in learned if of_group(curves, "importance")]
+    if weighing:
+        draw_learned("importance", weighing, output / "figures" / "importance.png", smooth=smooth)
     write_report(
         ResultTable.from_frame(table, sheet.modalities),
         output,
