@@ -167,8 +167,8 @@ def _add_ours(content: _Content, table: ResultTable, template: Template) -> None
                 values = {**means[line.method], AVERAGE: means[line.method].mean(skipna=False)}
                 content.cells.update({(line, subset, region, metric): float(values[subset]) for subset in values})
         for line, subset in product(ours, content.subsets):
-            values = [content.cells[line, subset, region, metric] for region in template.regions]
-            content.cells[line, subset, AVERAGE, metric] = float(np.mean(values))
+            by_region = [content.cells[line, subset, region, metric] for region in template.regions]
+            content.cells[line, subset, AVERAGE, metric] = float(np.mean(by_region))
         lower = not metric_spec(name).higher_is_better
         for place in {key[1:] for key in content.cells if key[0].ours and key[3] == metric}:
             cells = [(line, *place) for line in ours]
