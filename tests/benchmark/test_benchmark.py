@@ -7,6 +7,7 @@ import os
 from copy import deepcopy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from refusals import refusal
@@ -122,6 +123,22 @@ def test_the_committed_page_of_all_methods_says_what_the_code_says() -> None:
         own = _ours(_measured(), entry.name.removeprefix("nnUNetTrainer"))
         assert known == [*_about(entry), *own, _printed(entry.name)], entry.name
     assert committed["MetaKD"]["printed"] == "86.9 / 79.2 / 63.7 (BraTS2018, 66 online cases, `metakd_table1`)"
+
+
+def test_what_we_measured_is_that_of_the_committed_scores() -> None:
+    scores = pd.read_csv(ROOT / "documentation" / "explanation" / "rivals_gliomas_fold0.csv")
+    scores["method"] = scores["method"].str.removesuffix("_t1_t2_flair")
+    measured = _measured()
+    rows = measured[measured["protocol"] == "3 mm, fold 0"]
+    assert len(rows) == 10
+    for name, row in rows.iterrows():
+        for method, prefix in ((name, ""), ("ModalityDropout", "control_")):
+            own = scores[scores["method"] == method]
+            if not pd.isna(row["subset"]):
+                own = own[own["subset"] == row["subset"]]
+            means = 100 * own.groupby("region")["value"].mean()
+            for region in ("WT", "TC", "ET"):
+                assert row[f"{prefix}{region}"] == pytest.approx(means[region], abs=0.006), (name, method, region)
 
 
 @pytest.mark.slow
