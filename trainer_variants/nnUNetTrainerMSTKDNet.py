@@ -36,6 +36,7 @@ class nnUNetTrainerMSTKDNet(nnUNetTrainerMMKD):
         "_frozenteacher": Ending("the teacher is trained first, then frozen, not co-trained", {"teacher": "frozen"}),
         "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
         "_recipe": Ending("the paper's training: Adam, 250 epochs, Dice alone", trainer={"recipe": recipes.MST_KDNET}),
+        "_mstkdnetrecipe": None,  # the same
     }
 
     @classmethod

@@ -28,8 +28,6 @@ class nnUNetTrainerModalityDropout(nnUNetTrainerMMKD):
                 "full_modality_warmup": 80 / 115,
             },
         ),
-        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
-        "_mstkdnetrecipe": Ending("the training of MST-KDNet, for comparisons", trainer={"recipe": recipes.MST_KDNET}),
     }
 
 

@@ -12,7 +12,7 @@ from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
 from nnunetv2_mmkd.training import recipes
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Shi et al., PASSION, ACM MM 2024"
@@ -20,14 +20,13 @@ PAPER_URL = "https://arxiv.org/abs/2407.14796"
 STATUS = "compared briefly"
 
 
-class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
+class nnUNetTrainerPASSION(nnUNetTrainerOwnStreams):
     """PASSION on mmFormer's network; where training cases are incomplete, nothing more is dropped.
 
     The paper trains for 300 epochs (here 1000), each one pass over the cases, with AdamW and a weighted cross entropy
     (``_recipe``), on single patches of 80 x 80 x 80 voxels (here batch and patch as planned).
     """
 
-    shared_streams = False
     fusion: FusionFactory = MMFormerFusion
     incomplete_dropout = ModalityDropoutConfig("full")
     method_class = PASSION
@@ -57,9 +56,6 @@ class nnUNetTrainerPASSION(nnUNetTrainerMultiStream):
             "modalities that a step drops are students, too (Eq. 1; perfect data)", {"all_modalities": True}
         ),
         "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
-        ),
         "_recipe": Ending("the paper's training: AdamW, 300 epochs, weighted CE", trainer={"recipe": recipes.PASSION}),
         "_passionrecipe": None,  # the same
     }

@@ -10,7 +10,7 @@ from nnunetv2_mmkd.networks.from_plans import FusionFactory
 from nnunetv2_mmkd.networks.fusion.gated import GatedFusion
 from nnunetv2_mmkd.networks.fusion.sfusion import SFusion
 from nnunetv2_mmkd.training import recipes
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Chen et al., Robust-MSeg, MICCAI 2019"
@@ -18,7 +18,7 @@ PAPER_URL = "https://arxiv.org/abs/2002.09708"
 STATUS = "compared on one fold"
 
 
-class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
+class nnUNetTrainerRobustSeg(nnUNetTrainerOwnStreams):
     """RobustSeg: a content stream for each modality, gated fusion, images reconstructed from their own appearance.
 
     The released code trains for 300 epochs of 300 iterations (here 1000 of 250) with Adam and a weighted cross entropy
@@ -26,15 +26,11 @@ class nnUNetTrainerRobustSeg(nnUNetTrainerMultiStream):
     """
 
     modality_dropout = ModalityDropoutConfig("bernoulli", per="sample", p=0.5)
-    shared_streams = False
     fusion: FusionFactory = GatedFusion
     method_class = RobustSeg
     config = RobustSegConfig()
     endings: ClassVar[Endings] = {
         "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
-        ),
         "_recipe": Ending(
             "the released code's training: Adam, 300 epochs of 300, weighted CE", trainer={"recipe": recipes.ROBUSTSEG}
         ),

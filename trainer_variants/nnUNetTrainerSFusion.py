@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from nnunetv2_mmkd.networks.fusion.sfusion import SFusion
 from nnunetv2_mmkd.training import recipes
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Liu et al., SFusion, MICCAI 2023"
@@ -14,7 +14,7 @@ PAPER_URL = "https://arxiv.org/abs/2208.12776"
 STATUS = "compared on one fold"
 
 
-class nnUNetTrainerSFusion(nnUNetTrainerMultiStream):
+class nnUNetTrainerSFusion(nnUNetTrainerOwnStreams):
     """SFusion: a stream for each modality, N-to-one fusion by self-attention at every scale.
 
     The released code trains for 200 epochs of 260 iterations (here 1000 of 250) with Adam and Dice alone (``_recipe``;
@@ -22,12 +22,8 @@ class nnUNetTrainerSFusion(nnUNetTrainerMultiStream):
     planned).
     """
 
-    shared_streams = False
     fusion = SFusion
     endings: ClassVar[Endings] = {
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
-        ),
         "_recipe": Ending(
             "the released code's training: Adam, constant rate, 200 epochs of 260, Dice",
             trainer={"recipe": recipes.SFUSION},

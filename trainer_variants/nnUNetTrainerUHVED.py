@@ -8,7 +8,7 @@ from nnunetv2_mmkd.methods.uhved import UHVED, UHVEDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.fusion.hved import HVEDFusion
 from nnunetv2_mmkd.training import recipes
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Dorent et al., U-HVED, MICCAI 2019"
@@ -16,7 +16,7 @@ PAPER_URL = "https://arxiv.org/abs/1907.11150"
 STATUS = "compared on one fold"
 
 
-class nnUNetTrainerUHVED(nnUNetTrainerMultiStream):
+class nnUNetTrainerUHVED(nnUNetTrainerOwnStreams):
     """U-HVED: a variational stream for each modality, their Gaussians multiplied, images reconstructed in training.
 
     The released code trains for 60,000 iterations (here 250,000) with Adam (``_recipe``), on single patches of 112 x
@@ -24,15 +24,11 @@ class nnUNetTrainerUHVED(nnUNetTrainerMultiStream):
     """
 
     modality_dropout = ModalityDropoutConfig("count_uniform", per="batch")
-    shared_streams = False
     fusion = HVEDFusion
     method_class = UHVED
     config = UHVEDConfig()
     endings: ClassVar[Endings] = {
         "_releasedcode": Ending("the released code's choices where they contradict the paper", "released_code"),
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
-        ),
         "_recipe": Ending(
             "the released code's training: Adam, constant rate, 60,000 iterations", trainer={"recipe": recipes.UHVED}
         ),

@@ -7,7 +7,7 @@ from typing import ClassVar
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.networks.fusion.hemis import HeMISFusion
 from nnunetv2_mmkd.training import recipes
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Havaei et al., HeMIS, MICCAI 2016; Dorent et al., U-HVED, MICCAI 2019"
@@ -15,7 +15,7 @@ PAPER_URL = "https://arxiv.org/abs/1607.05194"
 STATUS = "compared on one fold"
 
 
-class nnUNetTrainerUHeMIS(nnUNetTrainerMultiStream):
+class nnUNetTrainerUHeMIS(nnUNetTrainerOwnStreams):
     """U-HeMIS: a stream for each modality, mean and variance of their features at every scale.
 
     U-HVED's released code trains it for 60,000 iterations (here 250,000) with Adam (``_recipe``), on single patches of
@@ -23,12 +23,8 @@ class nnUNetTrainerUHeMIS(nnUNetTrainerMultiStream):
     """
 
     modality_dropout = ModalityDropoutConfig("count_uniform", per="batch")
-    shared_streams = False
     fusion = HeMISFusion
     endings: ClassVar[Endings] = {
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
-        ),
         "_recipe": Ending(
             "U-HVED's released code: Adam, constant rate, 60,000 iterations", trainer={"recipe": recipes.UHVED}
         ),

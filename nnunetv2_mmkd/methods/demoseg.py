@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from torch import Tensor
 from nnunetv2_mmkd.losses.decoupled import subspace_divergence
 from nnunetv2_mmkd.losses.feature import pooled_weight
 from nnunetv2_mmkd.methods.base import Averages, Batch, Method, StepResult, TaskLoss, sum_of_parts
+from nnunetv2_mmkd.networks.fusion.base import run
 
 if TYPE_CHECKING:  # the methods must not need nnU-Net's architectures
     from nnunetv2_mmkd.networks.decoupled import DecoupledUNet, Subspaces
@@ -69,6 +71,9 @@ class DeMoSeg(Method["DecoupledUNet"]):
     leave it, before the channel exchange; sum over the ordered pairs of available modalities of a sample, mean over the
     batch.
 
+    Attributes:
+        recomputes: of the divergences, pair by pair.
+
     References:
         Yang et al., Decoupling Feature Representations of Ego and Other Modalities for Incomplete Multi-modal Brain
         Tumor Segmentation, arXiv 2408.08708.
@@ -79,6 +84,8 @@ class DeMoSeg(Method["DecoupledUNet"]):
         convolution's features). Modalities that are missing in a step teach nothing, as there. For lenders, network and
         channel exchange see :class:`~nnunetv2_mmkd.networks.decoupled.DecoupledUNet`.
     """
+
+    recomputes = None
 
     def __init__(self, config: DeMoSegConfig | None = None) -> None:
         self.config = config or DeMoSegConfig()
@@ -107,7 +114,10 @@ class DeMoSeg(Method["DecoupledUNet"]):
             there = torch.nonzero(present).flatten().tolist()
             own = {m: found.convolved[m][row_of[sample, m]] for m in there}
             weight = None if batch.valid is None else pooled_weight(batch.valid[sample], first.shape[3:])
-            pairs = [subspace_divergence(own[j][j], own[i][j], weight) for i, j in permutations(there, 2)]
+            pairs = [
+                run(partial(subspace_divergence, own[j][j], own[i][j], weight), self.recomputing)
+                for i, j in permutations(there, 2)
+            ]
             samples.append(torch.stack(pairs).sum() if pairs else first.new_zeros((), dtype=torch.float32))
         return torch.stack(samples).mean()
 

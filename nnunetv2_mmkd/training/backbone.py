@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from nnunetv2_mmkd.methods.auxiliary import Auxiliary, AuxiliaryConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
-from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
+from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerOwnStreams
 from nnunetv2_mmkd.training.suffixes import Ending, Endings
 
 
-class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
+class nnUNetTrainerBackbone(nnUNetTrainerOwnStreams):
     """An encoder for each modality, a fusion that subclasses name; each available modality is also segmented by itself.
 
     Modality dropout is the papers': uniform over the subsets, per sample; where training cases are incomplete, nothing
@@ -22,14 +22,10 @@ class nnUNetTrainerBackbone(nnUNetTrainerMultiStream):
 
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")
     incomplete_dropout: ModalityDropoutConfig | None = ModalityDropoutConfig("full")
-    shared_streams = False
     method_class: type[Any] = Auxiliary
     config = AuxiliaryConfig()
     endings: ClassVar[Endings] = {
         "_allmodalities": Ending(
             "modalities that a step drops are segmented by themselves, too (Eq. 1 of PASSION)", {"all_modalities": True}
-        ),
-        "_sharedstreams": Ending(
-            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
         ),
     }

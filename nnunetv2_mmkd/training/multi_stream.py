@@ -9,7 +9,6 @@ from torch import nn
 from nnunetv2_mmkd.networks.from_plans import FusionFactory, multi_stream
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.request import NetworkRequest
-from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.suffixes import Ending, Endings
 from nnunetv2_mmkd.training.trainer import nnUNetTrainerMMKD
 
@@ -33,11 +32,6 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
     own_parts: bool = False
     fusion: FusionFactory = MeanFill
     recomputed_stages: int | None = None
-    endings: ClassVar[Endings] = {
-        "_metakdrecipe": Ending("the training of MetaKD and LCKD, for comparisons", trainer={"recipe": recipes.METAKD}),
-        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
-        "_mstkdnetrecipe": Ending("the training of MST-KDNet, for comparisons", trainer={"recipe": recipes.MST_KDNET}),
-    }
 
     @classmethod
     def build_network(cls, request: NetworkRequest) -> nn.Module:
@@ -54,3 +48,14 @@ class nnUNetTrainerMultiStream(nnUNetTrainerMMKD):
         if stages is None:
             stages = STAGES_RECOMPUTED_ON_CUDA if self.device.type == "cuda" else 0
         network.recomputed_stages = stages
+
+
+class nnUNetTrainerOwnStreams(nnUNetTrainerMultiStream):
+    """Base of those with an encoder for each modality, unless the name asks for one that all share."""
+
+    shared_streams = False
+    endings: ClassVar[Endings] = {
+        "_sharedstreams": Ending(
+            "one encoder for all modalities instead of one for each", trainer={"shared_streams": True}
+        ),
+    }

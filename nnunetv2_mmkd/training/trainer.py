@@ -66,8 +66,7 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
         incomplete_dropout: the distribution where training cases lack modalities (by ``missing_modalities`` or a
             missing-rate table), if it is another: imperfect data training in the sense of PASSION is
             ``ModalityDropoutConfig("full")``, nothing more is dropped.
-        target_dropout: distribution of the online validation, if it is another (None: the training's for complete
-            cases).
+        target_dropout: distribution of the online validation; None: the training's for complete cases.
         full_modality_warmup: share of the iterations trained without dropping, in long runs.
         warmup_from_iterations: shorter runs have no warm-up.
         compiles_whole_network: whether ``torch.compile`` may wrap the network (its ``forward`` is all that is called).
@@ -95,9 +94,10 @@ class nnUNetTrainerMMKD(nnUNetTrainer):
     ranking: float = 0.0
     seed: int = 12345
     endings: ClassVar[Endings] = {
-        "_ranking": Ending(
-            "adds SimMLM's ranking loss: more modalities are not worse than fewer", trainer={"ranking": 0.1}
-        )
+        "_ranking": Ending("SimMLM's ranking loss: more modalities are not worse than fewer", trainer={"ranking": 0.1}),
+        "_metakdrecipe": Ending("the training of MetaKD and LCKD, for comparisons", trainer={"recipe": recipes.METAKD}),
+        "_passionrecipe": Ending("the training of PASSION, for comparisons", trainer={"recipe": recipes.PASSION}),
+        "_mstkdnetrecipe": Ending("the training of MST-KDNet, for comparisons", trainer={"recipe": recipes.MST_KDNET}),
     }
     suffix_endings: tuple[str, ...] = ()
     suffix_epochs: int | None = None

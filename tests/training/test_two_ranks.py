@@ -26,7 +26,7 @@ BOTH_HAD_A_SAY = {
     "ShaSpec": ("network", "method"),
     "DeMoSeg": ("network",),
     "ACN": ("network", "method/teacher", "method/entropy_adversarial", "method/regressor"),
-    "SMU-Net": ("network", "method/teacher", "method/adversarial"),
+    "SMU-Net": ("network", "method/teacher", "method/adversarial", "method/regressor"),
     "U-HeMIS": ("network",),
     "SFusion": ("network",),
     "U-HVED": ("network", "method/decoders"),
