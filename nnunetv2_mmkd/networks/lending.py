@@ -1,4 +1,4 @@
-"""Who lends to whom in DeMoSeg's network.
+"""Which modality lends in the place of which in DeMoSeg's network.
 
 Legend: M modalities.
 """
@@ -27,7 +27,7 @@ def check_lenders(lenders: Sequence[Sequence[int]], modalities: Sequence[str]) -
 
 
 def lending_order(modalities: Sequence[str], preferred: Mapping[str, Sequence[str]]) -> tuple[tuple[int, ...], ...]:
-    """Who lends in the place of each modality, first the one before all others.
+    """The lenders in the place of each modality, first the one before all others.
 
     Those that ``preferred`` names and the data set has come first, in that order; the others follow in channel order,
     beginning with the next channel, and after the last channel with the first.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gloo_workers
+import gloo_trainings
 import pytest
 import torch
 from tiny_nnunet import RESIDUAL, Home, differences
@@ -29,7 +29,7 @@ def part_of(streams: Streams, available: torch.Tensor) -> Streams:
 @pytest.mark.parametrize("shared", [True, False])
 @torch.no_grad()
 def test_a_subset_in_eval_does_not_depend_on_what_else_is_computed(one_thread: None, shared: bool) -> None:
-    network = gloo_workers.tiny_network(shared).eval()
+    network = gloo_trainings.tiny_network(shared).eval()
     x = torch.randn(2, 3, 16, 16)
     everything = network.encode(x, torch.ones(2, 3, dtype=torch.bool))
     for subset in all_subsets(3):
@@ -43,7 +43,7 @@ def test_a_subset_in_eval_does_not_depend_on_what_else_is_computed(one_thread: N
 
 @torch.no_grad()
 def test_samples_of_a_batch_may_have_different_subsets(one_thread: None) -> None:
-    network = gloo_workers.tiny_network(True).eval()
+    network = gloo_trainings.tiny_network(True).eval()
     x = torch.randn(2, 3, 16, 16)
     mixed = network(x, torch.tensor([[True, False, True], [False, True, False]]))
     for sample, subset in ((0, [True, False, True]), (1, [False, True, False])):
@@ -51,7 +51,7 @@ def test_samples_of_a_batch_may_have_different_subsets(one_thread: None) -> None
 
 
 def test_missing_streams_are_not_computed() -> None:
-    network = gloo_workers.tiny_network(False)
+    network = gloo_trainings.tiny_network(False)
     calls = []
     for number, encoder in enumerate(network.encoders):
         encoder.stages[0].register_forward_hook(lambda *_, number=number: calls.append(number))
@@ -86,7 +86,7 @@ def test_recomputation_gives_the_same_gradients(home: Home, trainer_class: type,
 
 def test_recomputation_stores_less(one_thread: None) -> None:
     saved = {}
-    network = gloo_workers.tiny_network(True).train()
+    network = gloo_trainings.tiny_network(True).train()
     for stages in (0, 3):
         network.recomputed_stages = stages
         sizes: list[int] = []
@@ -106,7 +106,7 @@ def test_the_trainer_switches_recomputation(home: Home) -> None:
 
 
 def test_compiled_parts_keep_keys_and_results(one_thread: None) -> None:
-    network = gloo_workers.tiny_network(True)
+    network = gloo_trainings.tiny_network(True)
     x, mask = torch.randn(2, 3, 16, 16), torch.tensor([[True, False, True], [True, True, False]])
     keys, expected = list(network.state_dict()), network(x, mask)
     network.compile_parts(backend="eager")

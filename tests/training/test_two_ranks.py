@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gloo_trainings
 import gloo_workers
 import pytest
 import torch
@@ -36,7 +37,7 @@ BOTH_HAD_A_SAY = {
     "PASSION": ("network", "method/preference"),
     "PMR": ("network", "method/centres", "method/ratio", "method/similarity"),
     "SimMLM": ("network",),
-    **dict.fromkeys(gloo_workers.REGULARISED, ("network",)),
+    **dict.fromkeys(gloo_trainings.REGULARISED, ("network",)),
 }
 """What differs from a training on the first rank's batches alone."""
 
@@ -57,7 +58,7 @@ def part(run: dict[str, Any], path: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", gloo_workers.TRAININGS)
+@pytest.mark.parametrize("name", gloo_trainings.TRAININGS)
 def test_ranks_with_different_batches_stay_equal(ranks: tuple[Runs, Runs], name: str, one_thread: None) -> None:
     first, second = (runs[name, True] for runs in ranks)
     for learned in (*LEARNED, *["curves"] * (name == "PMR")):  # the curves of others are of each rank's own batches
@@ -69,7 +70,7 @@ def test_ranks_with_different_batches_stay_equal(ranks: tuple[Runs, Runs], name:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in gloo_workers.TRAININGS if name not in gloo_workers.EXCHANGING])
+@pytest.mark.parametrize("name", [name for name in gloo_trainings.TRAININGS if name not in gloo_trainings.EXCHANGING])
 def test_ranks_with_equal_batches_equal_one_process(ranks: tuple[Runs, Runs], name: str, one_thread: None) -> None:
     """The mean of two equal gradients is exact.
 
@@ -97,7 +98,7 @@ def test_a_stream_that_no_rank_had_moves_equally(ranks: tuple[Runs, Runs], share
     """With separate streams each rank lacks some; weight decay moves even the one that none had."""
     learned = ranks[0]["MetaKD, shared" if shared else "MetaKD, separate", True]["network"]
     torch.manual_seed(0)
-    initial = gloo_workers.tiny_network(shared).state_dict()
+    initial = gloo_trainings.tiny_network(shared).state_dict()
     changed = {key for key in initial if not torch.equal(initial[key], learned[key])}
     for moved in ("encoders.0", "fusions", *(() if shared else ("encoders.1", "encoders.2"))):
         assert any(key.startswith(moved) for key in changed), moved
