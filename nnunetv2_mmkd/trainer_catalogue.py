@@ -20,7 +20,6 @@ from nnunetv2_mmkd.paths import ext_trainer_value
 STATUSES = {
     "recommended": "compared, and what to take if nothing speaks for another",
     "compared": "trained and compared with the control on 12 real BraTS 2018 cases, at 600 iterations or more",
-    "compared on one fold": "trained and compared with the control on six of them, 1500 iterations, one seed",
     "compared briefly": "compared on all of them with 300 iterations, under unequal missing rates",
     "tested": "by the test suite alone",
 }

@@ -15,7 +15,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Wang et al., ACN, MICCAI 2021"
 PAPER_URL = "https://arxiv.org/abs/2106.14591"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerACN(nnUNetTrainerSubset):

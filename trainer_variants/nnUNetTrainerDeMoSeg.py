@@ -16,13 +16,13 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Yang et al., DeMoSeg"
 PAPER_URL = "https://arxiv.org/abs/2408.08708"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerDeMoSeg(nnUNetTrainerMultiStream):
     """DeMoSeg: a stem for each modality, which lends for missing ones; all else is the planned network.
 
-    Subsets uniform per sample, nnU-Net's own length, batch and optimiser, as in the released code.
+    Subsets uniform per sample, nnU-Net's own length and optimiser, batch and patch as planned, as in the released code.
     """
 
     method_class = DeMoSeg

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
@@ -46,7 +47,10 @@ class nnUNetTrainerLCKD(nnUNetTrainerMultiStream):
 
 
 class nnUNetTrainerLCKDSingleTeacher(nnUNetTrainerLCKD):
-    """LCKD-s: one teacher, the modality that is best for most regions."""
+    """LCKD-s: one teacher, the modality that is best for most regions.
+
+    The paper's length, batch and patch are those of ``nnUNetTrainerLCKD``.
+    """
 
     config = LCKDConfig(teachers="most_frequent")
     endings: ClassVar[Endings] = {"_singleteacher": None}

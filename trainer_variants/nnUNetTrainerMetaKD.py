@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 from nnunetv2_mmkd.training import recipes
 from nnunetv2_mmkd.training.multi_stream import nnUNetTrainerMultiStream
@@ -51,18 +52,27 @@ class nnUNetTrainerMetaKD(nnUNetTrainerMultiStream):
 
 
 class nnUNetTrainerMCKD(nnUNetTrainerMetaKD):
-    """MCKD: the first publication of MetaKD."""
+    """MCKD: the first publication of MetaKD.
+
+    The papers' length, batch and patch are those of ``nnUNetTrainerMetaKD``.
+    """
 
 
 class nnUNetTrainerUniformKD(nnUNetTrainerMetaKD):
-    """Ablation: all ratios 1, no importance weights, no meta split."""
+    """Ablation: all ratios 1, no importance weights, no meta split.
+
+    The papers' length, batch and patch are those of ``nnUNetTrainerMetaKD``.
+    """
 
     config = MetaKDConfig(ratios="equal")
     endings: ClassVar[Endings] = {"_sigmoid": None, "_relu": None, "_releasedcode": None}
 
 
 class nnUNetTrainerSharedStreams(nnUNetTrainerMetaKD):
-    """Ablation: the same network and modality dropout without distillation."""
+    """Ablation: the same network and modality dropout without distillation.
+
+    The papers' length, batch and patch are those of ``nnUNetTrainerMetaKD``.
+    """
 
     config = MetaKDConfig(alpha=0.0, ratios="equal")
     endings: ClassVar[Endings] = {

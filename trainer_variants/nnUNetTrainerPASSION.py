@@ -33,7 +33,7 @@ class nnUNetTrainerPASSION(nnUNetTrainerOwnStreams):
     config = PASSIONConfig()
     endings: ClassVar[Endings] = {
         "_baseline": Ending(
-            "Table 2, row 1: the backbone's loss, Eq. (2), in place of distillation",
+            "watched only, for Fig. 6: Eq. (2) in place of distillation; Table 2, row 1 is nnUNetTrainermmFormer",
             {"pixel": False, "proto": False, "mask": False, "weights": False, "regularisation": True},
         ),
         "_onlypixel": Ending(
@@ -62,19 +62,28 @@ class nnUNetTrainerPASSION(nnUNetTrainerOwnStreams):
 
 
 class nnUNetTrainerPASSION_RFNet(nnUNetTrainerPASSION):
-    """PASSION on RFNet's network."""
+    """PASSION on RFNet's network.
+
+    The paper's length, batch and patch are those of ``nnUNetTrainerPASSION``.
+    """
 
     fusion = RFNetFusion
 
 
 class nnUNetTrainerPASSION_M2FTrans(nnUNetTrainerPASSION):
-    """PASSION on M2FTrans' network."""
+    """PASSION on M2FTrans' network.
+
+    The paper's length, batch and patch are those of ``nnUNetTrainerPASSION``.
+    """
 
     fusion = M2FTransFusion
 
 
 class nnUNetTrainerPASSION_SharedStreams(nnUNetTrainerPASSION):
-    """PASSION on the shared-encoder network."""
+    """PASSION on the shared-encoder network.
+
+    The paper's length, batch and patch are those of ``nnUNetTrainerPASSION``.
+    """
 
     STATUS = "tested"
     shared_streams = True

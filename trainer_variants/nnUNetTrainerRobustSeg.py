@@ -15,7 +15,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Chen et al., Robust-MSeg, MICCAI 2019"
 PAPER_URL = "https://arxiv.org/abs/2002.09708"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerRobustSeg(nnUNetTrainerOwnStreams):
@@ -38,7 +38,10 @@ class nnUNetTrainerRobustSeg(nnUNetTrainerOwnStreams):
 
 
 class nnUNetTrainerRobustSeg_SFusion(nnUNetTrainerRobustSeg):
-    """RobustSeg with SFusion in the place of gates, as the SFusion paper tries it."""
+    """RobustSeg with SFusion in the place of gates, as the SFusion paper tries it.
+
+    Length, batch and patch of the released codes: ``nnUNetTrainerRobustSeg``, ``nnUNetTrainerSFusion``.
+    """
 
     STATUS = "tested"
     fusion = SFusion

@@ -11,7 +11,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Liu et al., SFusion, MICCAI 2023"
 PAPER_URL = "https://arxiv.org/abs/2208.12776"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerSFusion(nnUNetTrainerOwnStreams):

@@ -15,7 +15,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Azad et al., SMU-Net, MIDL 2022"
 PAPER_URL = "https://arxiv.org/abs/2204.02961"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerSMUNet(nnUNetTrainerSubset):

@@ -17,14 +17,14 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Wang et al., ShaSpec, CVPR 2023"
 PAPER_URL = "https://arxiv.org/abs/2307.14126"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerShaSpec(nnUNetTrainerMultiStream):
     """ShaSpec: a shared encoder and one for each modality, shared features aligned, specific ones classified.
 
-    The warm-up is the released code's: 80,000 of 180,000 iterations (here of 250,000; ``_recipe``). Its batch is 1, its
-    patch 80 x 160 x 160 (here as planned).
+    The paper trains for 180,000 iterations (here 250,000) under a cosine (``_recipe``). The warm-up is the released
+    code's, 80,000 of them; its batch is 1, its patch 80 x 160 x 160 (here as planned).
     """
 
     modality_dropout = ModalityDropoutConfig("count_uniform", per="batch")
@@ -36,7 +36,7 @@ class nnUNetTrainerShaSpec(nnUNetTrainerMultiStream):
             "the released code's choices: first available feature, pairs in a cycle", "released_code"
         ),
         "_recipe": Ending(
-            "the released code's training: no weight decay, 180,000 iterations", trainer={"recipe": recipes.SHASPEC}
+            "the paper's training: cosine, 180,000 iterations, no weight decay", trainer={"recipe": recipes.SHASPEC}
         ),
     }
 

@@ -16,14 +16,15 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Li et al., SimMLM, ICCV 2025"
 PAPER_URL = "https://arxiv.org/abs/2507.19264"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerSimMLM(nnUNetTrainerMultiStream):
     """SimMLM: nnU-Net as planned for each modality, a gated sum of logits, more modalities not worse than fewer.
 
-    Half of the training is the experts' alone. The released code has batches of 4 and patches of 128 voxels, and
-    300 epochs of 57 iterations for each half.
+    Half of the training is the experts' alone. The released code trains each half for 300 epochs of 57 iterations
+    (here 500 of 250) with Adam at a constant rate (``_recipe``), on batches of 4 and patches of 128 x 128 x 128 voxels
+    (here as planned).
     """
 
     modality_dropout = ModalityDropoutConfig("uniform", per="sample")

@@ -13,7 +13,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Dorent et al., U-HVED, MICCAI 2019"
 PAPER_URL = "https://arxiv.org/abs/1907.11150"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerUHVED(nnUNetTrainerOwnStreams):

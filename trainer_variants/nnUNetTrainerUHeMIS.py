@@ -12,7 +12,7 @@ from nnunetv2_mmkd.training.suffixes import Ending, Endings, suffix_resolver
 
 PAPER = "Havaei et al., HeMIS, MICCAI 2016; Dorent et al., U-HVED, MICCAI 2019"
 PAPER_URL = "https://arxiv.org/abs/1607.05194"
-STATUS = "compared on one fold"
+STATUS = "compared"
 
 
 class nnUNetTrainerUHeMIS(nnUNetTrainerOwnStreams):

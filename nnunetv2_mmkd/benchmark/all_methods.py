@@ -79,9 +79,10 @@ FLOPs: of a training step, forward and backward, nothing recomputed; after the +
 trainer recomputes on CUDA. All subsets: FLOPs of predicting all {subsets} subsets of a case over one prediction of the
 stock network. Weights: parameters that are deployed, + those that a method has besides, only in training (teachers,
 image decoders, discriminators). A trainer of one subset is counted with two modalities. Ours: "3 mm, 3 seeds", 1500
-iterations, two folds; "3 mm, fold 0", the same, six patients and one seed; "2 mm", 600 iterations, two folds, one seed;
-a mean over all subsets but where one is named. (!): the printed average is not
-the average of its rows, or the paper prints another one elsewhere (`mmkd evaluate --published TABLE` shows the cells).
+iterations, two folds; "3 mm, 1 seed", the same with one seed; "2 mm", 600 iterations, two folds, one seed; "2 mm,
+imbalanced", the same with 300 iterations, training cases masked by unequal missing rates; a mean over all subsets but
+where one is named. (!): the printed average is not the average of its rows, or the paper prints another one elsewhere
+(`mmkd evaluate --published TABLE` shows the cells).
 """
 
 

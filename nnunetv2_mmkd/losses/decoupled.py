@@ -37,7 +37,7 @@ def subspace_divergence(self_feature: Tensor, mutual_feature: Tensor, weight: Te
     """
     with torch.autocast(mutual_feature.device.type, enabled=False):
         target = log_softmax(self_feature.float().flatten(1), 0)
-        values = (target.exp() * (target - log_softmax(mutual_feature.float().flatten(1), 0))).mean(0)
+        values = (target.exp() * (target - log_softmax(mutual_feature.float().flatten(1), 0))).mean(0)  # L_kd
         if weight is None:
             return values.mean()
         weight = weight.to(values).flatten()

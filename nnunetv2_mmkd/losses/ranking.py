@@ -34,4 +34,4 @@ def more_versus_fewer(more: Tensor, fewer: Tensor) -> Tensor:
     """
     if more.shape != fewer.shape:
         raise ValueError(f"task losses of shapes {tuple(more.shape)} and {tuple(fewer.shape)}: one of each is compared")
-    return (more.float() - fewer.float()).clamp_min(0).mean()
+    return (more.float() - fewer.float()).clamp_min(0).mean()  # MoFe

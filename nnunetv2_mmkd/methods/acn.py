@@ -80,11 +80,12 @@ class ACN(CoTraining):
         """Entropy maps and bottlenecks."""
         found = {}
         if self.config.entropy_adversarial:
+            # EnA
             found["entropy_adversarial"] = entropy_map(trace.logits, exclusive=self.context.exclusive, valid=valid)
         if self.config.knowledge_adversarial:
-            found["knowledge_adversarial"] = trace.content
+            found["knowledge_adversarial"] = trace.content  # KnA
         return found
 
     def distances(self, teacher: DedicatedTrace, student: DedicatedTrace, valid: Tensor | None) -> dict[str, Tensor]:
-        """The bound of the mutual information."""
+        """The bound of the mutual information, MMI."""
         return {"mutual_information": self.unexplained(teacher, student, valid)} if self.regresses() else {}

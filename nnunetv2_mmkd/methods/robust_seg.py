@@ -117,9 +117,9 @@ class RobustSeg(Method[MultiStreamNetwork]):
         parts = {"task": task_loss(network.decode(skips), batch.target)}
         if self.config.reconstruction:
             errors, priors = self.tables(skips, batch)
-            parts["reconstruction"] = self.config.reconstruction * errors.sum(1).mean()
+            parts["reconstruction"] = self.config.reconstruction * errors.sum(1).mean()  # second term
             if self.config.prior:
-                parts["prior"] = self.config.prior * priors.sum(1).mean()
+                parts["prior"] = self.config.prior * priors.sum(1).mean()  # third term
             by_modality = error_by_modality(errors, batch.present, self.context.modalities)
             self._averages.add_all("absolute error of images", by_modality)
         self._averages.add_all("loss", parts)

@@ -127,7 +127,7 @@ class SimMLM(Method[ExpertNetwork]):
                 samples, scales = own
                 loss = own_loss(supervised(scales, batch.target), rows_of(batch.target, samples))
                 losses.append(loss * (len(samples) / len(batch.available)))
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum()  # stage 1
 
     def _together(
         self, network: ExpertNetwork, outputs: ExpertOutputs, batch: Batch, task_loss: TaskLoss
@@ -148,7 +148,7 @@ class SimMLM(Method[ExpertNetwork]):
                 pair = [sample_losses(each, batch.target, several, own_loss) for each in predictions]
                 ranking = more_versus_fewer(*pair) * (len(several) / len(batch.available))
             parts["ranking"] = self.config.ranking * ranking
-        return parts
+        return parts  # stage 2
 
     # -- curves ------------------------------------------------------------------------------------------------------
 

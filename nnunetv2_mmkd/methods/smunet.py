@@ -105,9 +105,9 @@ class SMUNet(CoTraining):
         assert teacher.style is not None and student.style is not None
         values = {}
         if self.regresses():
-            values["content"] = self.unexplained(teacher, student, valid)
+            values["content"] = self.unexplained(teacher, student, valid)  # NLL
         elif self.config.content:
             values["content"] = content_distance(teacher.content, student.content, valid)
         if self.config.style:
-            values["style"] = gram_distance(teacher.style, student.style)
+            values["style"] = gram_distance(teacher.style, student.style)  # G
         return values

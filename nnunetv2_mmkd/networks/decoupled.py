@@ -162,6 +162,6 @@ class DecoupledUNet(nn.Module):
             slots = []
             for modality, there in enumerate(present):
                 lender = modality if there else next(each for each in self.lenders[modality] if present[each])
-                slots.append(found.features[lender][row_of[sample, lender], modality])
+                slots.append(found.features[lender][row_of[sample, lender], modality])  # RCR
             samples.append(torch.cat(slots))
         return torch.stack(samples)

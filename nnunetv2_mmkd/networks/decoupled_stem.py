@@ -42,14 +42,14 @@ class ChannelExchange(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[n, channels, *spatial]`` -> the same."""
         with torch.autocast(x.device.type, enabled=False):
-            scores = self.score(x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2).mean(2)).sigmoid()
-        order = scores.argsort(1, descending=True)
+            scores = self.score(x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2).mean(2)).sigmoid()  # s
+        order = scores.argsort(1, descending=True)  # o
         samples = index_of(range(len(x)), x.device)[:, None]
         exchanged = x[samples, order]
         if self.gated:
             factors = scores[samples, order].to(x.dtype)
             exchanged = exchanged * factors.reshape(*factors.shape, *[1] * (x.ndim - 2))
-        return x + exchanged
+        return x + exchanged  # CSSA
 
 
 class ModalityStem(nn.Module):

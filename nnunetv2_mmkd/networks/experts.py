@@ -61,7 +61,7 @@ class Gate(nn.Module):
         """
         values = self.values(self.layers(x)).float().reshape(len(x), available.shape[1], -1)
         missing = ~available.to(x.device, non_blocking=True)[..., None]
-        weights: Tensor = values.masked_fill(missing, float("-inf")).softmax(1)
+        weights: Tensor = values.masked_fill(missing, float("-inf")).softmax(1)  # w
         return weights
 
 
@@ -132,7 +132,7 @@ class GatedExperts(nn.Module):
         if torch.is_inference_mode_enabled():
             total, number = self._seen or (torch.zeros_like(weights[0]), 0)
             self._seen = total + weights.sum(0), number + len(weights)
-        mixed = mix(self.run_experts(x, mask), weights)
+        mixed = mix(self.run_experts(x, mask), weights)  # o
         return mixed if self.decoder.deep_supervision else mixed[0]
 
     def with_subsets(self, x: Tensor, subsets: Tensor) -> list[Tensor]:

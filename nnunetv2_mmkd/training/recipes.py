@@ -142,9 +142,10 @@ SFUSION = TrainingRecipe(
     patch=(128, 128, 128),
 )
 SHASPEC = TrainingRecipe(
-    "ShaSpec, released code",
+    "ShaSpec §4.2",
     epochs=720,  # of 250 iterations: 180,000
-    weight_decay=0.0,
+    weight_decay=0.0,  # released code, as batch and patch
+    schedule="cosine",  # poly in the released code
     batch=1,
     patch=(80, 160, 160),
 )

@@ -142,6 +142,18 @@ def test_what_we_measured_is_that_of_the_committed_scores() -> None:
 
 
 @pytest.mark.slow
+def test_the_committed_costs_are_counted_again() -> None:
+    """Of two trainers: all of them take half an hour."""
+    committed = rows_of((ROOT / "documentation" / "explanation" / "all-methods.md").read_text(encoding="utf-8"))
+    settings = BenchmarkSettings(("nnUNetTrainerUHeMIS", "nnUNetTrainerDeMoSeg"), steps=0)
+    counted = rows_of(all_methods_page(run_benchmark(synthetic_plan(), settings)))
+    assert set(counted) == {"UHeMIS", "DeMoSeg"}
+    for name, cells in counted.items():
+        for column in ("FLOPs", "saved", "all subsets", "weights"):
+            assert cells[column] == committed[name][column], (name, column)
+
+
+@pytest.mark.slow
 def test_end_to_end(tmp_path: Path) -> None:
     before = dict(os.environ)
     settings = BenchmarkSettings(("nnUNetTrainerMetaKD", "nnUNetTrainerModalityDropout"), steps=1)

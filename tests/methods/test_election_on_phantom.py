@@ -19,7 +19,8 @@ from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Batch, SingleModalityDice, TrainingContext
 from nnunetv2_mmkd.methods.election import Election
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.request import NetworkRequest

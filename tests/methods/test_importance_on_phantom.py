@@ -17,7 +17,8 @@ from phantom_images import SIZE, Slices, plan, tumour_slices
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, SubsetSampler
 from nnunetv2_mmkd.networks.from_plans import multi_stream
 from nnunetv2_mmkd.networks.request import NetworkRequest

@@ -12,7 +12,8 @@ from torch.nn.functional import mse_loss
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.base import Batch, SingleModalityDice, TrainingContext
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
 
 REGIONS = ("whole", "core")
 CPU = torch.device("cpu")

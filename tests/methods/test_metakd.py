@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nnunetv2_mmkd.methods.base import Batch, NextMetaBatch, TrainingContext
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.networks.frozen_norms import InstanceStatistics
 from nnunetv2_mmkd.networks.fusion.m2ftrans import M2FTransFusion
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill

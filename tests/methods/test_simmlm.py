@@ -139,6 +139,25 @@ def test_then_two_nested_subsets_and_their_ranking(monkeypatch: pytest.MonkeyPat
     assert set(made(ranking=0.0).step(net, batch, task_loss)["parts"]) == {"more", "fewer"}
 
 
+@pytest.mark.parametrize(("rows", "moves"), [([0], True), ([1, 2], False)])
+def test_the_ranking_alone_moves_what_is_worse_with_more(
+    rows: list[int], moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The samples of the test above: the first is worse with more, the second better, the third has one modality."""
+    fewer = torch.tensor([[True, True, False], [True, False, False], [False, True, False]])
+    monkeypatch.setattr(simmlm, "strictly_fewer", lambda available: fewer[rows])
+    net, whole, found = network(), a_batch(), []
+    batch = Batch(whole.images[rows], MASKS[rows], MASKS[rows], [each[rows] for each in whole.target])
+    for ranking in (0.3, 0.0):
+        net.zero_grad(set_to_none=False)
+        made(ranking=ranking).step(net, batch, task_loss)["loss"].backward()
+        found.append(
+            [[p.grad.clone() for p in part.parameters() if p.grad is not None] for part in (net.gate, *net.experts)]
+        )
+    for own, without in zip(*found, strict=True):
+        assert any(not torch.equal(*pair) for pair in zip(own, without, strict=True)) is moves
+
+
 def test_curves_are_the_weights_where_a_modality_has_a_rival() -> None:
     net, batch, method = network(), a_batch(MASKS[1:]), made()  # the second sample has one modality
     method.step(net, batch, task_loss)

@@ -13,7 +13,7 @@ from tiny_nnunet import Home, start, steps
 
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.demoseg import DeMoSegConfig
-from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion_config import PASSIONConfig
 from nnunetv2_mmkd.methods.robust_seg import RobustSegConfig

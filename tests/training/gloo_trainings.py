@@ -30,8 +30,10 @@ from nnunetv2_mmkd.methods.base import (
     SingleModalityDice,
 )
 from nnunetv2_mmkd.methods.demoseg import DeMoSeg
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.methods.mst_kdnet import MSTKDNet
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig

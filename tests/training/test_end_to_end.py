@@ -27,7 +27,7 @@ TRAINER = "nnUNetTrainerMetaKD_2epochs_2iters"
 STOPS = """
 import os
 
-from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerMetaKD
 from nnunetv2_mmkd.training.suffixes import suffix_resolver
 

@@ -19,7 +19,7 @@ from tiny_nnunet import CASES, Home, differences, log_of, same_start, start, ste
 from torch import Tensor
 
 from nnunetv2_mmkd.methods.base import HeldOut, SingleModalityDice
-from nnunetv2_mmkd.methods.lckd import LCKDConfig
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerLCKD import nnUNetTrainerLCKD, nnUNetTrainerLCKDSingleTeacher
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMetaKD import nnUNetTrainerSharedStreams
 from nnunetv2_mmkd.training.election import dice_by_task

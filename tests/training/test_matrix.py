@@ -28,7 +28,7 @@ from nnunetv2_mmkd.trainer_variants.nnUNetTrainerModalityDropout import (
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerMSTKDNet import nnUNetTrainerMSTKDNet
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerPASSION import nnUNetTrainerPASSION_SharedStreams
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRFNet import nnUNetTrainerRFNet
-from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg
+from nnunetv2_mmkd.trainer_variants.nnUNetTrainerRobustSeg import nnUNetTrainerRobustSeg, nnUNetTrainerRobustSeg_SFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSFusion import nnUNetTrainerSFusion
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerShaSpec import nnUNetTrainerShaSpec
 from nnunetv2_mmkd.trainer_variants.nnUNetTrainerSimMLM import nnUNetTrainerSimMLM
@@ -87,13 +87,14 @@ HALVES = {
     nnUNetTrainerUHeMIS: ENDS,
     nnUNetTrainerUHVED: FIRST,
     nnUNetTrainerRobustSeg: SECOND,
-    nnUNetTrainerSFusion: (1, 5),
+    nnUNetTrainerSFusion: (3, 5),
 }
 """Rows of the matrix: each half has each kind of plan and of data set; fusions alone get two rows."""
 
 COMBINATIONS = [(trainer, *row) for trainer in (nnUNetTrainerMetaKD, nnUNetTrainerModalityDropout) for row in MATRIX]
 COMBINATIONS += [(trainer, *MATRIX[row]) for trainer, rows in HALVES.items() for row in rows]
 COMBINATIONS += [
+    (nnUNetTrainerRobustSeg_SFusion, 3, "regions_ignore", "2d", PLAIN),
     (nnUNetTrainerSimMLM, 3, "classes", "2d", RESIDUAL),
     (nnUNetTrainerSimMLM, 3, "regions_ignore", "3d_fullres", PLAIN),
     (SubsetKDStreams, 2, "regions", "2d", PLAIN),

@@ -24,38 +24,50 @@ def named(file: str, name: str) -> Any:
     return getattr(import_module(f"nnunetv2_mmkd.trainer_variants.nnUNetTrainer{file}"), f"nnUNetTrainer{name}")
 
 
+SGD, ADAM, ADAMW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
+POLY, COSINE, CONSTANT = 0.5**0.9, 0.5, 1.0
+"""Of the first rate, in the middle of the training."""
+
+
 @pytest.mark.parametrize(
-    ("file", "epochs", "iterations", "rate", "optimizer", "middle"),
+    ("name", "epochs", "iterations", "optimizer", "rate", "decay", "middle", "loss", "batch", "patch"),
     [
-        ("MetaKD", 460, 250, 1e-2, torch.optim.SGD, 0.5),
-        ("LCKD", 460, 250, 1e-2, torch.optim.SGD, 0.5),
-        ("PASSION", 300, 219, 2e-4, torch.optim.AdamW, 0.5**0.9),
-        ("MSTKDNet", 250, 1080, 1e-4, torch.optim.Adam, 0.5**0.9),
-        ("mmFormer", 1000, 199, 2e-4, torch.optim.Adam, 0.5**0.9),
-        ("SimMLM", 600, 57, 1e-3, torch.optim.Adam, 1.0),
-        ("UHeMIS", 240, 250, 1e-3, torch.optim.Adam, 1.0),
-        ("UHVED", 240, 250, 1e-3, torch.optim.Adam, 1.0),
-        ("RobustSeg", 300, 300, 1e-4, torch.optim.Adam, 0.5**0.9),
-        ("SFusion", 200, 260, 1e-4, torch.optim.Adam, 1.0),
-        ("ShaSpec", 720, 250, 1e-2, torch.optim.SGD, 0.5**0.9),
-        ("ACN_t1", 300, 190, 1e-4, torch.optim.Adam, 0.5**0.9),
-        ("SMUNet_t1", 250, 200, 1e-4, torch.optim.Adam, 0.5**0.9),
+        ("MetaKD", 460, 250, SGD, 1e-2, 5e-4, COSINE, "nnunet", 2, (80, 160, 160)),
+        ("LCKD", 460, 250, SGD, 1e-2, 5e-4, COSINE, "nnunet", 2, (80, 160, 160)),
+        ("PASSION", 300, 219, ADAMW, 2e-4, 1e-4, POLY, "weighted_ce", 1, (80, 80, 80)),
+        ("PMR", 300, 219, ADAMW, 2e-4, 1e-4, POLY, "weighted_ce", 1, (80, 80, 80)),
+        ("ModDrop", 300, 219, ADAMW, 2e-4, 1e-4, POLY, "weighted_ce", 1, (80, 80, 80)),
+        ("MSTKDNet", 250, 1080, ADAM, 1e-4, 1e-5, POLY, "dice", 1, (160, 192, 128)),
+        ("mmFormer", 1000, 199, ADAM, 2e-4, 1e-4, POLY, "weighted_ce", 1, (128, 128, 128)),
+        ("RFNet", 300, 150, ADAM, 2e-4, 1e-4, POLY, "weighted_ce", 2, (80, 80, 80)),
+        ("M2FTrans", 1000, 50, ADAMW, 2e-4, 1e-4, POLY, "weighted_ce", 4, (80, 80, 80)),
+        ("SimMLM", 600, 57, ADAM, 1e-3, 0.0, CONSTANT, "nnunet", 4, (128, 128, 128)),
+        ("UHeMIS", 240, 250, ADAM, 1e-3, 1e-5, CONSTANT, "nnunet", 1, (112, 112, 112)),
+        ("UHVED", 240, 250, ADAM, 1e-3, 1e-5, CONSTANT, "nnunet", 1, (112, 112, 112)),
+        ("RobustSeg", 300, 300, ADAM, 1e-4, 1e-4, POLY, "weighted_ce", 1, (80, 80, 80)),
+        ("SFusion", 200, 260, ADAM, 1e-4, 1e-4, CONSTANT, "dice", 1, (128, 128, 128)),
+        ("ShaSpec", 720, 250, SGD, 1e-2, 0.0, COSINE, "nnunet", 1, (80, 160, 160)),
+        ("ACN_t1", 300, 190, ADAM, 1e-4, 1e-5, POLY, "dice", 1, (160, 192, 128)),
+        ("SMUNet_t1", 250, 200, ADAM, 1e-4, 1e-5, POLY, "dice", 1, (160, 192, 128)),
     ],
 )
-def test_length_optimiser_and_rate(
-    home: Home, file: str, epochs: int, iterations: int, rate: float, optimizer: type, middle: float
-) -> None:
-    trainer = home.trainer(named(file.removesuffix("_t1"), f"{file}_recipe"))
+def test_the_papers_trainings(
+    home: Home, name: str, epochs: int, iterations: int, optimizer: type, rate: float, decay: float, middle: float,
+    loss: str, batch: int, patch: tuple[int, ...],
+) -> None:  # fmt: skip
+    trainer = home.trainer(named(name.removesuffix("_t1"), f"{name}_recipe"))
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, iterations)
+    assert (trainer.recipe.loss, trainer.recipe.batch, trainer.recipe.patch) == (loss, batch, patch)
     trainer.network = torch.nn.Linear(2, 2)
     made, scheduler = trainer.configure_optimizers()
     made.add_param_group({"params": [torch.nn.Parameter(torch.ones(()))]})  # as of a method's own module
     assert type(made) is optimizer and trainer.initial_lr == rate
+    assert made.param_groups[0]["weight_decay"] == decay
     for epoch, factor in ((0, 1.0), (epochs // 2, middle)):
         scheduler.step(epoch)
         assert [group["lr"] for group in made.param_groups] == [pytest.approx(rate * factor)] * 2
-    if file in ("MetaKD", "LCKD"):
-        assert made.param_groups[0]["weight_decay"] == 5e-4 and trainer.warmup_iterations == 80_000
+    if name in ("MetaKD", "LCKD"):
+        assert trainer.warmup_iterations == 80_000
         scheduler.step(epochs // 4)
         assert made.param_groups[0]["lr"] == pytest.approx(rate * (1 + math.cos(math.pi / 4)) / 2)
 

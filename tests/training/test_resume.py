@@ -20,8 +20,8 @@ from tiny_nnunet import Home, differences, inline_pools, set_variables, start, s
 from nnunetv2_mmkd.errors import InputError
 from nnunetv2_mmkd.methods.acn import ACNConfig
 from nnunetv2_mmkd.methods.auxiliary import AuxiliaryConfig
-from nnunetv2_mmkd.methods.lckd import LCKDConfig
-from nnunetv2_mmkd.methods.metakd import MetaKDConfig
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.methods.mst_kdnet_config import MSTKDNetConfig
 from nnunetv2_mmkd.methods.passion import PASSIONConfig
 from nnunetv2_mmkd.methods.pmr import PMRConfig

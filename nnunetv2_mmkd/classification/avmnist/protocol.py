@@ -12,8 +12,10 @@ from nnunetv2_mmkd.classification.rivals import RIVALS
 from nnunetv2_mmkd.classification.training import TrainSettings
 from nnunetv2_mmkd.errors import InputError, choices
 from nnunetv2_mmkd.methods.base import Method
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig
 

@@ -32,8 +32,10 @@ from nnunetv2_mmkd.evaluation.report import write_report
 from nnunetv2_mmkd.evaluation.result_table import COLUMNS, ResultTable
 from nnunetv2_mmkd.evaluation.subsets import AVERAGE, all_subset_names
 from nnunetv2_mmkd.methods.base import Method
-from nnunetv2_mmkd.methods.lckd import LCKD, LCKDConfig
-from nnunetv2_mmkd.methods.metakd import MetaKD, MetaKDConfig
+from nnunetv2_mmkd.methods.lckd import LCKD
+from nnunetv2_mmkd.methods.lckd_config import LCKDConfig
+from nnunetv2_mmkd.methods.metakd import MetaKD
+from nnunetv2_mmkd.methods.metakd_config import MetaKDConfig
 from nnunetv2_mmkd.methods.modality_dropout import ModalityDropout
 from nnunetv2_mmkd.modalities import ModalityDropoutConfig, all_subsets
 from nnunetv2_mmkd.training.curves import draw_curves

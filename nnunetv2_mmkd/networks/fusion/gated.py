@@ -65,4 +65,4 @@ class Gate(nn.Module):
     def open(self, own: Own) -> Tensor:
         """g, ``[M, *spatial]``."""
         parts = torch.stack([self.gates[modality](features[None])[0] for modality, features in own]).sum(0)
-        return (parts + self.bias.reshape(-1, *[1] * (parts.ndim - 1))).sigmoid()
+        return (parts + self.bias.reshape(-1, *[1] * (parts.ndim - 1))).sigmoid()  # g

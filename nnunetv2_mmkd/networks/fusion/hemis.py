@@ -38,8 +38,8 @@ def moments(own: Own) -> tuple[Tensor, Tensor]:
         HeMIS divides the variance by |A| - 1; U-HeMIS, in the released code, by |A|, which is followed.
     """
     features = torch.stack([each.to(torch.promote_types(each.dtype, torch.float32)) for _, each in own])
-    mean = features.mean(0)
-    return mean, (features - mean).square().mean(0)
+    mean = features.mean(0)  # first moment
+    return mean, (features - mean).square().mean(0)  # second moment
 
 
 class MomentFusion(nn.Module):
@@ -60,7 +60,7 @@ class MomentFusion(nn.Module):
         """Features of a sample ``[C, *spatial]`` each -> ``[1, C, *spatial]``."""
         features = own[0][1]
         with torch.autocast(features.device.type, enabled=False):
-            fused: Tensor = self.finish(self.project(torch.cat(moments(own))[None]))
+            fused: Tensor = self.finish(self.project(torch.cat(moments(own))[None]))  # phi(W [mean, variance])
         return fused.to(features.dtype)
 
 

@@ -103,7 +103,7 @@ class ModalAttention(nn.Module):
         """Features of a sample ``[C, *spatial]`` each -> ``[1, C, *spatial]``."""
         features = torch.stack([each for _, each in own])
         weights = self.weights(own).to(features.dtype)
-        return (weights * features).sum(0, keepdim=True)
+        return (weights * features).sum(0, keepdim=True)  # the fusion
 
     def weights(self, own: Own) -> Tensor:
         """a, ``[A, C, *spatial]``, in float32: sums to 1 over the modalities."""
@@ -118,4 +118,4 @@ class ModalAttention(nn.Module):
             sequence, _ = block(sequence)
         grid = placed.shape[2:]
         parts = [self.rise(as_maps(part, grid), size) for part in sequence.chunk(len(own), 1)]
-        return torch.cat(parts).float().softmax(0)
+        return torch.cat(parts).float().softmax(0)  # a
