@@ -43,7 +43,6 @@ class nnUNetTrainerRobustSeg_SFusion(nnUNetTrainerRobustSeg):
     Length, batch and patch of the released codes: ``nnUNetTrainerRobustSeg``, ``nnUNetTrainerSFusion``.
     """
 
-    STATUS = "tested"
     fusion = SFusion
 
 
