@@ -5,21 +5,15 @@ Legend: B batch, M modalities, A available modalities of a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from math import inf, prod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from nnunetv2_mmkd.losses.logit import softened_kl
-from nnunetv2_mmkd.losses.prototype import semantic_gap
 from nnunetv2_mmkd.methods.base import (
     Averages,
     Batch,
-    LocalLoss,
     MembershipClasses,
     Method,
     MissingRates,
@@ -28,7 +22,7 @@ from nnunetv2_mmkd.methods.base import (
     TrainingContext,
     sum_of_parts,
 )
-from nnunetv2_mmkd.methods.modality_table import ModalityTables, finite_or_nothing, rows_of, supervised
+from nnunetv2_mmkd.methods.modality_table import finite_or_nothing
 from nnunetv2_mmkd.methods.passion_config import PASSIONConfig as PASSIONConfig
 from nnunetv2_mmkd.methods.preference import (
     GAMMA_EPOCHS,
@@ -37,10 +31,9 @@ from nnunetv2_mmkd.methods.preference import (
     relative_preference,
     updated_weights,
 )
+from nnunetv2_mmkd.methods.self_distillation import SelfDistillation, with_others
 from nnunetv2_mmkd.modalities import index_of
 from nnunetv2_mmkd.networks.contracts import SegmentationNetwork
-from nnunetv2_mmkd.networks.recompute import recomputed
-from nnunetv2_mmkd.networks.streams import Streams
 
 
 class PASSION(Method[SegmentationNetwork]):
@@ -103,14 +96,13 @@ class PASSION(Method[SegmentationNetwork]):
         taught = batch.present if config.all_modalities else batch.available
         encoded = network.encode(batch.images, taught)
         streams = encoded.narrowed(batch.available) if config.all_modalities else encoded
-        outputs, features, maps = self._fused(network, streams)
-        task = _task(task_loss, outputs, maps, batch.target)  # L_seg of Eq. (2)
-        pixel, proto, distance, regular = self._students(
-            network, encoded, [*_distilled(outputs), features], batch, task_loss
-        )
+        predictions = SelfDistillation(network, config, self.context, task_loss, self.recomputing)
+        together = predictions.together(streams)
+        task = together.loss(task_loss, batch.target)  # L_seg of Eq. (2)
+        alone = predictions.alone(encoded, together, batch)  # Eqs. (3)-(8)
         available = taught.to(task.device, non_blocking=True)
-        preference = relative_preference(distance, available)  # Eqs. (9), (10)
-        followed = preference if config.preference_of == "samples" else torch.where(available, distance, 0)
+        preference = relative_preference(alone.distance, available)  # Eqs. (9), (10)
+        followed = preference if config.preference_of == "samples" else torch.where(available, alone.distance, 0)
         (step,) = finite_or_nothing(torch.stack([followed.sum(0), available.float().sum(0)]))
         self._sums = self._sums.to(task.device, non_blocking=True) + step
         assert self.beta is not None and self.start is not None
@@ -120,112 +112,20 @@ class PASSION(Method[SegmentationNetwork]):
         delta = neglected(lagging).float() if config.mask else available.float()  # Eq. (11)
         parts = {"task": task}
         if config.pixel:
-            parts["pixel"] = config.lambda_1 * (beta * pixel).sum(1).mean()
+            parts["pixel"] = config.lambda_1 * (beta * alone.pixel).sum(1).mean()
         if config.proto:
             factor = delta * start if config.weighted_proto else delta
-            parts["proto"] = config.lambda_2 * (factor * proto).sum(1).mean()
+            parts["proto"] = config.lambda_2 * (factor * alone.proto).sum(1).mean()
         if config.regularisation:
             factor = delta * beta if config.weighted_regularisation else torch.ones_like(delta)
-            parts["regularisation"] = (factor * regular).sum(1).mean()  # Eq. (2)
+            parts["regularisation"] = (factor * alone.regularisation).sum(1).mean()  # Eq. (2)
         self._averages.add_all("loss", parts)
         for number, name in enumerate(self.context.modalities):
-            samples = _with_others(taught, number)
+            samples = with_others(taught, number)
             if samples:
-                self._averages.add(
-                    f"distance to the teacher/{name}", distance[index_of(samples, distance.device), number].mean()
-                )
+                distances = alone.distance[index_of(samples, available.device), number]
+                self._averages.add(f"distance to the teacher/{name}", distances.mean())
         return sum_of_parts(parts)  # Eq. (14)
-
-    def _fused(self, network: SegmentationNetwork, streams: Streams) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Outputs, features and maps of all available modalities: teacher, and what the task loss is of."""
-
-        def fused(own: Streams) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-            skips, maps = network.fuse(own)
-            return *network.decode_with_features(skips), maps
-
-        if not self._recomputes:
-            return fused(streams)
-        found = [recomputed(partial(fused, own), _voxels(streams)) for own in streams.samples()]
-        outputs, features, maps = zip(*found, strict=True)
-        return _joined(outputs), torch.cat(features), _joined(maps)
-
-    @property
-    def _recomputes(self) -> bool:
-        return self.recomputing and self.config.learns
-
-    def _students(
-        self, network: SegmentationNetwork, streams: Streams, teacher: list[Tensor], batch: Batch, task_loss: TaskLoss
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """L_pixel, L_proto, D and L_reg of each modality alone, ``[B, M]``, 0 where it is missing or the only one."""
-        teacher = [each.detach() for each in teacher]
-        classes, n_classes = self.context.need(MembershipClasses)(batch.target)
-        size, modalities = streams.available.shape
-        tables = ModalityTables(4, size, modalities, teacher[-1].device)
-        # Backward begins with the last modalities: their maps are free by the time that gradients need memory.
-        first_kept = modalities - modalities // (4 if network.predicts_maps else 2)
-        for modality in range(modalities):
-            for samples in self._chunks(_with_others(streams.available, modality)):
-
-                def terms(chosen: list[int] = samples, m: int = modality) -> tuple[Tensor, ...]:
-                    return self._student(
-                        network, streams.alone(m, chosen), chosen, teacher, batch, (classes, n_classes), task_loss
-                    )
-
-                with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.learns):
-                    values = (
-                        recomputed(terms, inf if modality >= first_kept else _voxels(streams))
-                        if self._recomputes
-                        else terms()
-                    )
-                tables.put(modality, samples, values)
-        pixel, proto, distance, regular = tables.read()
-        return pixel, proto, distance.detach(), regular
-
-    def _chunks(self, samples: list[int]) -> list[list[int]]:
-        """The samples that are decoded together: all, or one by one if their activations are recomputed."""
-        if self.recomputing:
-            return [[sample] for sample in samples]
-        return [samples] if samples else []
-
-    def _student(
-        self,
-        network: SegmentationNetwork,
-        alone: Streams,
-        samples: list[int],
-        teacher: list[Tensor],
-        batch: Batch,
-        classes: tuple[Tensor, int],
-        task_loss: TaskLoss,
-    ) -> tuple[Tensor, ...]:
-        """L_pixel, L_proto, D and L_reg of some samples with one modality alone, one value a sample."""
-        config = self.config
-        outputs, features = network.decode_with_features(network.fuse(alone).skips)
-        valid = None if batch.valid is None else _of(batch.valid, samples)
-        pixel = features.new_zeros(len(samples), dtype=torch.float32)
-        if config.pixel:
-            pairs = zip(teacher[:-1], _distilled(outputs), strict=True)
-            for scale, (target, prediction) in enumerate(pairs):  # Eq. (3)
-                pixel = pixel + config.scale_factor**scale * softened_kl(
-                    _of(target, samples),
-                    prediction,
-                    exclusive=self.context.exclusive,
-                    tau=config.tau,
-                    valid=_resized(valid, prediction.shape[2:]),
-                    of_student=config.divergence_of == "student",
-                )
-        distance, proto = semantic_gap(
-            _of(teacher[-1], samples), features, _of(classes[0], samples), classes[1]
-        )  # Eqs. (4)-(8)
-        regular = features.new_zeros(len(samples), dtype=torch.float32)
-        if config.regularisation:  # Eq. (2), by samples, of which ranks have not the same number
-            own_loss = self.context.find(LocalLoss) or task_loss
-            regular = torch.stack(
-                [
-                    _task(own_loss, [each[row, None] for each in outputs], [], rows_of(batch.target, [sample]))
-                    for row, sample in enumerate(samples)
-                ]
-            )
-        return pixel, proto, distance, regular
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
@@ -277,45 +177,3 @@ class PASSION(Method[SegmentationNetwork]):
         """Restore :meth:`state_dict`."""
         self.beta, self.start, self.preference = state["beta"], state["start"], state["preference"]
         self._sums = state["sums"].cpu()
-
-
-def _voxels(streams: Streams) -> int:
-    """Of the patch."""
-    return prod(streams.scales[0][0].shape[1:])
-
-
-def _joined(samples: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Maps of several samples, scale by scale."""
-    return [torch.cat(scale) for scale in zip(*samples, strict=True)]
-
-
-def _task(task_loss: TaskLoss, outputs: list[Tensor], maps: list[Tensor], target: Any) -> Tensor:
-    """The task loss of the fused prediction, and of the region maps of a fusion that predicts them."""
-    task = task_loss(supervised(outputs, target), target)
-    if maps:
-        task = task + task_loss(supervised(maps, target), target)
-    return task
-
-
-def _with_others(available: Tensor, modality: int) -> list[int]:
-    """The samples that have a modality and another one."""
-    return torch.nonzero(available[:, modality] & (available.sum(1) > 1)).flatten().tolist()
-
-
-def _of(maps: Tensor, samples: list[int]) -> Tensor:
-    """What belongs to some samples; of one or of all without a copy."""
-    if len(samples) == len(maps):
-        return maps
-    return maps[samples[0], None] if len(samples) == 1 else maps[index_of(samples, maps.device)]
-
-
-def _distilled(outputs: list[Tensor]) -> list[Tensor]:
-    """The scales at which predictions are distilled: all but the smallest."""
-    return outputs[:-1] if len(outputs) > 1 else outputs
-
-
-def _resized(valid: Tensor | None, size: torch.Size) -> Tensor | None:
-    """Voxels that count, at the resolution of an output."""
-    if valid is None or valid.shape[2:] == size:
-        return valid
-    return interpolate(valid.float(), tuple(size), mode="nearest-exact") > 0

@@ -21,10 +21,13 @@ from nnunetv2_mmkd.benchmark.all_methods import (
     all_methods_page,
     all_trainers,
 )
+from nnunetv2_mmkd.benchmark.count import _fake, count_stock, default_recomputed, set_recomputed
+from nnunetv2_mmkd.benchmark.counters import LiveBytes
 from nnunetv2_mmkd.benchmark.dropout_expectation import arithmetic_bound, expectation, size_probabilities
 from nnunetv2_mmkd.benchmark.environment import (
     EXT_TRAINER,
     feed,
+    kept,
     make_batch,
     make_trainer,
     temporary_environment,
@@ -151,6 +154,21 @@ def test_the_committed_costs_are_counted_again() -> None:
     for name, cells in counted.items():
         for column in ("FLOPs", "saved", "all subsets", "weights"):
             assert cells[column] == committed[name][column], (name, column)
+
+
+@pytest.mark.slow
+def test_passion_stays_near_the_stock_peak() -> None:
+    """With what it recomputes on a GPU, all four modalities there, although it decodes five times."""
+    plan = synthetic_plan()
+    with temporary_environment():
+        trainer, batch = _fake(find_own_trainer("nnUNetTrainerPASSION"), plan)
+        feed(trainer, batch)
+        set_recomputed(trainer, default_recomputed(trainer))
+        prepared = trainer.prepare(batch, trainer.cases.training_present, kept(trainer, 4))
+        with LiveBytes([*trainer.network.parameters(), batch["data"], *batch["target"]]) as live:
+            trainer.method.step(trainer.bare_network, prepared, trainer.loss)["loss"].backward()
+        stock = count_stock(plan).step
+    assert 1 < live.peak / stock.peak_bytes <= 1.25
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from nnunetv2_mmkd.losses.prototype import semantic_gap
 from nnunetv2_mmkd.methods.base import Batch, LocalLoss, MembershipClasses, MissingRates, TrainingContext
 from nnunetv2_mmkd.methods.passion import PASSION, PASSIONConfig
 from nnunetv2_mmkd.methods.preference import relative_preference
+from nnunetv2_mmkd.methods.self_distillation import SelfDistillation, Together
 from nnunetv2_mmkd.networks.fusion.mean_fill import MeanFill
 from nnunetv2_mmkd.networks.fusion.mmformer import MMFormerFusion
 from nnunetv2_mmkd.networks.fusion.rfnet import RFNetFusion
@@ -59,6 +60,17 @@ def prepared(config: PASSIONConfig | None = None, epochs: int = 300, rates: tupl
     )
     method.begin()
     return method
+
+
+def predictions(method: PASSION, network: MultiStreamUNet) -> SelfDistillation:
+    return SelfDistillation(network, method.config, method.context, task_loss, recomputing=False)
+
+
+def distances(method: PASSION, network: MultiStreamUNet, batch: Batch) -> Tensor:
+    """D of Eq. (9)."""
+    with torch.no_grad():
+        streams, ours = network.encode(batch.images, batch.available), predictions(method, network)
+        return ours.alone(streams, ours.together(streams), batch).distance
 
 
 def a_batch(masks: list[list[int]], seed: int = 0) -> Batch:
@@ -119,8 +131,8 @@ def test_the_teacher_is_not_moved() -> None:
     streams = network.encode(batch.images, batch.available)
     outputs, features = network.decode_with_features(network.fuse(streams).skips)
     leaves = [each.detach().requires_grad_() for each in (outputs[0], features)]
-    pixel, proto, _, _ = method._students(network, streams, leaves, batch, task_loss)
-    (pixel.sum() + proto.sum()).backward()
+    alone = predictions(method, network).alone(streams, Together(leaves[:1], leaves[1], []), batch)
+    (alone.pixel.sum() + alone.proto.sum()).backward()
     assert all(leaf.grad is None for leaf in leaves)
 
 
@@ -193,18 +205,21 @@ def test_recomputing_the_students_changes_nothing() -> None:
         assert stored is recomputed is None or torch.allclose(stored, recomputed, atol=1e-7)
 
 
-def test_recomputed_decoders_run_one_by_one_and_the_fused_ones_last_in_backward() -> None:
+def test_recomputed_decoders_run_one_by_one_and_the_fused_ones_last_in_backward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """So backward is through with the students when it comes to them."""
     method, network = prepared(PASSIONConfig()), tiny_network()
     method.recomputes = True
     calls: list[int] = []
     decode = network.decode_with_features
     network.decode_with_features = lambda s: calls.append(len(s[0])) or decode(s)  # type: ignore[method-assign, func-returns-value]
+    order: list[str] = []
+    student = SelfDistillation._student
+    monkeypatch.setattr(SelfDistillation, "_student", lambda *args: order.append("student") or student(*args))  # type: ignore[func-returns-value]
     loss = method.step(network, a_batch(MIXED), task_loss)["loss"]
     assert calls == [1] * (3 + 5)  # three fused predictions, then five students
-    order: list[str] = []
-    students = method._student
-    method._student = lambda *args: order.append("student") or students(*args)  # type: ignore[method-assign, func-returns-value]
+    order.clear()
     fuse = network.fuse
     network.fuse = lambda s: order.append("fuse") or fuse(s)  # type: ignore[method-assign, func-returns-value]
     loss.backward()
@@ -232,10 +247,7 @@ def test_weights_move_by_the_epochs_preference() -> None:
     sums, counts = torch.zeros(3), torch.zeros(3)
     for seed in range(3):
         batch = a_batch(MIXED, seed)
-        with torch.no_grad():
-            streams = network.encode(batch.images, batch.available)
-            outputs, features = network.decode_with_features(network.fuse(streams).skips)
-            distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
+        distance = distances(method, network, batch)
         sums += relative_preference(distance, batch.available).sum(0)
         counts += batch.available.sum(0)
         method.step(network, batch, task_loss)
@@ -263,8 +275,7 @@ def test_the_task_loss_of_single_modalities(config: PASSIONConfig) -> None:
     assert sizes == {"all": [3], "local": [1] * 5}
     with torch.no_grad():
         streams = network.encode(batch.images, batch.available)
-        outputs, features = network.decode_with_features(network.fuse(streams).skips)
-        distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
+        distance = distances(method, network, batch)
         preference, total = relative_preference(distance, batch.available), 0.0
         for sample, m in streams.pairs:
             weight = [2.0, 1.0, 4.0][m] * float(preference.sum(0)[m] < 0) if config.weighted_regularisation else 1.0
@@ -328,10 +339,7 @@ def test_the_released_codes_epoch() -> None:
     """RP of mean distances over the cases that have a modality; beta over its start of mean square 1; gamma grows."""
     method, network = prepared(PASSIONConfig.released_code(), epochs=3), tiny_network()
     batch = a_batch(MIXED)
-    with torch.no_grad():
-        streams = network.encode(batch.images, batch.available)
-        outputs, features = network.decode_with_features(network.fuse(streams).skips)
-        distance = method._students(network, streams, [outputs[0], features], batch, task_loss)[2]
+    distance = distances(method, network, batch)
     means = distance.sum(0) / batch.available.sum(0)
     preference, ratio = 1 - means / means.mean(), torch.ones(3)
     for epoch, rate in enumerate((0.015, 0.0225, 0.03375)):
