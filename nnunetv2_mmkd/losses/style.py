@@ -31,7 +31,7 @@ def gram(first: Tensor, second: Tensor) -> Tensor:
     """
     with torch.autocast(first.device.type, enabled=False):
         a, b = first.float().flatten(2), second.float().flatten(2)
-        return a @ b.transpose(1, 2) / a.shape[2]
+        return a @ b.transpose(1, 2) / a.shape[2]  # Eq. (10)
 
 
 def style_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
@@ -53,7 +53,7 @@ def style_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tens
     """
     total = student[0].new_zeros((), dtype=torch.float32)
     for i, j in combinations(range(len(student)), 2):
-        total = total + (gram(teacher[i], teacher[j]) - gram(student[i], student[j])).square().mean() / 4
+        total = total + (gram(teacher[i], teacher[j]) - gram(student[i], student[j])).square().mean() / 4  # Eq. (11)
     return total
 
 
@@ -73,7 +73,7 @@ def discriminator_loss(complete: Tensor, incomplete: Tensor) -> Tensor:
         Zhu et al., MST-KDNet, Eq. (9).
     """
     with torch.autocast(complete.device.type, enabled=False):
-        return softplus(complete.float()).mean() + softplus(-incomplete.float()).mean()
+        return softplus(complete.float()).mean() + softplus(-incomplete.float()).mean()  # Eq. (9)
 
 
 def adversarial_loss(incomplete: Tensor) -> Tensor:

@@ -152,13 +152,13 @@ class CoTraining(Method["DedicatedUNet"]):
         length = self.config.ramp * self.context.iterations
         if self._iteration is None or not length:
             return self.config.consistency
-        return self.config.consistency * math.exp(-5 * (1 - min(1.0, self._iteration / length)) ** 2)
+        return self.config.consistency * math.exp(-5 * (1 - min(1.0, self._iteration / length)) ** 2)  # lambda(t)
 
     def step(self, network: DedicatedUNet, batch: Batch, task_loss: TaskLoss) -> StepResult:
         """All terms on a batch."""
         teacher, student = self._trace_of_teacher(batch), network.trace(batch.images, batch.available)
         share = self.config.student
-        parts = {
+        parts = {  # task: w l(z^m) + (1 - w) l(z^f)
             "student": share * task_loss(student.output, batch.target),
             "teacher": (1 - share) * task_loss(teacher.output, batch.target),
         }
@@ -169,8 +169,8 @@ class CoTraining(Method["DedicatedUNet"]):
         for name, incomplete in self.maps(student, batch.valid).items():
             adversary = self.adversaries[name]
             assert isinstance(adversary, Adversary)
-            parts[name] = weights[name] * adversary.fool(incomplete)
-            adversary.see(complete[name], incomplete)
+            parts[name] = weights[name] * adversary.fool(incomplete)  # -log(1 - D(m))
+            adversary.see(complete[name], incomplete)  # for -log(1 - D(f)) - log D(m)
         self._averages.add_all("weighted loss", parts)
         return sum_of_parts(parts)
 
@@ -180,7 +180,7 @@ class CoTraining(Method["DedicatedUNet"]):
             teacher = detached(teacher)
         weights, values = self.config.weights(), {}
         if weights["consistency"]:
-            values["consistency"] = consistency(
+            values["consistency"] = consistency(  # sum_k mean (p^f_k - p^m_k)^2
                 teacher.logits, student.logits, exclusive=self.context.exclusive, valid=valid
             )
         return values | self.distances(teacher, student, valid)

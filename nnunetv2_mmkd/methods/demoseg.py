@@ -96,7 +96,7 @@ class DeMoSeg(Method["DecoupledUNet"]):
         outputs, found = network.trace(batch.images, batch.available, convolved=bool(self.config.weight))
         parts = {"task": task_loss(outputs, batch.target)}
         if self.config.weight:
-            parts["distillation"] = self.config.weight * self.distillation(found, batch)
+            parts["distillation"] = self.config.weight * self.distillation(found, batch)  # lambda l_distillation
         self._averages.add_all("loss", parts)
         return sum_of_parts(parts)
 
@@ -115,7 +115,7 @@ class DeMoSeg(Method["DecoupledUNet"]):
             own = {m: found.convolved[m][row_of[sample, m]] for m in there}
             weight = None if batch.valid is None else pooled_weight(batch.valid[sample], first.shape[3:])
             pairs = [
-                run(partial(subspace_divergence, own[j][j], own[i][j], weight), self.recomputing)
+                run(partial(subspace_divergence, own[j][j], own[i][j], weight), self.recomputing)  # KL(F_jj || F_ij)
                 for i, j in permutations(there, 2)
             ]
             samples.append(torch.stack(pairs).sum() if pairs else first.new_zeros((), dtype=torch.float32))

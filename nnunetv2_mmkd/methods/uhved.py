@@ -128,16 +128,16 @@ class UHVED(Method[VariationalNetwork]):
         gaussians = network.fusions.gaussians(network.encode(batch.images, batch.present))
         recomputed = network.recomputed_stages if self.recomputing else 0
         drawn = gaussians.narrowed(batch.available)
-        latents = [sample(product(drawn, scale, scale < recomputed)) for scale in range(len(drawn.scales))]
+        latents = [sample(product(drawn, scale, scale < recomputed)) for scale in range(len(drawn.scales))]  # z
         skips = network.fusions.widen(latents, recomputed_scales=recomputed)
-        parts = {"task": task_loss(network.decode(skips), batch.target)}
+        parts = {"task": task_loss(network.decode(skips), batch.target)}  # first term
         if self.config.divergence:
-            between, prior = self.divergences(gaussians, batch)
+            between, prior = self.divergences(gaussians, batch)  # second term
             parts |= {"subsets": self.config.divergence * between, "prior": self.config.divergence * prior}
         if self.config.reconstruction:
             errors = self.errors(skips, batch)
             counts = batch.present.sum(1).to(errors.device, non_blocking=True)
-            parts["reconstruction"] = self.config.reconstruction * (errors.sum(1) / counts).mean()
+            parts["reconstruction"] = self.config.reconstruction * (errors.sum(1) / counts).mean()  # third term
             by_modality = error_by_modality(errors, batch.present, self.context.modalities)
             self._averages.add_all("squared error of images", by_modality)
         self._averages.add_all("loss", parts)

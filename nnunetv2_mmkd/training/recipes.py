@@ -33,6 +33,7 @@ class TrainingRecipe:
             that weights classes (:func:`~nnunetv2_mmkd.losses.weighted_ce.weighted_cross_entropy`).
         batch: samples of a batch; that, and the patch, is the plan's affair: the run says where it differs.
         patch: size of a patch in voxels.
+        patch_2d: the same of 2d plans; empty: the paper has none.
     """
 
     paper: str
@@ -44,6 +45,7 @@ class TrainingRecipe:
     loss: str = "nnunet"
     batch: int = 2
     patch: tuple[int, ...] = ()
+    patch_2d: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("schedule", self.schedule, SCHEDULES), ("loss", self.loss, LOSSES)):
@@ -52,8 +54,9 @@ class TrainingRecipe:
 
     def differs(self, batch: int, patch: tuple[int, ...]) -> str:
         """What of a plan is not the paper's, in a line; empty: nothing."""
-        wanted = f"batches of {self.batch} and patches of {_size(self.patch)}"
-        same = batch == self.batch and (not self.patch or tuple(patch) == self.patch)
+        own = self.patch_2d if len(patch) == 2 and self.patch_2d else self.patch
+        wanted = f"batches of {self.batch} and patches of {_size(own)}"
+        same = batch == self.batch and (not own or tuple(patch) == own)
         return "" if same else f"{self.paper}: {wanted}; the plans have {batch} and {_size(tuple(patch))}"
 
 
@@ -77,6 +80,7 @@ PASSION = TrainingRecipe(
     loss="weighted_ce",
     batch=1,
     patch=(80, 80, 80),
+    patch_2d=(256, 256),  # hearts
 )
 MST_KDNET = TrainingRecipe(
     "MST-KDNet §3.1",

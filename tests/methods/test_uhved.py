@@ -88,7 +88,10 @@ def test_task_and_reconstruction_by_hand(one_thread: None) -> None:
         mean, deviation = (torch.stack([getattr(each, part) for each in own]).float() for part in ("mean", "stddev"))
         latents.append(mean + deviation * torch.randn_like(mean))
     skips = net.fusions.widen(latents)
-    parts = total(net, method, batch)["parts"]
+    result = total(net, method, batch)
+    parts = result["parts"]
+    assert set(parts) == {"task", "subsets", "prior", "reconstruction"}
+    torch.testing.assert_close(result["loss"], torch.stack(list(parts.values())).sum())
     torch.testing.assert_close(parts["task"], deep_loss(net.decode(skips), batch.target), rtol=1e-4, atol=1e-5)
     errors = []
     for n in range(2):

@@ -85,6 +85,15 @@ def test_rivals_can_share_their_streams(home: Home, name: str) -> None:
     assert all(math.isfinite(loss) for loss in steps(shared, [next(shared.dataloader_train)]))
 
 
+@pytest.mark.parametrize("name", ["UHVED", "DeMoSeg", "MSTKDNet", "PASSION_RFNet", "MetaKD"])
+def test_the_ranking_loss_goes_with_other_methods(home: Home, name: str) -> None:
+    """Whatever their networks and further losses are."""
+    trainer = home.trainer(resolved(f"nnUNetTrainer{name}", "_ranking"))
+    start(trainer)
+    assert all(math.isfinite(loss) for loss in steps(trainer, [next(trainer.dataloader_train) for _ in range(2)]))
+    assert trainer.method.curve_names()[-1] == "loss/ranking" and math.isfinite(trainer.method.curves()["loss/ranking"])
+
+
 def test_endings_combine_in_any_order() -> None:
     first = resolved("nnUNetTrainerMetaKD", "_alpha05_mr2468_p2_ownstreams_3epochs")
     second = resolved("nnUNetTrainerMetaKD", "_3epochs_ownstreams_p2_alpha05_mr2468")

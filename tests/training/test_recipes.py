@@ -72,6 +72,21 @@ def test_the_papers_trainings(
         assert made.param_groups[0]["lr"] == pytest.approx(rate * (1 + math.cos(math.pi / 4)) / 2)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "batch", "patch", "wanted"),
+    [
+        (recipes.PASSION, 1, (80, 80, 80), ""),
+        (recipes.PASSION, 1, (256, 256), ""),  # its hearts
+        (recipes.PASSION, 1, (128, 128), "patches of 256 x 256; the plans have 1 and 128 x 128"),
+        (recipes.PASSION, 2, (80, 80, 80), "batches of 1 and patches of 80 x 80 x 80; the plans have 2 and"),
+        (recipes.MST_KDNET, 1, (256, 256), "patches of 160 x 192 x 128; the plans have 1 and 256 x 256"),
+    ],
+)
+def test_other_plans_are_told(recipe: recipes.TrainingRecipe, batch: int, patch: tuple[int, ...], wanted: str) -> None:
+    found = recipe.differs(batch, patch)
+    assert wanted in found and bool(found) == bool(wanted)
+
+
 def test_the_control_has_the_same_training(home: Home) -> None:
     control, method = (
         home.trainer(named(file, name))

@@ -52,6 +52,12 @@ def test_a_method_may_have_a_length_of_its_own(data: Path) -> None:
     assert [(each.suffix_epochs, each.suffix_iterations) for each in classes] == [(5, 2), (7, 2)]
 
 
+def test_a_method_may_be_an_ablation(data: Path) -> None:
+    found = checked(data, "seeds: [1]\n", "trainers: [MetaKD_alpha05_p2, ModalityDropout_passionrecipe]\n")
+    ablation, control = (find_trainer(model.trainer) for model in found.models)
+    assert (ablation.config.alpha, ablation.config.p, control.recipe.schedule) == (0.5, 2, "poly")
+
+
 def test_splits_and_tables_are_written_once(data: Path, home: Home) -> None:
     text = "missing_rates: [{tag: mr, rates: {T1Gd: 0.5}, seed: 3}]\n"
     _prepare(checked(data, text))
