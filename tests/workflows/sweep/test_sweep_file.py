@@ -148,6 +148,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         ("hearts_control", 11 * 5 * 3),
         ("which_trainer_1mm", 6),
         ("equal_time_gliomas", 5 * 2),
+        ("equal_time_gliomas_seeds", 2 * 2 * 2),
     ],
 )
 def test_the_ready_files_are_sweeps(name: str, trainings: int) -> None:
