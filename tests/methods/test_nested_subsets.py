@@ -61,7 +61,7 @@ def test_both_terms_by_hand(iteration: int) -> None:
     ]
     ranking = sum(max(0.0, losses[at].item() - losses[3 + at].item()) for at in range(3)) / 3
     assert ranking > 0
-    assert float(result["parts"]["task"]) == pytest.approx(float(torch.stack(losses).mean()))
+    assert float(result["parts"]["task"]) == pytest.approx(float(torch.stack(losses).mean().detach()))
     assert float(result["parts"]["ranking"]) == pytest.approx(0.3 * ranking)
     assert float(result["loss"]) == pytest.approx(float(torch.stack(losses).mean()) + 0.3 * ranking)
     assert method.curves().keys() == set(method.curve_names())
