@@ -145,7 +145,7 @@ def test_the_trials_of_the_readme_are_one() -> None:
         ("hearts_pdt", 5),
         ("hearts_passion", 4 * 5 * 2),
         ("hearts_passion_six", 4 * 5 * 6),
-        ("hearts_control", 11 * 5 * 3),
+        ("hearts_control", 12 * 5 * 3),
         ("which_trainer_1mm", 6),
         ("equal_time_gliomas", 5 * 2),
         ("equal_time_gliomas_seeds", 2 * 2 * 2),
